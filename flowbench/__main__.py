@@ -1,0 +1,5 @@
+"""``python -m flowbench``."""
+
+from flowbench.cli import main
+
+main()
