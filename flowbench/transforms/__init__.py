@@ -1,0 +1,22 @@
+"""The mathematics: invertible maps with their log-determinants. Imports torch only."""
+
+from flowbench.transforms.autoregressive import MaskedAutoregressive
+from flowbench.transforms.coupling import AffineCoupling
+from flowbench.transforms.made import MADE, MaskedLinear
+from flowbench.transforms.normalise import BatchNorm, Permutation
+from flowbench.transforms.transform import Chain, Inverse, Transform
+from flowbench.transforms.univariate import Affine, Univariate
+
+__all__ = [
+    "MADE",
+    "Affine",
+    "AffineCoupling",
+    "BatchNorm",
+    "Chain",
+    "Inverse",
+    "MaskedAutoregressive",
+    "MaskedLinear",
+    "Permutation",
+    "Transform",
+    "Univariate",
+]

@@ -1,0 +1,66 @@
+"""The affine coupling transform of RealNVP: half of the columns pass, and say how the other half moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from flowbench.transforms.transform import Pair, Transform
+from flowbench.transforms.univariate import Affine
+
+
+def _network(inputs: int, hidden: Sequence[int], outputs: int, activation: type[nn.Module]) -> nn.Sequential:
+    """A fully connected network, initialised as the MAF paper's conditioners are; nothing follows the last layer."""
+    sizes = [inputs, *hidden, outputs]
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+        # skip_init: torch warns when it initialises the empty matrix that D = 1 gives
+        linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)
+        nn.init.zeros_(linear.bias)
+        with torch.no_grad():
+            linear.weight.copy_(torch.randn(fan_out, fan_in) / (fan_in + 1) ** 0.5)
+        layers += [linear, activation()]
+    return nn.Sequential(*layers[:-1])
+
+
+class AffineCoupling(Transform):
+    """x_B to u_B = (x_B − t(x_A))·exp(−s(x_A)), x_A unchanged (Dinh et al. 2017, eqs. 4–8; sign and order as MAF's).
+
+    A are the columns of one parity, B the others. Scale and translation have a network each, with tanh and relu, as in
+    the MAF paper's experiments (PROTOCOL of 2017). ``bound`` limits the log-scale as in ``Affine``.
+    """
+
+    density_passes = 1
+    sampling_passes = 1
+    passed: Tensor
+    moved: Tensor
+
+    def __init__(self, dim: int, hidden: Sequence[int], parity: int, bound: float | None = None) -> None:
+        super().__init__()
+        columns = torch.arange(dim)
+        self.register_buffer("passed", columns[columns % 2 == parity], persistent=False)
+        self.register_buffer("moved", columns[columns % 2 != parity], persistent=False)
+        self.univariate = Affine(bound)
+        self.scale = _network(len(self.passed), hidden, len(self.moved), nn.Tanh)
+        self.translation = _network(len(self.passed), hidden, len(self.moved), nn.ReLU)
+
+    def forward(self, x: Tensor) -> Pair:
+        """x (N, D) to (u, log_det)."""
+        passed = x[:, self.passed]
+        moved, log_derivative = self.univariate.forward(x[:, self.moved], self._theta(passed))
+        return self._merge(passed, moved), log_derivative.sum(-1)
+
+    def inverse(self, u: Tensor) -> Pair:
+        """u (N, D) to (x, log_det)."""
+        passed = u[:, self.passed]
+        moved, log_derivative = self.univariate.inverse(u[:, self.moved], self._theta(passed))
+        return self._merge(passed, moved), log_derivative.sum(-1)
+
+    def _theta(self, passed: Tensor) -> tuple[Tensor, Tensor]:
+        return self.translation(passed), self.scale(passed)
+
+    def _merge(self, passed: Tensor, moved: Tensor) -> Tensor:
+        merged = passed.new_empty(len(passed), passed.shape[1] + moved.shape[1])
+        return merged.index_copy(1, self.passed, passed).index_copy(1, self.moved, moved)

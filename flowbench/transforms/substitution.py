@@ -1,0 +1,190 @@
+"""Substitution: the inverse of a masked autoregressive transform for the arithmetic of half a pass, not D passes.
+
+The textbook inverse of u_i = f(x_i; θ_i(x_<i)) runs the whole network D times and keeps one column of each run. But with
+units sorted by degree every weight matrix is block lower triangular: once x_1..x_d are known, the hidden units of degree
+d are known for good, and with them θ_{d+1} and x_{d+1}. So each weight is used once, in D short steps. It is forward
+substitution with a triangular matrix that happens to be a network, and it is blocked as a triangular solve is: what
+earlier blocks contribute comes in with one matrix product a layer.
+
+Backward is the same algorithm on the transposed network. With a = inverse(b), cotangents ḡ_a of a and ḡ_ℓ of log_det,
+A_i the total cotangent of a_i:  A_i = ḡ_a,i + network back-propagation of θ̄_j, j > i, where
+θ̄_j = A_j·∂a_j/∂θ_j + ḡ_ℓ·∂ℓ_j/∂θ_j.  That is triangular from column D down to 1. It leaves the cotangents of every layer
+behind, so the parameters' gradients are one more matrix product a layer, and no graph of D steps is ever kept.
+
+Columns are rows of memory here (features first): each step reads and writes contiguous slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from flowbench.transforms.made import MADE
+
+BLOCK = 32
+"""Columns in a block. Smaller: more large products. Larger: more of the work in short steps."""
+
+
+class _Level:
+    """The units of one layer in the order in which the steps 0..D−1 find them; (start, stop) gives their slice."""
+
+    def __init__(self, steps: Tensor, dim: int) -> None:
+        descending = len(steps) > 1 and bool(steps[0] > steps[-1])
+        ordered = steps.flip(0) if descending else steps
+        before = torch.searchsorted(ordered.contiguous(), torch.arange(dim + 1)).tolist()
+        self.before: list[int] = [len(steps) - b for b in before] if descending else before
+        self.descending = descending
+
+    def __call__(self, start: int, stop: int) -> slice:
+        if self.descending:
+            return slice(self.before[stop], self.before[start])
+        return slice(self.before[start], self.before[stop])
+
+
+def _solve(
+    dim: int,
+    levels: Sequence[_Level],
+    weights: Sequence[Tensor],
+    values: Sequence[Tensor],
+    activate: Callable[[int, slice], None],
+    solve_column: Callable[[slice, slice], None],
+) -> None:
+    """Run a network whose input is found on the way, in place.
+
+    values[0] is the input, (units, N), found by ``solve_column(input slice, output slice)`` once a step's outputs are
+    there; values[l + 1] gathers weights[l] @ values[l] on top of what it is preset with (biases, say), and a hidden
+    step's slice is completed by ``activate(level, slice)``.
+    """
+    last = len(weights) - 1
+    for start in range(0, dim, BLOCK):
+        stop = min(start + BLOCK, dim)
+        for below, weight in enumerate(weights):
+            units, known = levels[below + 1](start, stop), levels[below](0, start)
+            values[below + 1][units].addmm_(weight[units, known], values[below][known])
+        for step in range(start, stop):
+            for below, weight in enumerate(weights):
+                units = levels[below + 1](step, step + 1)
+                fresh = levels[below](start, step if below == 0 else step + 1)
+                if units.start == units.stop:
+                    continue
+                if fresh.start != fresh.stop:
+                    values[below + 1][units].addmm_(weight[units, fresh], values[below][fresh])
+                if below < last:
+                    activate(below + 1, units)
+            solve_column(levels[0](step, step + 1), levels[-1](step, step + 1))
+
+
+def _by_column(outputs: Tensor, dim: int) -> Tensor:
+    """Output units (P·D, …), parameter by parameter, reordered column by column: a step's outputs lie together."""
+    return outputs.unflatten(0, (-1, dim)).transpose(0, 1).flatten(0, 1)
+
+
+def _by_parameter(outputs: Tensor, dim: int) -> Tensor:
+    """Undo ``_by_column``."""
+    return outputs.unflatten(0, (dim, -1)).transpose(0, 1).flatten(0, 1)
+
+
+def _per_parameter(outputs: Tensor, dim: int) -> tuple[Tensor, ...]:
+    """Output units column by column (D·P, N) as P views (D, N)."""
+    return outputs.unflatten(0, (dim, -1)).unbind(1)
+
+
+def _run_forward(made: MADE, u: Tensor, weights: list[Tensor], biases: list[Tensor]) -> list[Tensor]:
+    """All levels' values, features first: x (D, N), the hidden activations, θ (D·P, N)."""
+    dim, rows = u.shape
+    linears = made.linears()
+    # outputs for column i have degree i; an input of degree i is found one step earlier
+    steps = [linears[0].in_degrees - 1, *(layer.out_degrees for layer in linears[:-1])]
+    outputs = torch.arange(dim).repeat_interleave(made.univariate.parameters)
+    levels = [_Level(step.cpu(), dim) for step in [*steps, outputs]]
+    values = [torch.empty_like(u), *(bias[:, None].repeat(1, rows) for bias in biases)]
+    theta = values[-1].unflatten(0, (dim, -1))
+
+    def solve_column(column: slice, _: slice) -> None:
+        i = column.start
+        values[0][i] = made.univariate.inverse(u[i], theta[i].unbind(0))[0]
+
+    _solve(dim, levels, weights, values, lambda level, at: made.activation.apply_(values[level][at]), solve_column)
+    return values
+
+
+def _run_backward(
+    made: MADE, weights: list[Tensor], hidden: Sequence[Tensor], grad_a: Tensor, da: Tensor, from_log_det: Tensor
+) -> list[Tensor]:
+    """Cotangents of all levels from the outputs down, features first: θ̄ (D·P, N), the hidden ones', A (D, N).
+
+    ``da`` is ∂a/∂θ and ``from_log_det`` is ḡ_ℓ·∂ℓ/∂θ, both (D·P, N).
+    """
+    dim, rows = grad_a.shape
+    linears = made.linears()
+    columns = torch.arange(dim - 1, -1, -1)
+    steps = [columns.repeat_interleave(made.univariate.parameters)]
+    steps += [dim - layer.out_degrees.cpu() for layer in reversed(linears[:-1])]
+    levels = [_Level(step, dim) for step in [*steps, columns]]
+    values = [from_log_det.clone(), *(grad_a.new_zeros(len(h), rows) for h in reversed(hidden)), grad_a.clone()]
+    slopes = [made.activation.slope(h) for h in reversed(hidden)]
+
+    def activate(level: int, at: slice) -> None:
+        values[level][at] *= slopes[level - 1][at]
+
+    def solve_column(outputs: slice, column: slice) -> None:
+        values[0][outputs].addcmul_(da[outputs], values[-1][column])
+
+    _solve(dim, levels, [w.t() for w in reversed(weights)], values, activate, solve_column)
+    return values
+
+
+class _Substitution(Function):
+    @staticmethod
+    def forward(ctx: Any, made: MADE, u: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        layers = len(parameters) // 2
+        weights, biases = list(parameters[:layers]), list(parameters[layers:])
+        weights[-1], biases[-1] = _by_column(weights[-1], made.dim), _by_column(biases[-1], made.dim)
+        u_columns = u.t().contiguous()
+        values = _run_forward(made, u_columns, weights, biases)
+        _, log_derivative = made.univariate.inverse(u_columns, _per_parameter(values[-1], made.dim))
+        ctx.made = made
+        ctx.save_for_backward(u_columns, *values, *weights)
+        return values[0].t().contiguous(), log_derivative.sum(0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_x: Tensor, grad_log_det: Tensor) -> tuple[Tensor | None, ...]:
+        made: MADE = ctx.made
+        layers = len(made.layers)
+        u, *saved = ctx.saved_tensors
+        values, weights = saved[: layers + 1], saved[layers + 1 :]
+        grad_a = grad_x.t().contiguous()
+        da_du, da, dl_du, dl = _partials(made, u, values[-1])
+        cotangents = _run_backward(made, weights, values[1:-1], grad_a, da, dl * grad_log_det)
+        grad_u = cotangents[-1] * da_du + grad_log_det * dl_du
+        # cotangents run from the outputs down, values from the inputs up
+        above = cotangents[-2::-1]
+        grad_weights = [c @ v.t() for c, v in zip(above, values, strict=False)]
+        grad_biases = [c.sum(1) for c in above]
+        grad_weights[-1] = _by_parameter(grad_weights[-1], made.dim)
+        grad_biases[-1] = _by_parameter(grad_biases[-1], made.dim)
+        return None, grad_u.t(), *grad_weights, *grad_biases
+
+
+def _partials(made: MADE, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """∂a/∂u (D, N), ∂a/∂θ (D·P, N), ∂ℓ/∂u, ∂ℓ/∂θ of the univariate inverse, which is elementwise: sums tell all."""
+    with torch.enable_grad():
+        u, theta = u.detach().requires_grad_(), theta.detach().requires_grad_()
+        a, log_derivative = made.univariate.inverse(u, _per_parameter(theta, made.dim))
+        da_du, da = torch.autograd.grad(a.sum(), (u, theta), retain_graph=True)
+        dl_du, dl = torch.autograd.grad(log_derivative.sum(), (u, theta), materialize_grads=True)
+    return da_du, da, dl_du, dl
+
+
+def substitute(made: MADE, u: Tensor) -> tuple[Tensor, Tensor]:
+    """Invert the autoregressive transform that ``made`` conditions: u (N, D) to (x, log|det ∂x/∂u|), differentiable."""
+    linears = made.linears()
+    weights = [layer.masked_weight() for layer in linears]
+    biases = [layer.bias for layer in linears]
+    return cast("tuple[Tensor, Tensor]", _Substitution.apply(made, u, *weights, *biases))
