@@ -1,0 +1,23 @@
+"""Datasets: cards, raw files, own tables, splits and their cache. Torch is never imported here."""
+
+from flowbench.data.card import Card, RawFile, Space
+from flowbench.data.dataset import Dataset, Splits, split_last_tenths
+from flowbench.data.gaussian import gaussian_ll
+from flowbench.data.loading import load, raw_status
+from flowbench.data.registry import Recipe, card, names, recipe
+
+__all__ = [
+    "Card",
+    "Dataset",
+    "RawFile",
+    "Recipe",
+    "Space",
+    "Splits",
+    "card",
+    "gaussian_ll",
+    "load",
+    "names",
+    "raw_status",
+    "recipe",
+    "split_last_tenths",
+]

@@ -66,7 +66,9 @@ class MaskedLinear(nn.Module):
         super().__init__()
         self.register_buffer("in_degrees", in_degrees, persistent=False)
         self.register_buffer("out_degrees", out_degrees, persistent=False)
-        self.register_buffer("mask", out_degrees[:, None] >= in_degrees, persistent=False)
+        # a mask of floats: multiplying a gradient by a boolean one takes 50 times longer on a CPU
+        mask = (out_degrees[:, None] >= in_degrees).to(torch.get_default_dtype())
+        self.register_buffer("mask", mask, persistent=False)
         # the MAF paper's initialisation; fan-in counts masked inputs too, as its code does
         weight = torch.randn(len(out_degrees), len(in_degrees)) / (len(in_degrees) + 1) ** 0.5
         self.weight = nn.Parameter(weight * self.mask)
@@ -82,7 +84,7 @@ class MaskedLinear(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         weight = state_dict.get(prefix + "weight")
-        if weight is not None and weight.shape == self.mask.shape and weight[~self.mask.to(weight.device)].any():
+        if weight is not None and weight.shape == self.mask.shape and weight[self.mask.to(weight.device) == 0].any():
             error_msgs: list[str] = rest[-1]
             error_msgs.append(f"{prefix}weight: weights that the mask forbids are not zero")
         super()._load_from_state_dict(state_dict, prefix, *rest)

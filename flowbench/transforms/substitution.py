@@ -162,14 +162,16 @@ class _Substitution(Function):
         grad_a = grad_x.t().contiguous()
         da_du, da, dl_du, dl = _partials(made, u, values[-1])
         cotangents = _run_backward(made, weights, values[1:-1], grad_a, da, dl * grad_log_det)
-        grad_u = cotangents[-1] * da_du + grad_log_det * dl_du
+        grad_u = (cotangents[-1] * da_du + grad_log_det * dl_du).t()
+        if not any(ctx.needs_input_grad[2:]):  # a Jacobian asks for the input's gradient alone
+            return None, grad_u, *(None for _ in weights * 2)
         # cotangents run from the outputs down, values from the inputs up
         above = cotangents[-2::-1]
         grad_weights = [c @ v.t() for c, v in zip(above, values, strict=False)]
         grad_biases = [c.sum(1) for c in above]
         grad_weights[-1] = _by_parameter(grad_weights[-1], made.dim)
         grad_biases[-1] = _by_parameter(grad_biases[-1], made.dim)
-        return None, grad_u.t(), *grad_weights, *grad_biases
+        return None, grad_u, *grad_weights, *grad_biases
 
 
 def _partials(made: MADE, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

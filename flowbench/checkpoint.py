@@ -1,0 +1,45 @@
+"""A trained flow in a file: safetensors, its configuration in the header. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from flowbench import flows
+from flowbench.config import FlowOptions
+from flowbench.console import DataError
+from flowbench.flows import Flow
+
+
+def save(path: Path, flow: Flow, name: str, options: FlowOptions) -> None:
+    """Write the flow's weights and statistics, whole or not at all."""
+    header = {"flow": name, "dim": str(flow.dim), "options": options.model_dump_json()}
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        save_file({key: value.contiguous() for key, value in flow.state_dict().items()}, temporary, header)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: Path) -> Flow:
+    """The flow in evaluation mode, on the CPU.
+
+    Raises:
+        DataError: not a checkpoint of flowbench's, damaged, or with weights that a mask forbids.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
+        module = flows.load(header["flow"])
+        with torch.random.fork_rng(devices=[]):  # building draws weights; loading must not move the caller's generator
+            flow = module.build(int(header["dim"]), module.Options(**json.loads(header["options"])))
+        flow.load_state_dict(state)
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise DataError(f"{path} is not a readable checkpoint: {error}") from error
+    return flow.eval()

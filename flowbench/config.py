@@ -1,0 +1,156 @@
+"""A run's configuration: what can be set, where its value comes from, and the hash that names it. No torch.
+
+Later layers win: the defaults of the code, ``configs/<flow>.toml``, ``configs/<flow>-<data>.toml``,
+``configs/recipe-<recipe>.toml``, a file of the user's (``--config``), single settings (``--set key=value``).
+A layer states what differs and nothing else; keys are the names of the options below and of the flow's own options. TOML
+has no null: the string ``"none"`` stands for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+
+from flowbench.console import UsageError, did_you_mean
+
+PACKAGE = Path(__file__).parent
+
+
+class Settings(BaseModel):
+    """Checked, immutable settings: an unknown key or a wrong type is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FlowOptions(Settings):
+    """What a flow is assembled from; each file in ``flows/`` has its own."""
+
+
+class TrainingOptions(Settings):
+    """How a flow is trained. The defaults are the recipe ``fast``."""
+
+    batch_size: int = Field(500, ge=1)
+    optimizer: Literal["adam", "adam-inner-epsilon"] = "adam"
+    learning_rate: float = Field(2e-3, gt=0)
+    epsilon: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    """Coupled L2, added to the gradient (Adam's, not AdamW's)."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_steps: int = Field(200, ge=0)
+    clip_norm: float | None = Field(5.0, gt=0)
+    patience: int = Field(30, ge=1)
+    """Epochs without a better validation likelihood after which training stops."""
+    max_epochs: int | None = Field(30, ge=0)
+    max_seconds: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _cosine_has_an_end(self) -> TrainingOptions:
+        if self.schedule == "cosine" and self.max_epochs is None and self.max_seconds is None:
+            raise ValueError("a cosine schedule needs max_epochs or max_seconds")
+        return self
+
+
+class RunConfig(Settings):
+    """All that decides a run's numbers."""
+
+    flow: str
+    data: str
+    recipe: str
+    seed: int
+    device: str
+    model: SerializeAsAny[FlowOptions]
+    training: TrainingOptions
+
+    def digest(self, fingerprint: str) -> str:
+        """sha256 (hex) over the configuration and the data's fingerprint: the same digest, the same run."""
+        text = json.dumps([self.model_dump(mode="json"), fingerprint], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def config_folder() -> Path:
+    """The checkout's ``configs``, or in an installed wheel the packaged ones."""
+    checkout = PACKAGE.parent / "configs"
+    return checkout if checkout.is_dir() else PACKAGE / "_configs"
+
+
+def recipes() -> list[str]:
+    """The names that ``--recipe`` takes."""
+    return ["fast", *sorted(path.stem.removeprefix("recipe-") for path in config_folder().glob("recipe-*.toml"))]
+
+
+def packaged_layers(flow: str, data: str, recipe: str) -> dict[str, Any]:
+    """What flowbench's own files set for this flow, dataset and recipe.
+
+    Raises:
+        UsageError: there is no such recipe.
+    """
+    if recipe not in recipes():
+        raise UsageError(f"unknown recipe {recipe!r}", hint=did_you_mean(recipe, recipes()))
+    names = (flow, f"{flow}-{data}", f"recipe-{recipe}")
+    paths = [config_folder() / f"{name}.toml" for name in names]
+    merged: dict[str, Any] = {}
+    for path in paths:
+        merged |= _read(path) if path.is_file() else {}
+    return merged
+
+
+def user_layers(file: Path | None, settings: Iterable[str]) -> dict[str, Any]:
+    """What the user sets, by a TOML file and by ``key=value``.
+
+    Raises:
+        UsageError: an unreadable file, or a setting of another form.
+    """
+    return (_read(file) if file else {}) | dict(_setting(text) for text in settings)
+
+
+def resolve(model: type[FlowOptions], packaged: Mapping[str, Any], user: Mapping[str, Any], **run: Any) -> RunConfig:
+    """Sort the layers into the flow's options and the training's, and check both.
+
+    A recipe serves every flow, so what it sets for other flows' options is passed over; a user's key must exist.
+
+    Raises:
+        UsageError: a user's key that neither has, or a value of the wrong type or range.
+    """
+    known = {*model.model_fields, *TrainingOptions.model_fields}
+    for key in user:
+        if key not in known:
+            raise UsageError(f"{run['flow']} has no setting {key!r}", hint=did_you_mean(key, known))
+    values = {key: None if value == "none" else value for key, value in {**packaged, **user}.items()}
+    try:
+        return RunConfig(
+            **run,
+            model=model(**{key: values[key] for key in values if key in model.model_fields}),
+            training=TrainingOptions(**{key: values[key] for key in values if key in TrainingOptions.model_fields}),
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]) or "settings"
+        raise UsageError(f"{name}: {first['msg']}, not {first['input']!r}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from error
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """``key=value``; the value as TOML where it is (``512``, ``1e-3``, ``true``), ``512,512`` a list, else a string."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--set takes key=value, not {text!r}")
+    for toml in (value, f"[{value}]"):
+        try:
+            return key.strip(), tomllib.loads(f"value = {toml}")["value"]
+        except tomllib.TOMLDecodeError:
+            continue
+    return key.strip(), value.strip()

@@ -1,0 +1,76 @@
+"""What is known of a dataset before a byte of it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Space = Literal["raw", "standardised", "logit", "patch"]
+"""The space in which likelihoods are reported, and published.
+
+raw: the values as they are. standardised: each column minus its mean, over its standard deviation. logit: pixels
+dequantised to (0, 1), then ``logit(alpha + (1 - 2 alpha) x)``. patch: 8x8 dequantised patches minus their mean, last
+pixel dropped.
+"""
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """One file as its publisher offers it.
+
+    ``alternatives`` are other names under which the same content may lie in the data folder (an unpacked archive, say);
+    no checksum is known of those. ``sha256`` and ``md5`` are the publisher's; None where none is known for certain.
+    """
+
+    name: str
+    url: str
+    sha256: str | None = None
+    md5: str | None = None
+    size_bytes: int | None = None
+    alternatives: tuple[str, ...] = ()
+
+    @property
+    def checksum(self) -> str:
+        """The checksum in words, for messages."""
+        if self.sha256:
+            return f"sha256 {self.sha256}"
+        return f"md5 {self.md5}" if self.md5 else "no published checksum; its content is checked instead"
+
+
+@dataclass(frozen=True)
+class Card:
+    """A dataset's identity, its terms of use, and the figures that prove its preprocessing.
+
+    ``version`` counts changes of the recipe that change its arrays: results of different versions are not comparable.
+    ``gaussian_test_ll`` is the mean test log-likelihood (nats) of a full-covariance Gaussian fitted to the training
+    rows; what is prepared must agree with it within ``gaussian_tolerance`` (PROTOCOL.md section 1, "Ready checks").
+    ``logit_alpha`` and ``levels`` (the number of grey values of a pixel) are set for images in logit space, and lead
+    from nats to bits per pixel.
+    """
+
+    name: str
+    version: int
+    title: str
+    source_url: str
+    licence: str
+    citation: str
+    dim: int
+    n_train: int
+    n_validation: int
+    n_test: int
+    space: Space
+    files: tuple[RawFile, ...] = ()
+    gaussian_test_ll: float | None = None
+    gaussian_tolerance: float | None = None
+    logit_alpha: float | None = None
+    levels: int | None = None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it needs no raw files: it is drawn, or ships with a library."""
+        return not self.files
+
+    @property
+    def rows(self) -> tuple[int, int, int]:
+        """Rows of the training, validation and test split."""
+        return self.n_train, self.n_validation, self.n_test

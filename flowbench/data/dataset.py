@@ -1,0 +1,76 @@
+"""What a recipe returns (Splits) and what a run works on (Dataset)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowbench.data.card import Card
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+RawArray = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """The three parts of a dataset, each (N, D), in the space of its card.
+
+    ``test_true_ll`` (N_test,) is the exact log-density of each test row in nats, where the density is known.
+    """
+
+    train: Float32
+    validation: Float32
+    test: Float32
+    test_true_ll: Float64 | None = None
+    columns: tuple[str, ...] | None = None
+
+    @property
+    def rows(self) -> tuple[int, int, int]:
+        """Rows of the training, validation and test split."""
+        return len(self.train), len(self.validation), len(self.test)
+
+    @property
+    def dim(self) -> int:
+        """Number of columns D."""
+        return int(self.train.shape[1])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Dataset(Splits):
+    """Prepared data: read-only float32 arrays (N, D), C-contiguous, memory-mapped where they come from the cache.
+
+    ``name`` is the card's, or says how many rows there are of fewer or more than the card promises
+    (``power~256869``): then ``partial`` is true and no published number may stand beside its results.
+    ``fingerprint`` is a sha256 over the raw files' content and the recipe's version (and the seed of an own table's
+    split): equal fingerprints mean equal arrays.
+
+    An own table is standardised with ``location`` and ``scale`` (D,); its log-density in its own units is the model's
+    plus ``unit_log_det``, which is -sum(log scale).
+    """
+
+    name: str
+    card: Card
+    fingerprint: str
+    partial: bool = False
+    location: Float64 | None = None
+    scale: Float64 | None = None
+    unit_log_det: float | None = None
+
+
+def split_last_tenths(rows: RawArray) -> tuple[RawArray, RawArray, RawArray]:
+    """Train, validation and test by position: test is the last int(0.1 N) rows, validation the last int(0.1) of the rest.
+
+    The rule of the 2017 experiments for POWER, GAS and MINIBOONE (PROTOCOL.md section 1).
+    """
+    rest, test = _cut_last_tenth(rows)
+    train, validation = _cut_last_tenth(rest)
+    return train, validation, test
+
+
+def _cut_last_tenth(rows: RawArray) -> tuple[RawArray, RawArray]:
+    cut = len(rows) - int(0.1 * len(rows))
+    return rows[:cut], rows[cut:]

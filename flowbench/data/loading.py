@@ -1,0 +1,134 @@
+"""From a name or a path to a dataset: find, check, prepare once, and map from the cache ever after."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from flowbench import console
+from flowbench.console import DataError
+from flowbench.data import cache, raw, registry, table
+from flowbench.data.card import Card
+from flowbench.data.dataset import Dataset, Splits
+from flowbench.data.gaussian import gaussian_ll
+from flowbench.data.registry import Recipe
+
+_SEED = 42  # of all published preprocessing (PROTOCOL.md section 1); a run's own seed never changes the data
+
+
+def load(data: str, *, seed: int = 0, allow_partial: bool = False) -> Dataset:
+    """The dataset of that name, or the table in that file.
+
+    ``data`` is a path if it ends in .csv, .tsv, .parquet or .npy or contains a path separator. ``seed`` splits an own
+    table and does nothing else. ``allow_partial`` accepts raw files with fewer or more rows than the card says.
+
+    Raises:
+        UsageError: no dataset has that name.
+        DataError: raw files are missing or damaged, or the rows are unfit for a density.
+    """
+    if table.is_path(data):
+        return table.load_table(Path(data).expanduser(), seed=seed)
+    return _load_recipe(data, allow_partial=allow_partial)
+
+
+def raw_status(name: str) -> str:
+    """Whether the raw files of a known dataset are there: ``embedded``, ``present`` or ``missing``."""
+    return raw.status(registry.card(name))
+
+
+def _load_recipe(name: str, *, allow_partial: bool) -> Dataset:
+    recipe = registry.recipe(name)
+    card = recipe.CARD
+    files = raw.find(card)
+    fingerprint = raw.fingerprint(card, files)
+    folder = cache.entry(card, fingerprint)
+    splits = cache.read(folder, fingerprint)
+    if splits is None:
+        splits = _checked(card, _prepare(recipe, files), allow_partial=allow_partial)
+        splits = _store(folder, fingerprint, splits)
+    partial = _is_partial(card, splits, allow_partial=allow_partial)
+    return Dataset(
+        train=splits.train,
+        validation=splits.validation,
+        test=splits.test,
+        test_true_ll=splits.test_true_ll,
+        columns=splits.columns,
+        name=f"{name}~{sum(splits.rows)}" if partial else name,
+        card=card,
+        fingerprint=fingerprint,
+        partial=partial,
+    )
+
+
+def _prepare(recipe: Recipe, files: Mapping[str, Path]) -> Splits:
+    splits = recipe.prepare(files, np.random.RandomState(_SEED))
+    true_ll = splits.test_true_ll
+    return Splits(
+        *(np.ascontiguousarray(part, np.float32) for part in (splits.train, splits.validation, splits.test)),
+        None if true_ll is None else np.ascontiguousarray(true_ll, np.float64),
+        splits.columns,
+    )
+
+
+def _checked(card: Card, splits: Splits, *, allow_partial: bool) -> Splits:
+    for part in ("train", "validation", "test"):
+        rows = getattr(splits, part)
+        if rows.ndim != 2 or rows.shape[1] != card.dim:
+            raise DataError(f"{card.name}: {part} has shape {rows.shape}, its card says {card.dim} columns")
+        if not np.isfinite(rows).all():
+            bad = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+            raise DataError(f"{card.name}: row {bad} of {part} holds NaN or infinity", "the raw file may be damaged")
+    if not _is_partial(card, splits, allow_partial=allow_partial):
+        _check_gaussian(card, splits)
+    return splits
+
+
+def _is_partial(card: Card, splits: Splits, *, allow_partial: bool) -> bool:
+    """Whether the rows are others than the card's.
+
+    Raises:
+        DataError: they are, and that is not allowed; or a split is empty.
+    """
+    if splits.rows == card.rows:
+        return False
+    found = " / ".join(f"{n:,}" for n in splits.rows)
+    promised = " / ".join(f"{n:,}" for n in card.rows)
+    message = f"{card.name}: its raw files give {found} rows (train / validation / test), its card says {promised}"
+    if 0 in splits.rows:
+        raise DataError(message, "a split is empty: get the complete file")
+    if not allow_partial:
+        raise DataError(
+            message,
+            "get the complete file, or give --allow-partial: results are then named "
+            f"{card.name}~{sum(splits.rows)} and no published number is set beside them",
+        )
+    return True
+
+
+def _check_gaussian(card: Card, splits: Splits) -> None:
+    if card.gaussian_test_ll is None or card.gaussian_tolerance is None:
+        return
+    found = float(gaussian_ll(splits.train, splits.test).mean())
+    if abs(found - card.gaussian_test_ll) > card.gaussian_tolerance:
+        raise DataError(
+            f"{card.name}: a Gaussian reaches {found:.3f} nats on its test rows, "
+            f"its card says {card.gaussian_test_ll} ± {card.gaussian_tolerance}",
+            "the raw files are damaged or are other data, or the recipe was changed: "
+            "get the files again and compare their checksums",
+        )
+
+
+def _store(folder: Path, fingerprint: str, splits: Splits) -> Splits:
+    try:
+        return cache.write(folder, fingerprint, splits)
+    except OSError as error:
+        _warn_unwritable(f"{folder.parent} cannot be written ({error.strerror or error}): arrays stay in memory")
+        return splits
+
+
+@functools.cache
+def _warn_unwritable(message: str) -> None:
+    console.warn(message)

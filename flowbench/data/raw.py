@@ -1,0 +1,125 @@
+"""Raw files: where they lie, whether they are what the card says, and reading them without trusting them."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import os
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+
+from flowbench import console
+from flowbench.console import DataError
+from flowbench.data.card import Card, RawFile
+
+
+def data_dir() -> Path:
+    """The folder of raw files, one folder a dataset in it. It is only ever read, so it may be read-only."""
+    chosen = os.environ.get("FLOWBENCH_DATA_DIR")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("flowbench") / "raw"
+
+
+def status(card: Card) -> str:
+    """``embedded`` (no raw files needed), ``present`` or ``missing``."""
+    if card.embedded:
+        return "embedded"
+    return "present" if all(_locate(card, file) for file in card.files) else "missing"
+
+
+def find(card: Card) -> dict[str, Path]:
+    """The raw files by the names on the card.
+
+    Raises:
+        DataError: a file is missing; the hint says from where to get it, where to put it, and its checksum.
+    """
+    located = {file.name: _locate(card, file) for file in card.files}
+    missing = [file for file in card.files if located[file.name] is None]
+    if missing:
+        wanted = "\n".join(f"  {file.url}\n    ({file.checksum})" for file in missing)
+        hint = f"put into {data_dir() / card.name} (FLOWBENCH_DATA_DIR sets the folder above it):\n{wanted}"
+        raise DataError(f"{card.name}: missing {', '.join(file.name for file in missing)}", hint)
+    return {name: path for name, path in located.items() if path is not None}
+
+
+def fingerprint(card: Card, raw: Mapping[str, Path]) -> str:
+    """Sha256 (hex) over the recipe's version and the content of the raw files.
+
+    A file whose checksum is not the card's gets a warning and no more: archives are recompressed while their contents
+    stay, and the card's shapes and Gaussian value judge those.
+    """
+    whole = hashlib.sha256(f"{card.name} v{card.version}\n".encode())
+    for file in card.files:
+        path = raw[file.name]
+        digest = hash_file(path, "sha256")
+        whole.update(f"{file.name} {digest}\n".encode())
+        if path.name == file.name and _differs(file, path, digest):
+            _warn_once(
+                f"{path} is not the published file ({file.checksum}) but has sha256 {digest}: "
+                "used if its content passes the card's checks, and recorded under its own fingerprint"
+            )
+    return whole.hexdigest()
+
+
+def hash_file(path: Path, algorithm: str) -> str:
+    """The file's checksum in hex."""
+    with reading(path), path.open("rb") as stream:
+        return hashlib.file_digest(stream, algorithm).hexdigest()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever goes wrong in reading and parsing ``path`` inside becomes one error that names the file.
+
+    Raises:
+        DataError: the file cannot be read, is cut short, or is not what it should be.
+    """
+    try:
+        yield
+    except (OSError, EOFError, ValueError, KeyError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
+        reason = str(error).strip() or type(error).__name__
+        hint = "it may be cut short or damaged: get it again, and compare its size and checksum with the source's"
+        raise DataError(f"cannot read {path}: {reason}", hint) from error
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """An array from an idx file of unsigned bytes, gzipped or not (http://yann.lecun.com/exdb/mnist/).
+
+    Format: two zero bytes, type 8, the number of axes, each axis' length as a big-endian int32, then the bytes.
+    """
+    with reading(path):
+        content = path.read_bytes()
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+        if content[:3] != b"\x00\x00\x08":
+            raise ValueError(f"it begins with {content[:4].hex()}, an idx file of bytes with 000008")
+        n_axes = content[3]
+        shape = tuple(int(n) for n in np.frombuffer(content, ">i4", count=n_axes, offset=4))
+        body = np.frombuffer(content, np.uint8, offset=4 + 4 * n_axes)
+        if len(body) != np.prod(shape):
+            raise ValueError(f"its header promises {' x '.join(map(str, shape))} bytes, {len(body)} follow")
+        return body.reshape(shape)
+
+
+def _locate(card: Card, file: RawFile) -> Path | None:
+    candidates = (data_dir() / card.name / name for name in (file.name, *file.alternatives))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _differs(file: RawFile, path: Path, sha256: str) -> bool:
+    if file.sha256:
+        return sha256 != file.sha256
+    return file.md5 is not None and hash_file(path, "md5") != file.md5
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    console.warn(message)

@@ -1,0 +1,69 @@
+"""The folder of recipes is the registry: a file's name is the dataset's name."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol, cast
+
+import numpy as np
+
+from flowbench.console import UsageError, did_you_mean
+from flowbench.data.card import Card
+from flowbench.data.dataset import Splits
+
+
+class Recipe(Protocol):
+    """A module in ``datasets/``: its card, and how raw files become arrays."""
+
+    CARD: Card
+
+    def prepare(self, raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
+        """The splits, from raw files by the names on the card (none for embedded data)."""
+        ...
+
+
+def folder() -> Path:
+    """The checkout's own ``datasets/`` if flowbench runs from one, else the copy that the wheel carries."""
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parent / "datasets"
+    # an installed flowbench may have Hugging Face's package `datasets` for a neighbour; ours has no __init__.py
+    if checkout.is_dir() and not (checkout / "__init__.py").exists():
+        return checkout
+    return package / "_datasets"
+
+
+def names() -> list[str]:
+    """All dataset names, sorted. Nothing is imported."""
+    return sorted(path.stem for path in folder().glob("*.py"))
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of that name. A recipe that fails to import raises its own error.
+
+    Raises:
+        UsageError: there is no such recipe.
+    """
+    known = names()
+    if name not in known:
+        hint = f"{did_you_mean(name, known)}; or give a path to a .csv, .tsv, .parquet or .npy file"
+        raise UsageError(f"there is no dataset {name!r}", hint)
+    return _import_recipe(folder() / f"{name}.py")
+
+
+def card(name: str) -> Card:
+    """The card of that name; see `recipe`."""
+    return recipe(name).CARD
+
+
+@functools.cache
+def _import_recipe(path: Path) -> Recipe:
+    # by path, because datasets/ is no package and `truth-gaussian` no identifier
+    spec = importlib.util.spec_from_file_location(f"flowbench_dataset_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return cast(Recipe, module)

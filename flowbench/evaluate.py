@@ -1,0 +1,98 @@
+"""Exact log-likelihood over a whole split, and the checks that say whether a flow is what it claims to be."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flowbench.flows import Flow
+from flowbench.results import Check
+from flowbench.transforms import MADE
+
+ROWS = 5_000
+"""Rows evaluated at a time."""
+
+ROUNDTRIP_ROWS, JACOBIAN_ROWS = 256, 3
+
+
+@torch.no_grad()
+def log_likelihoods(flow: Flow, rows: Tensor) -> NDArray[np.float64]:
+    """Log-density (N,) in nats of each of ``rows`` (N, D), in order, as float64: every row once, none left out."""
+    return torch.cat([flow(batch).double().cpu() for batch in rows.split(ROWS)]).numpy()
+
+
+def checks(flow: Flow, rows: Tensor, test_lls: NDArray[np.float64]) -> dict[str, Check]:
+    """Hold a trained flow against its own claims on test ``rows`` (N, D); see each check's ``what``.
+
+    Mathematics is checked in float64 on the CPU, where an error is an error of the formula and not of rounding.
+    """
+    exact = copy.deepcopy(flow).cpu().double().eval()
+    x = rows[:ROUNDTRIP_ROWS].cpu().double()
+    return {
+        "roundtrip": _check(_roundtrip(exact, x), 1e-6, "max |inverse(forward(x)) - x| in float64"),
+        "log_det": _check(
+            _log_det_error(exact, x[:JACOBIAN_ROWS]), 1e-6, "max relative |log_det - log|det J|| in float64, J by autograd"
+        ),
+        "order": _check(
+            _order_violation(exact, x[:JACOBIAN_ROWS]), 0.0, "max |d parameters of column i / d column >= i|"
+        ),
+        "not_finite": _check(float(np.count_nonzero(~np.isfinite(test_lls))), 0.0, "test rows without a finite density"),
+    }
+
+
+def _check(value: float, limit: float, what: str) -> Check:
+    return Check(value=value, limit=limit, passed=value <= limit, what=what)  # NaN is no number below a limit
+
+
+@torch.no_grad()
+def _roundtrip(flow: Flow, x: Tensor) -> float:
+    u, _ = flow.transform(x)
+    return float((flow.transform.inverse(u)[0] - x).abs().max())
+
+
+def _log_det_error(flow: Flow, x: Tensor) -> float:
+    copies = _copies(x)
+    u, log_det = flow.transform(copies)
+    expected = torch.linalg.slogdet(_jacobian(u, copies)).logabsdet
+    log_det = log_det.view(x.shape[1], -1)[0]
+    return float(((log_det - expected).abs() / (1 + expected.abs())).max())
+
+
+def _order_violation(flow: Flow, x: Tensor) -> float:
+    worst = 0.0
+    for made in (module for module in flow.modules() if isinstance(module, MADE)):
+        copies = _copies(x)
+        for parameter in made(copies):
+            jacobian = _jacobian(parameter, copies)
+            worst = max(worst, float(jacobian.triu().abs().max()))
+    return worst
+
+
+def _copies(x: Tensor) -> Tensor:
+    """Rows (n, D) once for each column: (D·n, D). One backward pass over them gives a whole Jacobian."""
+    return x.repeat(x.shape[1], 1).requires_grad_()
+
+
+def _jacobian(u: Tensor, copies: Tensor) -> Tensor:
+    """∂u_i/∂x_j as (n, D, D), from u of ``_copies``: the i-th copy of a row is asked for u_i."""
+    dim = u.shape[1]
+    select = torch.eye(dim, dtype=u.dtype).repeat_interleave(len(u) // dim, dim=0)
+    (gradient,) = torch.autograd.grad(u, copies, select, retain_graph=True)
+    return gradient.view(dim, -1, dim).transpose(0, 1)
+
+
+def image_log_likelihoods(rows: Tensor, lls: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
+    """From logit space to pixels in [0, 1]: log p + D·log(1 − 2α) − Σ(log σ(x) + log(1 − σ(x))) (MAF paper, appendix E.2)."""
+    x = rows.cpu().double()
+    log_slope = torch.nn.functional.logsigmoid(x) + torch.nn.functional.logsigmoid(-x)
+    return np.asarray(lls + x.shape[1] * math.log(1 - 2 * alpha) - log_slope.sum(1).numpy())
+
+
+def bits_per_pixel(image_lls: NDArray[np.float64], dim: int, levels: int) -> NDArray[np.float64]:
+    """log2(levels) − log p/(D·log 2) a row, with log p in pixels in [0, 1] (levels = 256: MAF paper, appendix E.2)."""
+    return np.asarray(math.log2(levels) - image_lls / (dim * math.log(2)))

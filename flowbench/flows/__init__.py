@@ -1,0 +1,101 @@
+"""Flows: a transform over a base density. One file a model; the file's name is its name on the command line.
+
+A flow's file gives ``Options`` (a ``FlowOptions``) and ``build(dim, options) -> Flow``; its docstring names its paper.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Generator, Tensor, nn
+
+from flowbench.config import FlowOptions
+from flowbench.console import UsageError, did_you_mean
+from flowbench.transforms import Transform
+
+
+class StandardNormal(nn.Module):
+    """N(0, I) over D columns, the base density. ``origin`` (D,) carries device and dtype."""
+
+    origin: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("origin", torch.zeros(dim), persistent=False)
+
+    def log_prob(self, u: Tensor) -> Tensor:
+        """Log-density (N,) of u (N, D) in nats."""
+        return -0.5 * (u.square().sum(-1) + u.shape[-1] * math.log(2 * math.pi))
+
+    def sample(self, n: int, generator: Generator | None = None) -> Tensor:
+        """N draws (n, D)."""
+        origin = self.origin
+        return torch.randn(n, len(origin), device=origin.device, dtype=origin.dtype, generator=generator)
+
+
+class Flow(nn.Module):
+    """A density on rows of D columns: p(x) = p_base(f(x))·|det ∂f/∂x| (MAF paper, eq. 1)."""
+
+    def __init__(self, dim: int, transform: Transform) -> None:
+        super().__init__()
+        self.dim = dim
+        self.transform = transform
+        self.base = StandardNormal(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Log-density (N,) of x (N, D) in nats, in the space of x. It *is* log_prob: what wraps a module wraps it."""
+        u, log_det = self.transform(x)
+        return self.base.log_prob(u) + log_det
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density (N,) of x (N, D) in nats."""
+        return cast("Tensor", self(x))
+
+    def sample(self, n: int, generator: Generator | None = None) -> Tensor:
+        """N draws (n, D)."""
+        return self.transform.inverse(self.base.sample(n, generator))[0]
+
+    def sample_and_log_prob(self, n: int, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        """N draws (n, D) and their log-densities (n,) in nats, for the price of the draws."""
+        u = self.base.sample(n, generator)
+        x, log_det = self.transform.inverse(u)
+        return x, self.base.log_prob(u) - log_det
+
+    def fit_closed_form(self, x: Tensor) -> None:
+        """Set what has a closed-form maximum-likelihood solution on the training set x (N, D); here nothing has."""
+
+    def calibrate(self, x: Tensor) -> None:
+        """Take the statistics that evaluation uses (batch normalisation's) from the whole training set x (N, D)."""
+        training = self.training
+        self.eval()
+        self.transform.calibrate(x)
+        self.train(training)
+
+
+class FlowFile(Protocol):
+    """What a file in this folder provides."""
+
+    Options: type[FlowOptions]
+
+    def build(self, dim: int, options: Any) -> Flow:
+        """The flow for rows of ``dim`` columns."""
+
+
+def names() -> list[str]:
+    """The flows there are: the files of this folder."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
+
+
+def load(name: str) -> FlowFile:
+    """The flow's file.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name not in names():
+        raise UsageError(f"unknown flow {name!r}", hint=did_you_mean(name, names()))
+    return cast("FlowFile", importlib.import_module(f"flowbench.flows.{name}"))

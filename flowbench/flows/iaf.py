@@ -1,0 +1,18 @@
+"""Inverse Autoregressive Flow: Kingma et al. 2016, "Improving Variational Inference with Inverse Autoregressive Flow".
+
+MAF with the directions of its autoregressive transform exchanged, and nothing else. A sample is one pass of each
+network, the density of given rows D in the textbook and one by substitution; so it can be trained by maximum likelihood.
+"""
+
+from __future__ import annotations
+
+from flowbench.flows import Flow, maf
+from flowbench.transforms import Inverse
+
+Options = maf.Options
+
+
+def build(dim: int, options: maf.Options) -> Flow:
+    """An IAF over rows of ``dim`` columns."""
+    steps = [Inverse(maf.autoregressive(dim, options)) for _ in range(options.transforms)]
+    return maf.assemble(dim, [*steps], options.batch_norm)

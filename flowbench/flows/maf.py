@@ -1,0 +1,43 @@
+"""Masked Autoregressive Flow: Papamakarios, Pavlakou, Murray 2017, "Masked Autoregressive Flow for Density Estimation".
+
+Masked autoregressive affine transforms, batch normalisation after each, the order of the columns reversed between them.
+A density is one pass of each network, a sample D in the textbook and one by substitution.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from flowbench.config import FlowOptions
+from flowbench.flows import Flow
+from flowbench.transforms import Affine, BatchNorm, Chain, MaskedAutoregressive, Permutation, Transform
+from flowbench.transforms.made import ActivationName
+
+
+class Options(FlowOptions):
+    """A MAF's size."""
+
+    transforms: int = Field(5, ge=1)
+    hidden: tuple[int, ...] = (100, 100)
+    activation: ActivationName = "relu"
+    log_scale_bound: float | None = Field(5.0, gt=0)
+    batch_norm: bool = True
+
+
+def autoregressive(dim: int, options: Options) -> MaskedAutoregressive:
+    """One of its transforms."""
+    return MaskedAutoregressive(dim, options.hidden, Affine(options.log_scale_bound), options.activation)
+
+
+def assemble(dim: int, steps: list[Transform], batch_norm: bool) -> Flow:
+    """Steps with batch normalisation after each (the last included) and the columns reversed between them."""
+    transforms: list[Transform] = []
+    for step in steps:
+        transforms += [Permutation.reverse(dim)] if transforms else []
+        transforms += [step, BatchNorm(dim)] if batch_norm else [step]
+    return Flow(dim, Chain(transforms))
+
+
+def build(dim: int, options: Options) -> Flow:
+    """A MAF over rows of ``dim`` columns."""
+    return assemble(dim, [autoregressive(dim, options) for _ in range(options.transforms)], options.batch_norm)
