@@ -48,7 +48,7 @@ CARD = Card(
 
 
 def prepare(raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
-    """Patches at random places: training from 180 photographs, validation from the other 20, test from the test ones."""
+    """Patches at random places: training from 180 photographs, validation from the other 20, test from 100 more."""
     photographs = _read_photographs(raw[_ARCHIVE])
     order = rng.permutation(len(photographs["train"]))
     train, validation = np.split(order, [len(order) - _N_VALIDATION_PHOTOGRAPHS])
@@ -57,9 +57,8 @@ def prepare(raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
         [photographs["train"][i] for i in validation],
         photographs["test"],
     )
-    return Splits(
-        *(patch_columns(sample_patches(source, n, rng), rng) for source, n in zip(sources, CARD.rows, strict=True))
-    )
+    parts = [patch_columns(sample_patches(images, n, rng), rng) for images, n in zip(sources, CARD.rows, strict=True)]
+    return Splits(parts[0], parts[1], parts[2])
 
 
 def _read_photographs(archive: Path) -> dict[str, list[np.ndarray]]:

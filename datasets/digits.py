@@ -8,6 +8,9 @@ import numpy as np
 from flowbench.data import Card, Splits, split_last_tenths
 from flowbench.data.images import dequantised_logits
 
+_LEVELS = 17
+_ALPHA = 0.01
+
 CARD = Card(
     name="digits",
     version=1,
@@ -20,10 +23,10 @@ CARD = Card(
     n_validation=161,
     n_test=179,
     space="logit",
-    gaussian_test_ll=None,
-    gaussian_tolerance=None,
-    logit_alpha=0.01,
-    levels=17,
+    gaussian_test_ll=-92.641,
+    gaussian_tolerance=0.01,
+    logit_alpha=_ALPHA,
+    levels=_LEVELS,
 )
 
 
@@ -35,6 +38,5 @@ def prepare(raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
     from sklearn.datasets import load_digits
 
     pixels = rng.permutation(load_digits().data)
-    assert CARD.logit_alpha is not None
-    assert CARD.levels is not None
-    return Splits(*split_last_tenths(dequantised_logits(pixels, CARD.levels, CARD.logit_alpha, rng)))
+    train, validation, test = split_last_tenths(dequantised_logits(pixels, _LEVELS, _ALPHA, rng))
+    return Splits(train, validation, test)

@@ -14,6 +14,8 @@ _MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"  # yann.lecun.com no 
 _TRAIN = "train-images-idx3-ubyte.gz"
 _TEST = "t10k-images-idx3-ubyte.gz"
 _N_VALIDATION = 10_000
+_LEVELS = 256
+_ALPHA = 1e-6
 
 CARD = Card(
     name="mnist",
@@ -21,7 +23,7 @@ CARD = Card(
     title="MNIST handwritten digits, 28x28 pixels",
     source_url="http://yann.lecun.com/exdb/mnist/",
     licence="CC BY-SA 3.0",
-    citation="Y. LeCun, L. Bottou, Y. Bengio, P. Haffner: Gradient-based learning applied to document recognition, 1998",
+    citation="LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition, 1998",
     dim=784,
     n_train=50_000,
     n_validation=_N_VALIDATION,
@@ -45,8 +47,8 @@ CARD = Card(
     ),
     gaussian_test_ll=-1366.90,
     gaussian_tolerance=0.5,
-    logit_alpha=1e-6,
-    levels=256,
+    logit_alpha=_ALPHA,
+    levels=_LEVELS,
 )
 
 
@@ -54,10 +56,10 @@ def prepare(raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
     """The official training images, of which the last 10,000 are for validation, and the official test images."""
     images = _read_images(raw[_TRAIN])
     # one stream of noise in this order: the published rows
-    parts = images[:-_N_VALIDATION], images[-_N_VALIDATION:], _read_images(raw[_TEST])
-    assert CARD.logit_alpha is not None
-    assert CARD.levels is not None
-    return Splits(*(dequantised_logits(part, CARD.levels, CARD.logit_alpha, rng) for part in parts))
+    train = dequantised_logits(images[:-_N_VALIDATION], _LEVELS, _ALPHA, rng)
+    validation = dequantised_logits(images[-_N_VALIDATION:], _LEVELS, _ALPHA, rng)
+    test = dequantised_logits(_read_images(raw[_TEST]), _LEVELS, _ALPHA, rng)
+    return Splits(train, validation, test)
 
 
 def _read_images(path: Path) -> np.ndarray:

@@ -64,8 +64,8 @@ def prepare(raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
     train, validation, test = split_last_tenths(rows)
     seen = rows[: len(train) + len(validation)]
     mean, std = seen.mean(axis=0), seen.std(axis=0)
-    parts = (((part - mean) / std).astype(np.float32) for part in (train, validation, test))
-    return Splits(*parts, columns=_COLUMNS)
+    train, validation, test = (((part - mean) / std).astype(np.float32) for part in (train, validation, test))
+    return Splits(train, validation, test, columns=_COLUMNS)
 
 
 def _read_rows(path: Path) -> np.ndarray:
@@ -82,9 +82,6 @@ def _read_rows(path: Path) -> np.ndarray:
         else:
             text = opened.enter_context(path.open("rb"))
         table = csv.read_csv(text, parse_options=csv.ParseOptions(delimiter=";"), convert_options=convert)
-        table = table.drop_null().set_column(
-            table.column_names.index("Time"),
-            "Time",
-            [],
-        )
-    return np.column_stack([table[name].to_numpy() for name in _COLUMNS])
+        complete = table.drop_null()
+    seconds = complete["Time"].cast(pa.int32()).to_numpy()
+    return np.column_stack([complete[name].to_numpy() for name in _COLUMNS[:-1]] + [seconds / 60])

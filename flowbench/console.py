@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import time
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -10,6 +12,12 @@ from rich.console import Console
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 """Progress, warnings and errors. Results go to stdout, so that they can be piped."""
+
+
+def stdout() -> Console:
+    """Where results go. Piped, a line is as long as it is: there is no terminal to fold it to."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=10_000)
 
 
 class FlowbenchError(Exception):
@@ -72,3 +80,55 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def _escape(text: str) -> str:
     # rich reads [..] as markup; paths and shapes contain it
     return text.replace("[", r"\[")
+
+
+class Progress:
+    """A run's progress on stderr: on a terminal one live line, elsewhere one plain line an epoch.
+
+    ``CI`` and ``TERM=dumb`` count as no terminal.
+    """
+
+    def __init__(self, max_epochs: int | None, max_seconds: float | None) -> None:
+        self.max_epochs = max_epochs
+        self.max_seconds = max_seconds
+        self._summary = "starting"
+        self._left = ""
+        live = stderr.is_terminal and not stderr.is_dumb_terminal and not os.environ.get("CI")
+        self._status = stderr.status("") if live else None
+        self._shown = 0.0
+
+    def __enter__(self) -> Progress:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._status:
+            self._status.stop()
+
+    def step(self, done: int, steps: int) -> None:
+        """``done`` of an epoch's ``steps`` are done."""
+        now = time.monotonic()
+        if self._status and now - self._shown > 0.1:  # a screen's pace, not the training's
+            self._shown = now
+            self._status.update(_escape(f"{self._summary} · next epoch {done / steps:4.0%}{self._left}"))
+
+    def epoch(self, number: int, train_ll: float, validation_ll: float, best: bool, rate: float, seconds: float) -> None:
+        """An epoch's mean log-likelihoods in nats, training rows per second, and seconds since training began."""
+        of = f"/{self.max_epochs}" if self.max_epochs else ""
+        mark = " (best)" if best else ""
+        self._summary = f"epoch {number}{of} · train {train_ll:.3f} · validation {validation_ll:.3f}{mark} nats"
+        self._summary += f" · {rate:,.0f} rows/s"
+        left = self._seconds_left(number, seconds)
+        self._left = f" · {left // 60:.0f}:{left % 60:02.0f} left" if left is not None else ""
+        if not self._status:
+            note(self._summary + self._left)
+
+    def _seconds_left(self, number: int, seconds: float) -> float | None:
+        """An upper bound: early stopping may end it before."""
+        bounds = []
+        if self.max_epochs:
+            bounds.append((self.max_epochs - number) * seconds / number)
+        if self.max_seconds:
+            bounds.append(max(0.0, self.max_seconds - seconds))
+        return min(bounds, default=None)

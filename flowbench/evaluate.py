@@ -60,7 +60,7 @@ def _log_det_error(flow: Flow, x: Tensor) -> float:
     u, log_det = flow.transform(copies)
     expected = torch.linalg.slogdet(_jacobian(u, copies)).logabsdet
     log_det = log_det.view(x.shape[1], -1)[0]
-    return float(((log_det - expected).abs() / (1 + expected.abs())).max())
+    return float(((log_det - expected).abs() / (1 + expected.abs())).max().detach())
 
 
 def _order_violation(flow: Flow, x: Tensor) -> float:
@@ -69,7 +69,7 @@ def _order_violation(flow: Flow, x: Tensor) -> float:
         copies = _copies(x)
         for parameter in made(copies):
             jacobian = _jacobian(parameter, copies)
-            worst = max(worst, float(jacobian.triu().abs().max()))
+            worst = max(worst, float(jacobian.triu().abs().max().detach()))
     return worst
 
 

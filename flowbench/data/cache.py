@@ -31,7 +31,8 @@ def read(folder: Path, fingerprint: str) -> Splits | None:
         if meta["fingerprint"] != fingerprint or any(list(a.shape) != meta["shapes"][k] for k, a in arrays.items()):
             return None
         columns = None if meta["columns"] is None else tuple(meta["columns"])
-        return Splits(*(arrays[name] for name in _SPLITS), arrays.get("test_true_ll"), columns)
+        train, validation, test = (arrays[name] for name in _SPLITS)
+        return Splits(train, validation, test, arrays.get("test_true_ll"), columns)
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
 

@@ -60,11 +60,17 @@ class Dataset(Splits):
     scale: Float64 | None = None
     unit_log_det: float | None = None
 
+    def __post_init__(self) -> None:
+        # as mapped arrays are, so that nothing works in memory that would fail from the cache
+        for array in (self.train, self.validation, self.test):
+            array.flags.writeable = False
+
 
 def split_last_tenths(rows: RawArray) -> tuple[RawArray, RawArray, RawArray]:
-    """Train, validation and test by position: test is the last int(0.1 N) rows, validation the last int(0.1) of the rest.
+    """Train, validation and test by position.
 
-    The rule of the 2017 experiments for POWER, GAS and MINIBOONE (PROTOCOL.md section 1).
+    Test is the last int(0.1 N) of N rows, validation the last int(0.1 M) of the M others: the rule of the
+    2017 experiments for POWER, GAS and MINIBOONE (PROTOCOL.md section 1).
     """
     rest, test = _cut_last_tenth(rows)
     train, validation = _cut_last_tenth(rest)

@@ -22,7 +22,7 @@ def gaussian_ll(train: Float32, test: Float32) -> Float64:
         DataError: the covariance is singular, so that no density exists.
     """
     dim = train.shape[1]
-    mean = np.mean(train, axis=0, dtype=np.float64)
+    mean: Float64 = np.asarray(np.mean(train, axis=0, dtype=np.float64))
     covariance = sum((rows.T @ rows for rows in _centred(train, mean)), start=np.zeros((dim, dim))) / len(train)
     try:
         cholesky = np.linalg.cholesky(covariance)

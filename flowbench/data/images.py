@@ -19,7 +19,7 @@ _CHUNK_ROWS = 8192
 
 
 def dequantised_logits(pixels: RawArray, levels: int, alpha: float, rng: np.random.RandomState) -> Float32:
-    """Pixels (N, D) of 0..levels-1 as logits: x = (v + u) / levels with u ~ U[0, 1), then logit(alpha + (1 - 2 alpha) x).
+    """Pixels v (N, D) of 0..levels-1 as logit(alpha + (1 - 2 alpha) x) of x = (v + u) / levels, u ~ U[0, 1).
 
     alpha keeps the logits finite (MAF paper, section 4.3). The noise is drawn once, row by row.
     """
@@ -45,9 +45,9 @@ def sample_patches(images: Sequence[Image], n: int, rng: np.random.RandomState) 
 
 
 def patch_columns(patches: Image, rng: np.random.RandomState) -> Float32:
-    """Patches (N, 64) as rows (N, 63): (v + u) / 256, minus the patch's mean, last pixel dropped (it follows from the rest).
+    """Patches (N, 64) as rows (N, 63): (v + u) / 256, minus the patch's mean, last pixel dropped.
 
-    Zoran and Weiss' preprocessing, as used for BSDS300 (MAF paper, appendix E).
+    The last pixel follows from the others. Zoran and Weiss' preprocessing, as used for BSDS300 (MAF paper, appendix E).
     """
     rows = np.empty((len(patches), patches.shape[1] - 1), np.float32)
     for start in range(0, len(patches), _CHUNK_ROWS):

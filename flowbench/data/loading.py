@@ -67,9 +67,11 @@ def _prepare(recipe: Recipe, files: Mapping[str, Path]) -> Splits:
     splits = recipe.prepare(files, np.random.RandomState(_SEED))
     true_ll = splits.test_true_ll
     return Splits(
-        *(np.ascontiguousarray(part, np.float32) for part in (splits.train, splits.validation, splits.test)),
-        None if true_ll is None else np.ascontiguousarray(true_ll, np.float64),
-        splits.columns,
+        train=np.ascontiguousarray(splits.train, np.float32),
+        validation=np.ascontiguousarray(splits.validation, np.float32),
+        test=np.ascontiguousarray(splits.test, np.float32),
+        test_true_ll=None if true_ll is None else np.ascontiguousarray(true_ll, np.float64),
+        columns=splits.columns,
     )
 
 

@@ -14,7 +14,7 @@ from flowbench import console
 from flowbench.console import DataError
 from flowbench.data import raw
 from flowbench.data.card import Card
-from flowbench.data.dataset import Dataset, Float64
+from flowbench.data.dataset import Dataset, Float32, Float64
 from flowbench.data.table_files import SUFFIXES, Table, read_table
 
 _VERSION = 1
@@ -42,13 +42,14 @@ def load_table(path: Path, *, seed: int) -> Dataset:
     n_test = n_validation = n // 10
     train, validation, test = np.split(table.values[order], [n - n_validation - n_test, n - n_test])
     location, scale = _location_and_scale(path, table.columns, train)
-    rows = len(train), len(validation), len(test)
     content = raw.hash_file(path, "sha256")
     return Dataset(
-        *(((part - location) / scale).astype(np.float32) for part in (train, validation, test)),
+        train=_standardise(train, location, scale),
+        validation=_standardise(validation, location, scale),
+        test=_standardise(test, location, scale),
         columns=table.columns,
         name=path.name,
-        card=_card(path, dim, rows),
+        card=_card(path, dim, (len(train), len(validation), len(test))),
         fingerprint=hashlib.sha256(f"table v{_VERSION} seed {seed}\n{content}\n".encode()).hexdigest(),
         location=location,
         scale=scale,
@@ -73,7 +74,8 @@ def _check(path: Path, table: Table) -> None:
         column = table.columns[int(np.argmax(constant))]
         value = table.values[0, constant][0]
         raise DataError(f"{path}: column {column!r} is constant ({value:g})", "drop it: it has no density")
-    discrete = [c for c, whole in zip(table.columns, (table.values == np.rint(table.values)).all(axis=0)) if whole]
+    whole = (table.values == np.rint(table.values)).all(axis=0)
+    discrete = [column for column, is_whole in zip(table.columns, whole, strict=True) if is_whole]
     if discrete:
         console.warn(
             f"{path}: whole numbers only in {', '.join(map(repr, discrete))}: a density of them grows without bound; "
@@ -95,14 +97,18 @@ def _location_and_scale(path: Path, columns: Sequence[str], train: Float64) -> t
     with np.errstate(over="ignore", invalid="ignore"):
         location = train.mean(axis=0)
         scale = train.std(axis=0)
-    for i in np.flatnonzero(train.min(axis=0) == train.max(axis=0)):
+    for i in map(int, np.flatnonzero(train.min(axis=0) == train.max(axis=0))):
         raise DataError(
             f"{path}: column {columns[i]!r} is constant in the training rows: it takes other values too rarely",
             "drop it, or give more rows or another --seed",
         )
-    for i in np.flatnonzero(~np.isfinite(scale) | (scale == 0)):
+    for i in map(int, np.flatnonzero(~np.isfinite(scale) | (scale == 0))):
         raise DataError(f"{path}: column {columns[i]!r} is too large or too narrow for float64", "rescale it")
     return location, scale
+
+
+def _standardise(rows: Float64, location: Float64, scale: Float64) -> Float32:
+    return ((rows - location) / scale).astype(np.float32, order="C")
 
 
 def _card(path: Path, dim: int, rows: tuple[int, int, int]) -> Card:
@@ -111,7 +117,7 @@ def _card(path: Path, dim: int, rows: tuple[int, int, int]) -> Card:
         name=path.name,
         version=_VERSION,
         title=path.name,
-        source_url=path.resolve().as_uri(),
+        source_url=str(path),
         licence="the table's own",
         citation="",
         dim=dim,

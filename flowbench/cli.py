@@ -1,0 +1,177 @@
+"""The commands: parse, call, print. Heavy imports live inside the command bodies, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec
+
+import typer
+
+from flowbench.console import FlowbenchError, note, show_error, warn
+
+P = ParamSpec("P")
+
+app = typer.Typer(
+    name="flowbench",
+    help="How good a density can a normalizing flow learn of a table, and what does a density or a sample cost?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_debug = False
+
+
+def main() -> None:
+    """The entry point of the command line."""
+    app()
+
+
+def _command(body: Callable[P, None]) -> Callable[P, None]:
+    """Turn what a command raises into a message and an exit code; a traceback only with ``--debug``."""
+
+    @functools.wraps(body)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            body(*args, **kwargs)
+        except FlowbenchError as error:
+            show_error(error)
+            raise SystemExit(error.exit_code) from (error if _debug else None)
+        except KeyboardInterrupt:
+            note("interrupted")
+            raise SystemExit(130) from None
+        except Exception as error:
+            if _debug:
+                raise
+            crash = FlowbenchError(
+                f"{type(error).__name__}: {error}", hint="a defect of flowbench's: `flowbench --debug …` shows where"
+            )
+            show_error(crash)
+            raise SystemExit(crash.exit_code) from None
+
+    return run
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder of results [default: $FLOWBENCH_RESULTS_DIR or ./results].", show_default=False),
+]
+
+
+@app.callback()
+def _global(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    global _debug
+    _debug = debug
+    if version:
+        from flowbench import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+@_command
+def train(
+    flow: Annotated[str, typer.Argument(help="A flow: maf, iaf, realnvp, gaussian (`flowbench list` has all).")],
+    data: Annotated[str, typer.Option(help="A dataset's name, or a .csv, .tsv, .parquet or .npy file.")] = "patches",
+    recipe: Annotated[str, typer.Option(help="fast, or paper: the protocol of 2017.")] = "fast",
+    seed: Annotated[int, typer.Option(help="Of weights, batches and an own table's split.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="torch's choice")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, e.g. hidden=512,512.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file of settings.", show_default=False)] = None,
+    max_epochs: Annotated[int | None, typer.Option(min=0, help="Epochs at the most.", show_default="the recipe's")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Training time at the most.", show_default=False)] = None,
+    allow_partial: Annotated[bool, typer.Option(help="Take raw files with fewer rows than published.")] = False,
+    force: Annotated[bool, typer.Option(help="Train again what is already finished.")] = False,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Train a flow by maximum likelihood; print its test log-likelihood and what a density and a sample cost."""
+    from flowbench import results
+    from flowbench.config import packaged_layers, resolve, user_layers
+
+    given = {"max_epochs": max_epochs, "max_seconds": max_seconds}
+    user = user_layers(config, settings or []) | {key: value for key, value in given.items() if value is not None}
+    folder = results.results_dir(out)
+    results.ensure_writable(folder)
+
+    import torch
+
+    from flowbench import flows
+    from flowbench.console import Progress
+    from flowbench.data import load
+    from flowbench.run import resolve_device, run, run_name
+    from flowbench.summary import summary
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    options = flows.load(flow).Options
+    device = resolve_device(device)
+    layers = packaged_layers(flow, data, recipe)
+    chosen = resolve(options, layers, user, flow=flow, data=data, recipe=recipe, seed=seed, device=device)
+    dataset = load(data, seed=seed, allow_partial=allow_partial)
+    if dataset.dim == 1:
+        warn("with one column there is nothing to condition on: every affine flow is a Gaussian")
+    row = None if force else results.finished(folder, run_name(chosen, dataset))
+    if row is not None:
+        note(f"{row.run} is already finished ({folder / row.run}.json); --force trains it again")
+    else:
+        with Progress(chosen.training.max_epochs, chosen.training.max_seconds) as progress:
+            row = run(chosen, dataset, folder, progress)
+    if as_json:
+        _print_json(row.model_dump(mode="json"))
+    else:
+        _print(summary(row))
+        note(f"written to {folder / row.run}.json")
+    if row.status != "ok":
+        raise FlowbenchError(f"the run {row.status}: {row.error}")
+
+
+@app.command()
+@_command
+def compare(out: Out = None, as_json: Json = False) -> None:
+    """Set all runs found beside each other and beside the published numbers, one table a dataset."""
+    from flowbench import compare as comparison
+    from flowbench import results
+    from flowbench.console import stdout
+
+    tables = comparison.tables(results.read_all(results.results_dir(out)))
+    if as_json:
+        _print_json(comparison.document(tables))
+    else:
+        comparison.show(tables, stdout())
+
+
+@app.command(name="list")
+@_command
+def list_(as_json: Json = False) -> None:
+    """Name the flows, and the datasets with their shapes, source, licence and whether their raw files are there."""
+    from flowbench import catalogue
+
+    if as_json:
+        _print_json(catalogue.document())
+    else:
+        _print(catalogue.render())
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    json.dump(document, sys.stdout, indent=2, allow_nan=False)
+    print()
+
+
+def _print(renderable: Any) -> None:
+    from flowbench.console import stdout
+
+    stdout().print(renderable)
