@@ -11,17 +11,21 @@ from flowbench.transforms.transform import Pair, Transform
 from flowbench.transforms.univariate import Affine
 
 
+class _Linear(nn.Linear):
+    """Initialised as the MAF paper's conditioners are; without inputs (D = 1) there is a bias left, and no warning."""
+
+    def reset_parameters(self) -> None:
+        with torch.no_grad():
+            self.weight.copy_(torch.randn_like(self.weight) / (self.in_features + 1) ** 0.5)
+            self.bias.zero_()
+
+
 def _network(inputs: int, hidden: Sequence[int], outputs: int, activation: type[nn.Module]) -> nn.Sequential:
-    """A fully connected network, initialised as the MAF paper's conditioners are; nothing follows the last layer."""
+    """A fully connected network; nothing follows the last layer."""
     sizes = [inputs, *hidden, outputs]
     layers: list[nn.Module] = []
     for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
-        # skip_init: torch warns when it initialises the empty matrix that D = 1 gives
-        linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)
-        nn.init.zeros_(linear.bias)
-        with torch.no_grad():
-            linear.weight.copy_(torch.randn(fan_out, fan_in) / (fan_in + 1) ** 0.5)
-        layers += [linear, activation()]
+        layers += [_Linear(fan_in, fan_out), activation()]
     return nn.Sequential(*layers[:-1])
 
 

@@ -1,0 +1,111 @@
+"""Substitution against the textbook's D passes, and its gradients against autograd through them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from flowbench.transforms import Affine, Chain, MaskedAutoregressive, MaskedLinear, Permutation
+from flowbench.transforms.made import ActivationName, hidden_degrees
+from flowbench.transforms.substitution import BLOCK
+from flowbench.train import AdamInnerEpsilon
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+SHAPES = pytest.mark.parametrize(
+    ("dim", "hidden", "bound", "activation"),
+    [
+        (1, (4,), None, "relu"),
+        (2, (3,), 3.0, "tanh"),
+        (6, (10, 11), None, "tanh"),
+        (BLOCK, (50, 40), 2.0, "relu"),
+        (BLOCK + 1, (20,), 2.0, "relu"),  # fewer units than degrees, and a block of one column
+        (3 * BLOCK - 5, (120, 90, 110), 2.0, "relu"),
+    ],
+)
+
+
+def transform(dim: int, hidden: tuple[int, ...], bound: float | None, activation: ActivationName) -> MaskedAutoregressive:
+    torch.manual_seed(dim)
+    built = MaskedAutoregressive(dim, hidden, Affine(bound), activation)
+    with torch.no_grad():
+        for parameter in built.parameters():
+            if parameter.ndim == 1:
+                parameter.normal_(std=0.5)
+    return built
+
+
+def with_gradients(built: MaskedAutoregressive, invert: object, u: Tensor) -> list[Tensor]:
+    u = u.clone().requires_grad_()
+    x, log_det = invert(u)  # type: ignore[operator]
+    weigh_x, weigh_log_det = torch.linspace(-1, 2, x.numel()).view_as(x), torch.linspace(1, -1, len(x))
+    loss = (x * weigh_x).sum() + (log_det * weigh_log_det).sum()
+    gradients = torch.autograd.grad(loss, [u, *built.parameters()], materialize_grads=True, allow_unused=True)
+    return [x, log_det, *gradients]
+
+
+@SHAPES
+@pytest.mark.parametrize("spread", [1.0, 30.0])
+def test_it_is_the_inverse_by_passes_with_its_gradients(
+    dim: int, hidden: tuple[int, ...], bound: float | None, activation: ActivationName, spread: float
+) -> None:
+    built = transform(dim, hidden, bound, activation)
+    u = torch.randn(7, dim) * spread
+    for found, expected in zip(
+        with_gradients(built, built.inverse, u), with_gradients(built, built.inverse_by_passes, u), strict=True
+    ):
+        scale = 1 + expected.abs().max().item()
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-10 * scale)
+
+
+@SHAPES
+def test_float32_agrees_to_rounding(
+    dim: int, hidden: tuple[int, ...], bound: float | None, activation: ActivationName
+) -> None:
+    built = transform(dim, hidden, bound, activation)
+    u = torch.randn(7, dim)
+    expected = built.inverse_by_passes(u)[0]
+    found = built.float().inverse(u.float())[0]
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+
+
+def test_no_rows_are_no_error() -> None:
+    x, log_det = transform(5, (8,), None, "relu").inverse(torch.zeros(0, 5))
+    assert x.shape == (0, 5)
+    assert log_det.shape == (0,)
+
+
+def test_a_chain_of_them_is_differentiable_end_to_end() -> None:
+    chain = Chain([transform(4, (9,), 2.0, "tanh"), Permutation.reverse(4), transform(4, (9,), 2.0, "tanh")])
+    u = torch.randn(3, 4, requires_grad=True)
+    assert torch.autograd.gradcheck(chain.inverse, (u,), atol=1e-6)
+
+
+@pytest.mark.parametrize(("units", "dim"), [(100, 6), (1024, 784), (10, 11), (7, 2)])
+def test_hidden_degrees_are_the_papers_where_all_are_reached(units: int, dim: int) -> None:
+    paper = sorted(1 + h % (dim - 1) for h in range(units))
+    assert hidden_degrees(units, dim).tolist() == paper
+
+
+@pytest.mark.parametrize(("units", "dim"), [(5, 20), (512, 3072), (1, 3)])
+def test_few_hidden_units_still_reach_from_first_to_last_column(units: int, dim: int) -> None:
+    degrees = hidden_degrees(units, dim)
+    assert degrees[0] == 1
+    assert degrees.diff().ge(0).all()
+    assert degrees[-1] >= dim - 1 - (dim - 1) // units
+
+
+def test_masked_weights_stay_zero_under_decay_and_momentum() -> None:
+    built = transform(6, (10, 10), None, "relu")
+    for optimizer in (
+        torch.optim.Adam(built.parameters(), weight_decay=0.1),
+        AdamInnerEpsilon(built.parameters(), lr=1e-2, weight_decay=0.1),
+    ):
+        for _ in range(3):
+            optimizer.zero_grad()
+            built(torch.randn(8, 6))[1].sum().backward()
+            optimizer.step()
+    for layer in (module for module in built.modules() if isinstance(module, MaskedLinear)):
+        assert not layer.weight[layer.mask == 0].any()
+        assert layer.weight[layer.mask == 1].all()
