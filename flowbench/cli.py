@@ -64,18 +64,23 @@ Out = Annotated[
 ]
 
 
-@app.callback()
-def _global(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
-) -> None:
-    global _debug
-    _debug = debug
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from flowbench import __version__
 
         print(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _global(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    global _debug
+    _debug = debug
 
 
 @app.command()

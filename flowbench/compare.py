@@ -76,14 +76,12 @@ def document(found: Sequence[DatasetTable]) -> dict[str, Any]:
 
 def model_label(row: Row) -> str:
     """The flow and its size: ``maf 5 × (2×100)`` has 5 transforms with 2 hidden layers of 100 units each."""
-    options = row.config.get("model") if isinstance(row.config.get("model"), dict) else row.config
-    transforms, hidden = options.get("transforms"), options.get("hidden")
-    layers = [hidden] if isinstance(hidden, int) else hidden
-    if not isinstance(layers, list | tuple) or not layers:
-        return f"{row.flow} {transforms}" if transforms else row.flow
-    equal = len(set(layers)) == 1
-    size = f"{len(layers)}×{layers[0]}" if equal else "-".join(str(width) for width in layers)
-    return f"{row.flow} {transforms} × ({size})" if transforms else f"{row.flow} ({size})"
+    transforms, hidden = row.config.get("transforms"), row.config.get("hidden")
+    if not transforms or not isinstance(hidden, list):
+        return row.flow
+    equal = len(set(hidden)) == 1
+    size = f"{len(hidden)}×{hidden[0]}" if equal else "-".join(map(str, hidden)) or "linear"
+    return f"{row.flow} {transforms} × ({size})"
 
 
 FIGURES = {name for name, field in Row.model_fields.items() if field.default is None} - {"error"}
@@ -118,7 +116,7 @@ def _table(data: str, rows: list[Row]) -> DatasetTable:
         lines=tuple(lines),
         references=tuple(_references(lines)),
         published=tuple(entries),
-        notes=tuple([*_notes(lines), *refusal]),
+        notes=(*_notes(lines), *refusal),
     )
 
 
@@ -134,7 +132,7 @@ def _best_first(line: Line) -> tuple[Any, ...]:
 
 
 def _references(lines: Sequence[Line]) -> list[Reference]:
-    """The truth and the fitted Gaussian, once for each data that the runs saw; a run of the Gaussian stands for itself."""
+    """The truth and the fitted Gaussian, once for each data that runs saw; a run of the Gaussian stands for itself."""
     found: dict[tuple[str, tuple[int, str]], Reference] = {}
     several = len({_same_data(line.row) for line in lines}) > 1
     for row in (line.row for line in lines):

@@ -13,9 +13,9 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
 from flowbench.console import UsageError, did_you_mean
 
@@ -30,6 +30,12 @@ class Settings(BaseModel):
 
 class FlowOptions(Settings):
     """What a flow is assembled from; each file in ``flows/`` has its own."""
+
+
+Widths = Annotated[
+    tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(lambda value: [value] if isinstance(value, int) else value)
+]
+"""Units of each hidden layer; a single number is a single layer."""
 
 
 class TrainingOptions(Settings):

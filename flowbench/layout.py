@@ -10,6 +10,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from rich import box
 from rich.cells import cell_len
@@ -27,8 +28,8 @@ FOLDED_WIDTH = 18
 class Column:
     """One column of a table.
 
-    ``rank`` 0 always stays; else the highest leaves first. ``folds``: it tells runs apart, and so leaves into the first
-    column's cells. ``styles``: rich styles of the cells, where there are any.
+    ``rank`` 0 always stays; else the highest leaves first, all of a rank together. ``folds``: it tells runs apart, and
+    so leaves into the first column's cells. ``styles``: rich styles of the cells, where there are any.
     """
 
     header: str
@@ -68,50 +69,45 @@ def without_common(columns: Sequence[Column], runs: int) -> tuple[list[Column], 
 def fitted(columns: Sequence[Column], width: int) -> tuple[list[Column], list[str]]:
     """The columns that fit ``width`` terminal cells, and the names of those left out."""
     kept, folded, left_out = list(columns), list[Column](), list[str]()
-    while _total(kept) > width:
-        leaving = max(kept, key=lambda column: column.rank)
-        if leaving.rank == 0:
-            break
-        kept.remove(leaving)
-        if leaving.folds:
-            folded.append(leaving)
-            kept[0] = _with_folded(columns[0], [column for column in columns if column in folded])
-        else:
-            left_out.append(leaving.name)
+    while _total(kept) > width and (rank := max(column.rank for column in kept)) > 0:
+        leaving = [column for column in kept if column.rank == rank]
+        kept = [column for column in kept if column.rank != rank]
+        folded += [column for column in leaving if column.folds]
+        left_out += [column.name for column in leaving if not column.folds]
+        kept[0] = _with_folded(columns[0], [column for column in columns if column in folded])
     return kept, left_out
 
 
 def rich_table(columns: Sequence[Column], sections: Mapping[int, str]) -> Table:
     """The columns as rich has them; ``sections`` gives titles of those that begin at a row, perhaps empty ones."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP // 2), collapse_padding=False)
+    # between columns: the padding, and one blank of the box
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
     for column in columns:
-        justify = "right" if column.right else "left"
-        table.add_column(Text(column.header), justify=justify, no_wrap=column.right, overflow="fold", vertical="top")
+        # a number is never wrapped, and where even the last columns do not fit, not cut without a sign of it
+        overflow: Literal["ellipsis", "fold"] = "ellipsis" if column.right else "fold"
+        table.add_column(Text(_filled(column, column.header)), no_wrap=column.right, overflow=overflow)
     for index in range(len(columns[0].cells)):
         if index in sections:
             table.add_row()
             if sections[index]:
                 table.add_row(Text(sections[index], style="italic"))
         styles = (column.styles[index] if index < len(column.styles) else "" for column in columns)
-        table.add_row(*(Text(column.cells[index], style=style) for column, style in zip(columns, styles, strict=True)))
+        texts = (_filled(column, column.cells[index]) for column in columns)
+        table.add_row(*(Text(text, style=style) for text, style in zip(texts, styles, strict=True)))
     return table
 
 
 def aligned(figures: Sequence[Figure]) -> tuple[str, ...]:
     """The figures as cells of one width, their decimal points below each other; blank where there is no value."""
-    errors = [figure.error for figure in figures if figure.error and figure.decimals is None]
-    common = max((_decimals(error) for error in errors), default=2)
-    decimals = [common if figure.decimals is None else figure.decimals for figure in figures]
-    most = max(decimals, default=0)
-    pairs = zip(figures, decimals, strict=True)
-    halves = [(_fixed(figure.value, places, most), _fixed(figure.error, places, most)) for figure, places in pairs]
-    left, right = (max((len(half[side]) for half in halves), default=0) for side in (0, 1))
-    if right == 0:
-        return tuple(value.rjust(left) if value.strip() else "" for value, _ in halves)
-    return tuple(
-        f"{value.rjust(left)} {'±' if error.strip() else ' '} {error.rjust(right)}" if value.strip() else ""
-        for value, error in halves
-    )
+    deserved = [_decimals(figure.error) for figure in figures if figure.error and figure.decimals is None]
+    common = max(deserved, default=2)
+    places = [common if figure.decimals is None else figure.decimals for figure in figures]
+    most = max(places, default=0)
+    values = [_fixed(figure.value, own, most) for figure, own in zip(figures, places, strict=True)]
+    errors = [_fixed(figure.error, own, most) for figure, own in zip(figures, places, strict=True)]
+    left, right = max(map(len, values), default=0), max(map(len, errors), default=0)
+    signed = [f" ± {error.rjust(right)}" if error else " " * (right + 3) if right else "" for error in errors]
+    return tuple(value.rjust(left) + error if value else "" for value, error in zip(values, signed, strict=True))
 
 
 def duration(seconds: float | None) -> str:
@@ -132,17 +128,24 @@ def significant(value: float | None) -> str:
 
 
 def _total(columns: Sequence[Column]) -> int:
-    return sum(column.width for column in columns) + (GAP + 1) * (len(columns) - 1)
+    return sum(column.width for column in columns) + GAP * (len(columns) - 1)
+
+
+def _filled(column: Column, text: str) -> str:
+    """Blanks on the left where it stands right: rich would strip those on the right, which align decimal points."""
+    if not column.right:
+        return text
+    return "\n".join(" " * (column.width - cell_len(line)) + line for line in text.split("\n"))
 
 
 def _with_folded(first: Column, folded: Sequence[Column]) -> Column:
     width = max(FOLDED_WIDTH, first.width)
 
     def cell(index: int) -> str:
-        words = ", ".join(f"{column.name} {column.cells[index]}" for column in folded if column.cells[index])
-        return "\n".join(
-            [first.cells[index], *textwrap.wrap(words, width, initial_indent="  ", subsequent_indent="  ")]
-        )
+        # a hard blank, so that a name is not parted from what it names
+        words = ", ".join(f"{column.name}\xa0{column.cells[index]}" for column in folded if column.cells[index])
+        lines = textwrap.wrap(words, width, initial_indent="  ", subsequent_indent="  ")
+        return "\n".join([first.cells[index], *lines]).replace("\xa0", " ")
 
     return replace(first, cells=tuple(cell(index) for index in range(len(first.cells))))
 

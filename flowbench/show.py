@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
@@ -73,11 +74,10 @@ def _columns(table: DatasetTable) -> list[Column]:
         _nats_column(table),
         Column("to best", _to_best_cells(table), rank=10),
         Column("bits/pixel", _bits_cells(table), rank=5),
-        Column("nats below\ntruth", aligned([_truth(row) for row in rows]), rank=4),
+        Column("nats below\ntruth", aligned([_truth(row) for row in rows]), rank=1),
         Column("train", tuple(duration(row.train_seconds) for row in rows), rank=11),
         Column("passes\nd / s", tuple(_passes(row) for row in rows), rank=2),
-        *(_cost_column("density", rows, batch, _cost_rank(batch, batches)) for batch in batches),
-        *(_cost_column("sampling", rows, batch, _cost_rank(batch, batches)) for batch in batches),
+        *(_cost_column(each, rows, batch, batches) for batch in batches for each in ("density", "sample")),
         Column("device", tuple(_device(row.environment) for row in rows), rank=20, folds=True, right=False),
     ]
     return [_padded(column, len(names)) for column in columns if any(column.cells)]
@@ -86,14 +86,16 @@ def _columns(table: DatasetTable) -> list[Column]:
 def _padded(column: Column, length: int) -> Column:
     """Blank cells for references and published models, of which most columns know nothing."""
     cells = column.cells + ("",) * (length - len(column.cells))
-    return Column(column.header, cells, column.rank, column.folds, column.right, column.styles)
+    return replace(column, cells=cells)
 
 
 def _config_cells(lines: Sequence[Line]) -> tuple[str, ...]:
-    """The configuration's hash, where runs of one name, recipe and seed differ in it."""
-    hashes: dict[tuple[str, str, int], set[str]] = {}
+    """The configuration's hash, where nothing else that is shown tells two runs apart."""
+    hashes: dict[tuple[object, ...], set[str]] = {}
     for line in lines:
-        hashes.setdefault((line.model, line.row.recipe, line.row.seed), set()).add(line.row.config_hash)
+        row = line.row
+        shown = (line.model, row.recipe, row.seed, row.data_version, row.data_fingerprint, _device(row.environment))
+        hashes.setdefault(shown, set()).add(row.config_hash)
     needed = any(len(found) > 1 for found in hashes.values())
     return tuple(line.row.config_hash[:8] if needed else "" for line in lines)
 
@@ -116,18 +118,16 @@ def _nats_column(table: DatasetTable) -> Column:
         "red" if row.status != "ok" else "bold" if line.nats_below_best == 0 else ""
         for line, row in zip(table.lines, rows, strict=True)
     )
-    return Column("test nats ± 2 s.e.", cells, styles=styles)
+    return Column("test nats\n± 2 s.e.", cells, styles=styles)
 
 
 def _to_best_cells(table: DatasetTable) -> tuple[str, ...]:
     """Nats above (+) or below (−) the best run; the best and its equals say so."""
     best = table.best_ll_nats
-    figures = [Figure(None if line.nats_below_best is None else -line.nats_below_best, None) for line in table.lines]
-    others = [*table.references, *table.published]
-    figures += [Figure(None if best is None else entry.test_ll_nats - best, None) for entry in others]
-    return tuple(
-        "" if figure.value is None else "best" if figure.value == 0 else f"{figure.value:+.2f}" for figure in figures
-    )
+    differences = [None if line.nats_below_best is None else -line.nats_below_best for line in table.lines]
+    others = [entry.test_ll_nats for entry in table.references] + [entry.test_ll_nats for entry in table.published]
+    differences += [None if best is None else nats - best for nats in others]
+    return tuple("" if nats is None else "best" if nats == 0 else f"{nats:+.2f}" for nats in differences)
 
 
 def _bits_cells(table: DatasetTable) -> tuple[str, ...]:
@@ -148,12 +148,9 @@ def _passes(row: Row) -> str:
     return "" if row.density_passes is None else f"{row.density_passes} / {row.sampling_passes}"
 
 
-def _cost_rank(batch: int, batches: Sequence[int]) -> int:
-    """The largest batch stays longest, then the smallest; what lies between goes early."""
-    return 0 if batch == batches[-1] else 1 if batch == batches[0] else 9
-
-
-def _cost_column(direction: str, rows: Sequence[Row], batch: int, rank: int) -> Column:
+def _cost_column(direction: str, rows: Sequence[Row], batch: int, batches: Sequence[int]) -> Column:
+    """The largest batch stays longest, then the smallest; what lies between leaves early."""
+    rank = 0 if batch == batches[-1] else 3 if batch == batches[0] else 9
     timings = [next((timing for timing in row.timings if timing.batch == batch), None) for row in rows]
     cells = tuple("" if timing is None else significant(_cost(timing, direction)) for timing in timings)
     styles = tuple("green" if timing is not None and _is_fast(timing, direction) else "" for timing in timings)
@@ -170,6 +167,7 @@ def _is_fast(timing: Timing, direction: str) -> bool:
 
 
 def _device(environment: Environment) -> str:
-    if environment.device.startswith("cpu"):
-        return f"cpu, {environment.threads} threads"
-    return environment.device_name or environment.device
+    name = environment.device_name or environment.device
+    if not environment.device.startswith("cpu"):
+        return name
+    return f"{name} ({environment.threads} thread{'' if environment.threads == 1 else 's'})"

@@ -10,6 +10,7 @@ from flowbench.console import DataError
 from flowbench.data.dataset import Float32, Float64
 
 _CHUNK_VALUES = 2**22  # 32 MiB of float64 at a time, whatever D is
+_LEAST_VARIANCE_LEFT = 1e-13
 
 
 def gaussian_ll(train: Float32, test: Float32) -> Float64:
@@ -24,17 +25,25 @@ def gaussian_ll(train: Float32, test: Float32) -> Float64:
     dim = train.shape[1]
     mean: Float64 = np.asarray(np.mean(train, axis=0, dtype=np.float64))
     covariance = sum((rows.T @ rows for rows in _centred(train, mean)), start=np.zeros((dim, dim))) / len(train)
-    try:
-        cholesky = np.linalg.cholesky(covariance)
-    except np.linalg.LinAlgError as error:
-        raise DataError(
-            "the covariance of the training rows is singular: some column is a linear combination of others",
-            "drop it, or add noise below the columns' resolution",
-        ) from error
+    cholesky = _cholesky(covariance)
     log_normaliser = 0.5 * dim * np.log(2 * np.pi) + np.sum(np.log(np.diag(cholesky)))
     # numpy's general solve, not scipy's triangular one: scipy's import costs more than this saves
     distances = [np.sum(np.linalg.solve(cholesky, rows.T) ** 2, axis=0) for rows in _centred(test, mean)]
     return np.asarray(-0.5 * np.concatenate(distances) - log_normaliser, dtype=np.float64)
+
+
+def _cholesky(covariance: Float64) -> Float64:
+    try:
+        cholesky: Float64 = np.asarray(np.linalg.cholesky(covariance), np.float64)
+    except np.linalg.LinAlgError:
+        cholesky = np.zeros_like(covariance)
+    # what is left of each column's variance once the columns before it are known; rounding alone leaves about 1e-15
+    if not (np.diag(cholesky) ** 2 > _LEAST_VARIANCE_LEFT * np.diag(covariance)).all():
+        raise DataError(
+            "the covariance of the training rows is singular: some column is a linear combination of others",
+            "drop it, or add noise below the columns' resolution",
+        )
+    return cholesky
 
 
 def _centred(rows: Float32, mean: Float64) -> Iterator[Float64]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,12 +40,16 @@ def load_table(path: Path, *, seed: int) -> Dataset:
     order = np.random.RandomState(seed).permutation(n)
     n_test = n_validation = n // 10
     train, validation, test = np.split(table.values[order], [n - n_validation - n_test, n - n_test])
-    location, scale = _location_and_scale(path, table.columns, train)
+    location, scale = _location_and_scale(path, table, train)
+
+    def standardise(rows: Float64) -> Float32:
+        return ((rows - location) / scale).astype(np.float32, order="C")
+
     content = raw.hash_file(path, "sha256")
     return Dataset(
-        train=_standardise(train, location, scale),
-        validation=_standardise(validation, location, scale),
-        test=_standardise(test, location, scale),
+        train=standardise(train),
+        validation=standardise(validation),
+        test=standardise(test),
         columns=table.columns,
         name=path.name,
         card=_card(path, dim, (len(train), len(validation), len(test))),
@@ -74,7 +77,8 @@ def _check(path: Path, table: Table) -> None:
         column = table.columns[int(np.argmax(constant))]
         value = table.values[0, constant][0]
         raise DataError(f"{path}: column {column!r} is constant ({value:g})", "drop it: it has no density")
-    whole = (table.values == np.rint(table.values)).all(axis=0)
+    # beyond 2^53 every float64 is whole
+    whole = ((table.values == np.rint(table.values)) & (np.abs(table.values) < 2**53)).all(axis=0)
     discrete = [column for column, is_whole in zip(table.columns, whole, strict=True) if is_whole]
     if discrete:
         console.warn(
@@ -92,23 +96,23 @@ def _refuse(path: Path, table: Table, bad: NDArray[np.bool_], what: str, hint: s
         raise DataError(f"{path}: column {table.columns[column]!r} has {number} in row {first}", hint)
 
 
-def _location_and_scale(path: Path, columns: Sequence[str], train: Float64) -> tuple[Float64, Float64]:
-    # a huge value overflows the variance, a tiny spread underflows it: both are caught below, by name
-    with np.errstate(over="ignore", invalid="ignore"):
+def _location_and_scale(path: Path, table: Table, train: Float64) -> tuple[Float64, Float64]:
+    # values near the ends of float64 and float32 overflow here: they are refused below, by name
+    with np.errstate(all="ignore"):
         location = train.mean(axis=0)
         scale = train.std(axis=0)
-    for i in map(int, np.flatnonzero(train.min(axis=0) == train.max(axis=0))):
-        raise DataError(
-            f"{path}: column {columns[i]!r} is constant in the training rows: it takes other values too rarely",
-            "drop it, or give more rows or another --seed",
-        )
-    for i in map(int, np.flatnonzero(~np.isfinite(scale) | (scale == 0))):
-        raise DataError(f"{path}: column {columns[i]!r} is too large or too narrow for float64", "rescale it")
+        farthest = np.abs((table.values - location) / scale).max(axis=0)
+    constant = train.min(axis=0) == train.max(axis=0)
+    unfit = ~np.isfinite(scale) | (scale == 0) | ~(farthest < np.finfo(np.float32).max)
+    for column, is_constant, is_unfit in zip(table.columns, constant, unfit, strict=True):
+        if is_constant:
+            raise DataError(
+                f"{path}: column {column!r} is constant in the training rows: it takes other values too rarely",
+                "drop it, or give more rows or another --seed",
+            )
+        if is_unfit:
+            raise DataError(f"{path}: column {column!r} has values or a spread beyond floating point", "rescale it")
     return location, scale
-
-
-def _standardise(rows: Float64, location: Float64, scale: Float64) -> Float32:
-    return ((rows - location) / scale).astype(np.float32, order="C")
 
 
 def _card(path: Path, dim: int, rows: tuple[int, int, int]) -> Card:

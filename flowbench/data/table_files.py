@@ -42,17 +42,17 @@ def read_table(path: Path) -> Table:
 
 def _read_npy(path: Path) -> Table:
     try:
-        array = np.load(path, allow_pickle=False)
+        # not numpy.load, which also opens archives and pickles
+        with path.open("rb") as stream:
+            array = np.lib.format.read_array(stream, allow_pickle=False)
     except (OSError, EOFError, ValueError) as error:
-        hint = "expected what numpy.save writes of an array of numbers (objects are pickles and never loaded)"
-        raise DataError(f"cannot read {path}: {error}", hint) from error
-    if not isinstance(array, np.ndarray):
-        raise DataError(f"{path} is an .npz archive", "save one array with numpy.save")
+        reason = "it holds pickled objects" if "pickle" in str(error) else str(error)
+        raise DataError(f"cannot read {path}: {reason}", "expected what numpy.save writes of numbers") from error
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{path} has dtype {array.dtype}, expected real numbers", "convert it with array.astype(float)")
     if array.ndim != 2:
         hint = "a single column is array.reshape(-1, 1)" if array.ndim == 1 else "reshape it to rows and columns"
         raise DataError(f"{path} has shape {array.shape}, expected (rows, columns)", hint)
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"{path} has dtype {array.dtype}, expected real numbers", "convert it with array.astype(float)")
     return Table(tuple(str(i) for i in range(array.shape[1])), np.asarray(array, np.float64))
 
 
@@ -89,17 +89,15 @@ def _check_header(path: Path, names: list[str]) -> None:
         raise DataError(f"the first line of {path} holds numbers, expected column names", "put a line of names first")
 
 
-def _is_number(text: str) -> bool:
+def _is_number(value: Any) -> bool:
     try:
-        float(text)
-    except ValueError:
+        float(value)
+    except (TypeError, ValueError):
         return False
     return True
 
 
 def _from_arrow(path: Path, table: Any) -> Table:
-    import pyarrow as pa
-
     # how pandas stores a nameless index: row labels, not data
     labels = [name for name in table.column_names if name.startswith("__index_level_")]
     if labels:
@@ -112,25 +110,23 @@ def _from_arrow(path: Path, table: Any) -> Table:
     if "" in names:
         hint = "name it; or if it is the index that pandas writes, save with to_csv(index=False)"
         raise DataError(f"column {names.index('') + 1} of {path} has no name", hint)
-    is_number = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
-    text = [f"{f.name!r} ({f.type})" for f in table.schema if not any(test(f.type) for test in is_number)]
-    if table.num_rows and text:
-        raise DataError(
-            f"{path}: not a column of numbers: {', '.join(text)}",
-            "drop it or turn it into numbers; missing values are empty fields, not words",
-        )
-    if not table.num_rows:
-        return Table(names, np.empty((0, len(names))))
-    return Table(names, np.column_stack([_to_float64(column) for column in table.columns]) if names else _nothing())
+    if not table.num_rows or not names:
+        return Table(names, np.empty((table.num_rows, len(names))))
+    return Table(names, np.column_stack([_to_float64(path, name, table[name]) for name in names]))
 
 
-def _nothing() -> Float64:
-    return np.empty((0, 0))
-
-
-def _to_float64(column: Any) -> RawArray:
+def _to_float64(path: Path, name: str, column: Any) -> RawArray:
     import pyarrow as pa
 
+    is_numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
+    if not any(test(column.type) for test in is_numeric):
+        values = column.to_pylist()
+        # a column of text may look like numbers throughout
+        row, value = next(((i, v) for i, v in enumerate(values, 1) if not _is_number(v)), (1, values[0]))
+        raise DataError(
+            f"{path}: column {name!r} is not one of numbers: it holds {value!r} in row {row}",
+            "drop the column, or turn it into numbers",
+        )
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.uint8())
     # unsafe only in that integers beyond 2^53 are rounded

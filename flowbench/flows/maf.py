@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from flowbench.config import FlowOptions
+from flowbench.config import FlowOptions, Widths
 from flowbench.flows import Flow
 from flowbench.transforms import Affine, BatchNorm, Chain, MaskedAutoregressive, Permutation, Transform
 from flowbench.transforms.made import ActivationName
@@ -18,7 +18,7 @@ class Options(FlowOptions):
     """A MAF's size."""
 
     transforms: int = Field(5, ge=1)
-    hidden: tuple[int, ...] = (100, 100)
+    hidden: Widths = (100, 100)
     activation: ActivationName = "relu"
     log_scale_bound: float | None = Field(5.0, gt=0)
     batch_norm: bool = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from flowbench.config import FlowOptions
+from flowbench.config import FlowOptions, Widths
 from flowbench.flows import Flow
 from flowbench.transforms import AffineCoupling, BatchNorm, Chain, Transform
 
@@ -17,7 +17,7 @@ class Options(FlowOptions):
     """A RealNVP's size; ``hidden`` is that of the scale network and of the translation network, which are separate."""
 
     transforms: int = Field(5, ge=1)
-    hidden: tuple[int, ...] = (100, 100)
+    hidden: Widths = (100, 100)
     log_scale_bound: float | None = Field(5.0, gt=0)
     batch_norm: bool = True
 

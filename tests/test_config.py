@@ -1,0 +1,106 @@
+"""Where a setting's value comes from, and what is refused."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowbench import flows
+from flowbench.config import (
+    RunConfig,
+    TrainingOptions,
+    config_folder,
+    packaged_layers,
+    recipes,
+    resolve,
+    user_layers,
+)
+from flowbench.console import UsageError
+
+RUN = {"flow": "maf", "data": "patches", "recipe": "fast", "seed": 0, "device": "cpu"}
+
+
+def resolved(packaged: dict[str, Any], user: dict[str, Any], **run: Any) -> RunConfig:
+    return resolve(flows.load("maf").Options, packaged, user, **(RUN | run))
+
+
+def test_later_layers_win(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("batch_size = 7\nhidden = [3]\n")
+    user = user_layers(file, ["hidden=8,9", "clip_norm=none", "activation=tanh"])
+    config = resolved({"batch_size": 5, "transforms": 2}, user)
+    assert config.training.batch_size == 7
+    assert config.training.clip_norm is None
+    assert config.model.model_dump() | {"hidden": (8, 9), "transforms": 2, "activation": "tanh"} == config.model.model_dump()
+
+
+def test_an_unknown_key_gets_the_nearest_one() -> None:
+    with pytest.raises(UsageError, match="no setting 'batchsize'") as error:
+        resolved({}, {"batchsize": 3})
+    assert "did you mean batch_size?" in str(error.value.hint)
+
+
+@pytest.mark.parametrize(
+    "user", [{"batch_size": 0}, {"learning_rate": "fast"}, {"hidden": "wide"}, {"schedule": "steps"}, {"transforms": 1.5}]
+)
+def test_a_value_of_the_wrong_kind_is_named(user: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(user))):
+        resolved({}, user)
+
+
+@pytest.mark.parametrize("text", ["batch_size", "=3", ""])
+def test_a_setting_has_a_key_and_a_value(text: str) -> None:
+    with pytest.raises(UsageError, match="key=value"):
+        user_layers(None, [text])
+
+
+def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text("batch_size = = 3")
+    with pytest.raises(UsageError, match=r"x\.toml is not TOML"):
+        user_layers(tmp_path / "x.toml", [])
+    with pytest.raises(UsageError, match=r"cannot read .*y\.toml"):
+        user_layers(tmp_path / "y.toml", [])
+
+
+def test_an_unknown_recipe_gets_the_nearest_one() -> None:
+    with pytest.raises(UsageError, match="unknown recipe 'papr'") as error:
+        packaged_layers("maf", "patches", "papr")
+    assert "did you mean paper?" in str(error.value.hint)
+
+
+def test_the_paper_recipe_is_the_protocol_of_2017() -> None:
+    config = resolved(packaged_layers("maf", "power", "paper"), {}, recipe="paper")
+    expected = TrainingOptions(
+        batch_size=100,
+        optimizer="adam-inner-epsilon",
+        learning_rate=1e-4,
+        epsilon=1e-8,
+        weight_decay=1e-6,
+        schedule="constant",
+        warmup_steps=0,
+        clip_norm=None,
+        patience=30,
+        max_epochs=None,
+        max_seconds=None,
+    )
+    assert config.training == expected
+    assert config.model.model_dump()["log_scale_bound"] is None
+
+
+@pytest.mark.parametrize("path", sorted(config_folder().glob("*.toml")), ids=lambda path: path.stem)
+def test_every_packaged_setting_exists(path: Path) -> None:
+    settings = tomllib.loads(path.read_text())
+    flow = path.stem.partition("-")[0]
+    takers = flows.names() if flow == "recipe" else [flow]
+    known = {*TrainingOptions.model_fields}.union(*(flows.load(name).Options.model_fields for name in takers))
+    assert settings.keys() <= known
+
+
+def test_the_digest_names_configuration_and_data() -> None:
+    first = resolved({}, {})
+    assert first.digest("a") == resolved({}, {}).digest("a")
+    assert len({first.digest("a"), first.digest("b"), resolved({}, {"batch_size": 3}).digest("a")}) == 3
+    assert recipes() == ["fast", "paper"]
