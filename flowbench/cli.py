@@ -133,7 +133,7 @@ def train(
     if row is not None:
         note(f"{row.run} is already finished ({folder / row.run}.json); --force trains it again")
     else:
-        with Progress(chosen.training.max_epochs, chosen.training.max_seconds) as progress:
+        with Progress(chosen.training.max_seconds) as progress:
             row = run(chosen, dataset, folder, progress)
     if as_json:
         _print_json(row.model_dump(mode="json"))

@@ -1,7 +1,7 @@
 """A run's configuration: what can be set, where its value comes from, and the hash that names it. No torch.
 
-Later layers win: the defaults of the code, ``configs/<flow>.toml``, ``configs/<flow>-<data>.toml``,
-``configs/recipe-<recipe>.toml``, a file of the user's (``--config``), single settings (``--set key=value``).
+Later layers win: the defaults of the code, in ``configs/`` <flow>.toml, data-<data>.toml, <flow>-<data>.toml and
+recipe-<recipe>.toml, then a file of the user's (``--config``) and single settings (``--set key=value``).
 A layer states what differs and nothing else; keys are the names of the options below and of the flow's own options. TOML
 has no null: the string ``"none"`` stands for it.
 """
@@ -41,7 +41,8 @@ Widths = Annotated[
 class TrainingOptions(Settings):
     """How a flow is trained. The defaults are the recipe ``fast``."""
 
-    batch_size: int = Field(500, ge=1)
+    batch_size: int | None = Field(None, ge=1)
+    """Rows in a step; None: a 20th of the training rows, between 50 and 500."""
     optimizer: Literal["adam", "adam-inner-epsilon"] = "adam"
     learning_rate: float = Field(2e-3, gt=0)
     epsilon: float = Field(1e-8, gt=0)
@@ -52,13 +53,15 @@ class TrainingOptions(Settings):
     clip_norm: float | None = Field(5.0, gt=0)
     patience: int = Field(30, ge=1)
     """Epochs without a better validation likelihood after which training stops."""
-    max_epochs: int | None = Field(30, ge=0)
+    max_epochs: int | None = Field(None, ge=0)
+    max_steps: int | None = Field(8000, ge=1)
+    """The training's length where ``max_epochs`` does not give it, rounded up to whole epochs."""
     max_seconds: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")
     def _cosine_has_an_end(self) -> TrainingOptions:
-        if self.schedule == "cosine" and self.max_epochs is None and self.max_seconds is None:
-            raise ValueError("a cosine schedule needs max_epochs or max_seconds")
+        if self.schedule == "cosine" and self.max_epochs is self.max_steps is self.max_seconds is None:
+            raise ValueError("a cosine schedule needs max_epochs, max_steps or max_seconds")
         return self
 
 
@@ -98,7 +101,7 @@ def packaged_layers(flow: str, data: str, recipe: str) -> dict[str, Any]:
     """
     if recipe not in recipes():
         raise UsageError(f"unknown recipe {recipe!r}", hint=did_you_mean(recipe, recipes()))
-    names = (flow, f"{flow}-{data}", f"recipe-{recipe}")
+    names = (flow, f"data-{data}", f"{flow}-{data}", f"recipe-{recipe}")
     paths = [config_folder() / f"{name}.toml" for name in names]
     merged: dict[str, Any] = {}
     for path in paths:

@@ -88,8 +88,7 @@ class Progress:
     ``CI`` and ``TERM=dumb`` count as no terminal.
     """
 
-    def __init__(self, max_epochs: int | None, max_seconds: float | None) -> None:
-        self.max_epochs = max_epochs
+    def __init__(self, max_seconds: float | None) -> None:
         self.max_seconds = max_seconds
         self._summary = "starting"
         self._left = ""
@@ -113,22 +112,17 @@ class Progress:
             self._shown = now
             self._status.update(_escape(f"{self._summary} · next epoch {done / steps:4.0%}{self._left}"))
 
-    def epoch(self, number: int, train_ll: float, validation_ll: float, best: bool, rate: float, seconds: float) -> None:
+    def epoch(
+        self, number: int, of: int | None, train_ll: float, validation_ll: float, best: bool, rate: float, seconds: float
+    ) -> None:
         """An epoch's mean log-likelihoods in nats, training rows per second, and seconds since training began."""
-        of = f"/{self.max_epochs}" if self.max_epochs else ""
         mark = " (best)" if best else ""
-        self._summary = f"epoch {number}{of} · train {train_ll:.3f} · validation {validation_ll:.3f}{mark} nats"
-        self._summary += f" · {rate:,.0f} rows/s"
-        left = self._seconds_left(number, seconds)
-        self._left = f" · {left // 60:.0f}:{left % 60:02.0f} left" if left is not None else ""
+        self._summary = f"epoch {number}{f'/{of}' if of else ''}"
+        self._summary += f" · train {train_ll:.3f} · validation {validation_ll:.3f}{mark} nats · {rate:,.0f} rows/s"
+        # upper bounds both: patience may end it before
+        bounds = [(of - number) * seconds / number] if of else []
+        bounds += [max(0.0, self.max_seconds - seconds)] if self.max_seconds else []
+        minutes, rest = divmod(round(min(bounds, default=0)), 60)
+        self._left = f" · {minutes}:{rest:02} left" if bounds else ""
         if not self._status:
             note(self._summary + self._left)
-
-    def _seconds_left(self, number: int, seconds: float) -> float | None:
-        """An upper bound: early stopping may end it before."""
-        bounds = []
-        if self.max_epochs:
-            bounds.append((self.max_epochs - number) * seconds / number)
-        if self.max_seconds:
-            bounds.append(max(0.0, self.max_seconds - seconds))
-        return min(bounds, default=None)

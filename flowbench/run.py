@@ -70,7 +70,8 @@ def run(config: RunConfig, dataset: Dataset, folder: Path, progress: Progress) -
         for epoch in train(flow, train_rows, validation, config.training, config.seed, progress.step):
             epochs.append(epoch)
             rate = epoch.rows / epoch.train_seconds
-            progress.epoch(epoch.number, epoch.train_ll_nats, epoch.validation_ll_nats, epoch.best, rate, epoch.seconds)
+            lls = epoch.train_ll_nats, epoch.validation_ll_nats
+            progress.epoch(epoch.number, epoch.of, *lls, epoch.best, rate, epoch.seconds)
         test_lls = log_likelihoods(flow, test)  # the one time that the test split is looked at
         figures |= {"validation_ll_nats": float(log_likelihoods(flow, validation).mean())}
         figures |= _likelihoods(dataset, test, test_lls)

@@ -23,6 +23,8 @@ class Epoch:
     """What one epoch gave. Likelihoods are means in nats; the training one is over the epoch's batches as they came."""
 
     number: int
+    of: int | None
+    """Epochs at the most; None where only time or patience ends training."""
     train_ll_nats: float
     validation_ll_nats: float
     best: bool
@@ -56,8 +58,9 @@ def train(
         flow.eval()
         return
     optimizer = _optimizer(parameters, options)
-    batch_size = min(options.batch_size, len(rows))
+    batch_size = _batch_size(options, len(rows))
     steps = len(rows) // batch_size  # the rest of a permutation is left out: another rest each epoch
+    last_epoch = _last_epoch(options, steps)
     generator = torch.Generator(rows.device).manual_seed(seed)
     began = time.perf_counter()
     epoch = 0
@@ -69,14 +72,14 @@ def train(
         return options.max_seconds is not None and elapsed() >= options.max_seconds
 
     try:
-        while epoch != options.max_epochs and epoch - best_epoch < options.patience and not out_of_time():
+        while epoch != last_epoch and epoch - best_epoch < options.patience and not out_of_time():
             epoch += 1
             epoch_began = elapsed()
             flow.train()
             order = torch.randperm(len(rows), device=rows.device, generator=generator)
             losses = torch.full((steps,), torch.nan, device=rows.device)
             for step in range(steps):
-                rate = _learning_rate(options, (epoch - 1) * steps + step, steps, elapsed())
+                rate = _learning_rate(options, (epoch - 1) * steps + step, last_epoch and last_epoch * steps, elapsed())
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 batch = rows[order[step * batch_size : (step + 1) * batch_size]]
@@ -104,7 +107,7 @@ def train(
             if better:
                 best_ll, best_epoch, best_state = validation_ll, epoch, _copy(flow)
             done = len(losses) * batch_size
-            yield Epoch(epoch, -float(losses.mean()), validation_ll, better, done, train_seconds, elapsed())
+            yield Epoch(epoch, last_epoch, -float(losses.mean()), validation_ll, better, done, train_seconds, elapsed())
     finally:
         flow.load_state_dict(best_state)
         flow.eval()
@@ -117,14 +120,26 @@ def _optimizer(parameters: list[torch.nn.Parameter], options: TrainingOptions) -
     return Adam(parameters, **choice, fused=True)
 
 
-def _learning_rate(options: TrainingOptions, step: int, steps: int, seconds: float) -> float:
-    """Linear warm-up; then constant, or half a cosine down to zero at the last epoch or second, whichever comes first."""
+def _batch_size(options: TrainingOptions, rows: int) -> int:
+    """The batch that was asked for, or a 20th of the rows between 50 and 500; never more than there are rows."""
+    return min(rows, options.batch_size or min(500, max(50, rows // 20)))
+
+
+def _last_epoch(options: TrainingOptions, steps: int) -> int | None:
+    """Where training ends if nothing ends it before."""
+    if options.max_epochs is not None or options.max_steps is None:
+        return options.max_epochs
+    return math.ceil(options.max_steps / steps)
+
+
+def _learning_rate(options: TrainingOptions, step: int, last_step: int | None, seconds: float) -> float:
+    """Linear warm-up; then constant, or half a cosine down to zero at the last step or second, whichever comes first."""
     warm = min(1.0, (step + 1) / options.warmup_steps) if options.warmup_steps else 1.0
     if options.schedule == "constant":
         return options.learning_rate * warm
-    by_epochs = step / (options.max_epochs * steps) if options.max_epochs else 0.0
+    by_steps = step / last_step if last_step else 0.0
     by_time = seconds / options.max_seconds if options.max_seconds else 0.0
-    return options.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, max(by_epochs, by_time))))
+    return options.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, max(by_steps, by_time))))
 
 
 def _copy(flow: Flow) -> dict[str, Tensor]:

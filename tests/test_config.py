@@ -84,6 +84,7 @@ def test_the_paper_recipe_is_the_protocol_of_2017() -> None:
         clip_norm=None,
         patience=30,
         max_epochs=None,
+        max_steps=None,
         max_seconds=None,
     )
     assert config.training == expected
@@ -94,7 +95,7 @@ def test_the_paper_recipe_is_the_protocol_of_2017() -> None:
 def test_every_packaged_setting_exists(path: Path) -> None:
     settings = tomllib.loads(path.read_text())
     flow = path.stem.partition("-")[0]
-    takers = flows.names() if flow == "recipe" else [flow]
+    takers = flows.names() if flow in ("recipe", "data") else [flow]
     known = {*TrainingOptions.model_fields}.union(*(flows.load(name).Options.model_fields for name in takers))
     assert settings.keys() <= known
 

@@ -84,13 +84,13 @@ def test_an_interrupt_leaves_the_best_weights_too() -> None:
 
 
 def test_patience_counts_epochs_without_a_better_validation() -> None:
-    epochs = fit(built(), max_epochs=None, schedule="constant", learning_rate=0.05, patience=3)
+    epochs = fit(built(), max_epochs=None, max_steps=None, schedule="constant", learning_rate=0.05, patience=3)
     best = max(epochs, key=lambda epoch: epoch.validation_ll_nats).number
     assert len(epochs) == best + 3
 
 
 def test_time_ends_training_within_an_epoch() -> None:
-    epochs = fit(built(), 100_000, batch_size=10, max_epochs=None, max_seconds=0.3)
+    epochs = fit(built(), 100_000, batch_size=10, max_epochs=None, max_steps=None, max_seconds=0.3)
     assert len(epochs) == 1
     assert epochs[0].rows < 100_000
     assert epochs[0].train_seconds < 3
@@ -103,6 +103,14 @@ def test_no_epoch_is_no_training() -> None:
 def test_fewer_rows_than_a_batch_are_one_batch() -> None:
     (epoch,) = fit(built(batch_norm=False), 7, batch_size=500, max_epochs=1)
     assert epoch.rows == 7
+
+
+@pytest.mark.parametrize(("n", "batch"), [(100, 50), (4000, 200), (50_000, 500)])
+def test_a_batch_is_a_20th_of_the_rows_within_bounds_and_steps_give_the_length(n: int, batch: int) -> None:
+    epochs = fit(built(), n, batch_size=None, max_epochs=None, max_steps=3)
+    assert len(epochs) == -(-3 // (n // batch))
+    assert epochs[0].rows == n
+    assert epochs[0].of == len(epochs)
 
 
 def test_a_divergence_says_where() -> None:
@@ -144,6 +152,6 @@ def test_adam_with_inner_epsilon_is_the_papers_formula() -> None:
 
 
 def test_a_cosine_needs_an_end() -> None:
-    with pytest.raises(ValueError, match="max_epochs or max_seconds"):
-        TrainingOptions(schedule="cosine", max_epochs=None)
-    TrainingOptions(schedule="cosine", max_epochs=None, max_seconds=1.0)
+    with pytest.raises(ValueError, match="max_epochs, max_steps or max_seconds"):
+        TrainingOptions(schedule="cosine", max_steps=None)
+    TrainingOptions(schedule="cosine", max_steps=None, max_seconds=1.0)
