@@ -1,4 +1,4 @@
-"""8x8 grey patches of the Berkeley segmentation photographs (PROTOCOL.md section 1).
+"""8x8 grey patches of the Berkeley segmentation photographs (MAF paper, section 4.2 and appendix).
 
 A rebuild from the photographs: statistically, not bit for bit, the published set (BSDS300.hdf5), whose patches were
 drawn with an unknown seed.

@@ -1,4 +1,4 @@
-"""MNIST's handwritten digits as 784 logits (PROTOCOL.md section 1)."""
+"""MNIST's handwritten digits as 784 logits (MAF paper, section 4.3)."""
 
 from collections.abc import Mapping
 from pathlib import Path

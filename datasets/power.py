@@ -1,4 +1,4 @@
-"""POWER: a household's electric power, minute by minute (PROTOCOL.md section 1)."""
+"""POWER: a household's electric power, minute by minute (MAF paper, section 4.2)."""
 
 import zipfile
 from collections.abc import Mapping

@@ -96,7 +96,9 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, e.g. hidden=512,512.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings.", show_default=False)] = None,
-    max_epochs: Annotated[int | None, typer.Option(min=0, help="Epochs at the most.", show_default="the recipe's")] = None,
+    max_epochs: Annotated[
+        int | None, typer.Option(min=0, help="Epochs at the most.", show_default="the recipe's")
+    ] = None,
     max_seconds: Annotated[float | None, typer.Option(help="Training time at the most.", show_default=False)] = None,
     allow_partial: Annotated[bool, typer.Option(help="Take raw files with fewer rows than published.")] = False,
     force: Annotated[bool, typer.Option(help="Train again what is already finished.")] = False,

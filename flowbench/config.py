@@ -1,9 +1,9 @@
 """A run's configuration: what can be set, where its value comes from, and the hash that names it. No torch.
 
 Later layers win: the defaults of the code, in ``configs/`` <flow>.toml, data-<data>.toml, <flow>-<data>.toml and
-recipe-<recipe>.toml, then a file of the user's (``--config``) and single settings (``--set key=value``).
-A layer states what differs and nothing else; keys are the names of the options below and of the flow's own options. TOML
-has no null: the string ``"none"`` stands for it.
+recipe-<recipe>.toml, then a file of the user's (``--config``) and single settings (``--set key=value``). A layer states
+what differs and nothing else; keys are the names of the options below and of the flow's own. TOML has no null: the
+string ``"none"`` stands for it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
@@ -134,13 +134,20 @@ def resolve(model: type[FlowOptions], packaged: Mapping[str, Any], user: Mapping
     try:
         return RunConfig(
             **run,
-            model=model(**{key: values[key] for key in values if key in model.model_fields}),
-            training=TrainingOptions(**{key: values[key] for key in values if key in TrainingOptions.model_fields}),
+            model=_pick(model, values),
+            training=_pick(TrainingOptions, values),
         )
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "settings"
         raise UsageError(f"{name}: {first['msg']}, not {first['input']!r}") from error
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def _pick(kind: type[S], values: Mapping[str, Any]) -> S:
+    return kind.model_validate({key: values[key] for key in values if key in kind.model_fields})
 
 
 def _read(path: Path) -> dict[str, Any]:

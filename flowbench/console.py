@@ -113,7 +113,14 @@ class Progress:
             self._status.update(_escape(f"{self._summary} · next epoch {done / steps:4.0%}{self._left}"))
 
     def epoch(
-        self, number: int, of: int | None, train_ll: float, validation_ll: float, best: bool, rate: float, seconds: float
+        self,
+        number: int,
+        of: int | None,
+        train_ll: float,
+        validation_ll: float,
+        best: bool,
+        rate: float,
+        seconds: float,
     ) -> None:
         """An epoch's mean log-likelihoods in nats, training rows per second, and seconds since training began."""
         mark = " (best)" if best else ""

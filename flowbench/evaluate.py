@@ -36,12 +36,16 @@ def checks(flow: Flow, rows: Tensor, test_lls: NDArray[np.float64]) -> dict[str,
     return {
         "roundtrip": _check(_roundtrip(exact, x), 1e-6, "max |inverse(forward(x)) - x| in float64"),
         "log_det": _check(
-            _log_det_error(exact, x[:JACOBIAN_ROWS]), 1e-6, "max relative |log_det - log|det J|| in float64, J by autograd"
+            _log_det_error(exact, x[:JACOBIAN_ROWS]),
+            1e-6,
+            "max |log_det - log|det J|| / (1 + |log|det J||) in float64, J by autograd",
         ),
         "order": _check(
             _order_violation(exact, x[:JACOBIAN_ROWS]), 0.0, "max |d parameters of column i / d column >= i|"
         ),
-        "not_finite": _check(float(np.count_nonzero(~np.isfinite(test_lls))), 0.0, "test rows without a finite density"),
+        "not_finite": _check(
+            float(np.count_nonzero(~np.isfinite(test_lls))), 0.0, "test rows without a finite density"
+        ),
     }
 
 
@@ -87,7 +91,10 @@ def _jacobian(u: Tensor, copies: Tensor) -> Tensor:
 
 
 def image_log_likelihoods(rows: Tensor, lls: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
-    """From logit space to pixels in [0, 1]: log p + D·log(1 − 2α) − Σ(log σ(x) + log(1 − σ(x))) (MAF paper, appendix E.2)."""
+    """From logit space to pixels in [0, 1]: log p + D·log(1 − 2α) − Σ(log σ(x) + log(1 − σ(x))).
+
+    MAF paper, appendix E.2; ``rows`` (N, D) are the logits, ``lls`` (N,) their log-densities in nats.
+    """
     x = rows.cpu().double()
     log_slope = torch.nn.functional.logsigmoid(x) + torch.nn.functional.logsigmoid(-x)
     return np.asarray(lls + x.shape[1] * math.log(1 - 2 * alpha) - log_slope.sum(1).numpy())

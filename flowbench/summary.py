@@ -19,7 +19,9 @@ def summary(row: Row) -> RenderableType:
 
 
 def _figures(row: Row) -> list[tuple[str, str]]:
-    lines = [("test log-likelihood", f"{_interval(row.test_ll_nats, row.test_ll_stderr_nats)} nats ({row.space} space)")]
+    lines = [
+        ("test log-likelihood", f"{_interval(row.test_ll_nats, row.test_ll_stderr_nats)} nats ({row.space} space)")
+    ]
     if row.test_ll_own_units_nats is not None:
         lines.append(("  in the table's own units", f"{row.test_ll_own_units_nats:.3f} nats"))
     if row.gaussian_test_ll_nats is not None:
@@ -42,7 +44,9 @@ def _times(row: Row) -> Table:
     table = Table(title="microseconds per row, median (quartiles)", title_justify="left")
     table.add_column("batch", justify="right")
     for direction, passes in (("density", row.density_passes), ("sampling", row.sampling_passes)):
-        table.add_column(f"{direction}\n{passes} {'pass' if passes == 1 else 'passes'} in the textbook", justify="right")
+        table.add_column(
+            f"{direction}\n{passes} {'pass' if passes == 1 else 'passes'} in the textbook", justify="right"
+        )
     for timing in row.timings:
         density = (timing.density_us_per_row, timing.density_us_per_row_q1, timing.density_us_per_row_q3)
         sampling = (timing.sampling_us_per_row, timing.sampling_us_per_row_q1, timing.sampling_us_per_row_q3)

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,108 +46,123 @@ def train(
 ) -> Iterator[Epoch]:
     """Fit ``flow`` to ``rows`` (N, D), yielding after each epoch; all tensors lie on the flow's device.
 
-    However it ends (the last epoch, patience, time, an interrupt, a divergence), the flow is left in evaluation mode with
-    the weights and statistics of the epoch that was best by validation.
+    However it ends (the last epoch, patience, time, an interrupt, a divergence), the flow is left in evaluation mode
+    with the weights and statistics of the epoch that was best by validation.
 
     Raises:
         DivergedError: a loss or a validation likelihood is not finite.
     """
     flow.fit_closed_form(rows)
-    parameters = [p for p in flow.parameters() if p.requires_grad]
-    best_ll, best_epoch, best_state = -math.inf, 0, _copy(flow)
-    if not parameters:  # nothing to descend on: what has a closed form is fitted
-        flow.eval()
-        return
-    optimizer = _optimizer(parameters, options)
-    batch_size = _batch_size(options, len(rows))
-    steps = len(rows) // batch_size  # the rest of a permutation is left out: another rest each epoch
-    last_epoch = _last_epoch(options, steps)
+    flow.eval()
+    if not any(p.requires_grad for p in flow.parameters()):
+        return  # nothing to descend on
+    plan, clock, best = _Plan(options, len(rows)), _Clock(options.max_seconds), _Best(flow)
+    optimizer = _optimizer(flow, options)
     generator = torch.Generator(rows.device).manual_seed(seed)
-    began = time.perf_counter()
     epoch = 0
-
-    def elapsed() -> float:
-        return time.perf_counter() - began
-
-    def out_of_time() -> bool:
-        return options.max_seconds is not None and elapsed() >= options.max_seconds
-
     try:
-        while epoch != last_epoch and epoch - best_epoch < options.patience and not out_of_time():
+        while epoch != plan.last_epoch and epoch - best.epoch < options.patience and not clock.over():
             epoch += 1
-            epoch_began = elapsed()
+            began = clock.seconds()
             flow.train()
             order = torch.randperm(len(rows), device=rows.device, generator=generator)
-            losses = torch.full((steps,), torch.nan, device=rows.device)
-            for step in range(steps):
-                rate = _learning_rate(options, (epoch - 1) * steps + step, last_epoch and last_epoch * steps, elapsed())
+            losses = torch.empty(plan.steps, device=rows.device)
+            done = 0
+            while done < plan.steps and not clock.over():
                 for group in optimizer.param_groups:
-                    group["lr"] = rate
-                batch = rows[order[step * batch_size : (step + 1) * batch_size]]
+                    group["lr"] = plan.rate(epoch, done, clock.seconds())
+                batch = rows[order[done * plan.batch_size : (done + 1) * plan.batch_size]]
                 loss = -flow(batch).mean()
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 if options.clip_norm is not None:
-                    torch.nn.utils.clip_grad_norm_(parameters, options.clip_norm)
+                    torch.nn.utils.clip_grad_norm_(flow.parameters(), options.clip_norm)
                 optimizer.step()
-                losses[step] = loss.detach()  # stays on the device: reading it here would wait for every step
-                on_step(step + 1, steps)
-                if out_of_time():
-                    break
-            losses = losses[: step + 1].cpu()  # the one wait of the epoch
-            train_seconds = elapsed() - epoch_began
+                losses[done] = loss.detach()  # stays on the device: reading it here would wait for every step
+                done += 1
+                on_step(done, plan.steps)
+            losses = losses[:done].cpu()  # the one wait of the epoch
+            train_seconds = clock.seconds() - began
             if not losses.isfinite().all():
-                raise _divergence(flow, rows[order], losses, batch_size, epoch)
+                raise _divergence(flow, losses, epoch)
 
             flow.eval()
             flow.calibrate(rows)
             validation_ll = float(log_likelihoods(flow, validation).mean())
             if not math.isfinite(validation_ll):
                 raise DivergedError(f"epoch {epoch}: the validation log-likelihood is {validation_ll}")
-            better = validation_ll > best_ll
-            if better:
-                best_ll, best_epoch, best_state = validation_ll, epoch, _copy(flow)
-            done = len(losses) * batch_size
-            yield Epoch(epoch, last_epoch, -float(losses.mean()), validation_ll, better, done, train_seconds, elapsed())
+            better = best.offer(epoch, validation_ll)
+            train_ll, seen = -float(losses.mean()), done * plan.batch_size
+            yield Epoch(epoch, plan.last_epoch, train_ll, validation_ll, better, seen, train_seconds, clock.seconds())
     finally:
-        flow.load_state_dict(best_state)
+        flow.load_state_dict(best.state)
         flow.eval()
 
 
-def _optimizer(parameters: list[torch.nn.Parameter], options: TrainingOptions) -> Optimizer:
-    choice = {"lr": options.learning_rate, "eps": options.epsilon, "weight_decay": options.weight_decay}
+class _Plan:
+    """Batches, length and learning rate, from the options and the number of training rows."""
+
+    def __init__(self, options: TrainingOptions, rows: int) -> None:
+        self.options = options
+        # a 20th of the rows by default: a small table still gets many steps from an epoch
+        self.batch_size = min(rows, options.batch_size or min(500, max(50, rows // 20)))
+        self.steps = rows // self.batch_size  # the rest of a permutation is left out: another rest each epoch
+        self.last_epoch = options.max_epochs
+        if options.max_epochs is None and options.max_steps is not None:
+            self.last_epoch = math.ceil(options.max_steps / self.steps)
+
+    def rate(self, epoch: int, done: int, seconds: float) -> float:
+        """Linear warm-up; then constant, or half a cosine to zero at the last step or second, whichever is sooner."""
+        options = self.options
+        step = (epoch - 1) * self.steps + done
+        warm = min(1.0, (step + 1) / options.warmup_steps) if options.warmup_steps else 1.0
+        if options.schedule == "constant":
+            return options.learning_rate * warm
+        by_steps = step / (self.last_epoch * self.steps) if self.last_epoch else 0.0
+        by_time = seconds / options.max_seconds if options.max_seconds else 0.0
+        return options.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, max(by_steps, by_time))))
+
+
+class _Clock:
+    """Seconds since training began, and whether they are used up."""
+
+    def __init__(self, max_seconds: float | None) -> None:
+        self._began = time.perf_counter()
+        self._max_seconds = math.inf if max_seconds is None else max_seconds
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self._began
+
+    def over(self) -> bool:
+        return self.seconds() >= self._max_seconds
+
+
+class _Best:
+    """The best epoch by validation so far, and the flow's state then; before the first, the state it began with."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+        self.epoch, self.validation_ll, self.state = 0, -math.inf, self._copy()
+
+    def offer(self, epoch: int, validation_ll: float) -> bool:
+        """Keep the flow as it is now if it is better than all before; return whether it is."""
+        better = validation_ll > self.validation_ll
+        if better:
+            self.epoch, self.validation_ll, self.state = epoch, validation_ll, self._copy()
+        return better
+
+    def _copy(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self._flow.state_dict().items()}
+
+
+def _optimizer(flow: Flow, options: TrainingOptions) -> Optimizer:
+    choice: Any = {"lr": options.learning_rate, "eps": options.epsilon, "weight_decay": options.weight_decay}
     if options.optimizer == "adam-inner-epsilon":
-        return AdamInnerEpsilon(parameters, **choice)
-    return Adam(parameters, **choice, fused=True)
+        return AdamInnerEpsilon(flow.parameters(), **choice)
+    return Adam(flow.parameters(), **choice, fused=True)
 
 
-def _batch_size(options: TrainingOptions, rows: int) -> int:
-    """The batch that was asked for, or a 20th of the rows between 50 and 500; never more than there are rows."""
-    return min(rows, options.batch_size or min(500, max(50, rows // 20)))
-
-
-def _last_epoch(options: TrainingOptions, steps: int) -> int | None:
-    """Where training ends if nothing ends it before."""
-    if options.max_epochs is not None or options.max_steps is None:
-        return options.max_epochs
-    return math.ceil(options.max_steps / steps)
-
-
-def _learning_rate(options: TrainingOptions, step: int, last_step: int | None, seconds: float) -> float:
-    """Linear warm-up; then constant, or half a cosine down to zero at the last step or second, whichever comes first."""
-    warm = min(1.0, (step + 1) / options.warmup_steps) if options.warmup_steps else 1.0
-    if options.schedule == "constant":
-        return options.learning_rate * warm
-    by_steps = step / last_step if last_step else 0.0
-    by_time = seconds / options.max_seconds if options.max_seconds else 0.0
-    return options.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, max(by_steps, by_time))))
-
-
-def _copy(flow: Flow) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in flow.state_dict().items()}
-
-
-def _divergence(flow: Flow, rows: Tensor, losses: Tensor, batch_size: int, epoch: int) -> DivergedError:
+def _divergence(flow: Flow, losses: Tensor, epoch: int) -> DivergedError:
     """Where and how a loss stopped being finite."""
     step = int((~losses.isfinite()).nonzero()[0])
     last = f"the last finite loss was {float(losses[step - 1]):.4g}" if step else "no loss of the epoch was finite"

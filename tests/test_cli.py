@@ -149,7 +149,10 @@ def test_a_diverged_run_is_recorded_and_fails(results: Path) -> None:
 def test_ctrl_c_leaves_a_row_that_says_so(results: Path) -> None:
     command = [sys.executable, "-m", "flowbench", "train", "maf", "--data", "truth-banana", "--max-epochs", "10000"]
     process = subprocess.Popen(
-        [*command, "--set", "hidden=8", "--out", str(results)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*command, "--set", "hidden=8", "--out", str(results)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stderr is not None
     while "epoch 1/" not in process.stderr.readline():
@@ -180,7 +183,9 @@ def test_a_crash_shows_a_traceback_only_with_debug(results: Path, tmp_path: Path
     broken += "flowbench.compare.tables = lambda rows: 1 / 0\nsys.argv = sys.argv[1:]\nflowbench.cli.main()"
     run = [sys.executable, "-c", broken, "flowbench"]
     quiet = subprocess.run([*run, "compare", "--out", str(results)], capture_output=True, text=True, check=False)
-    loud = subprocess.run([*run, "--debug", "compare", "--out", str(results)], capture_output=True, text=True, check=False)
+    loud = subprocess.run(
+        [*run, "--debug", "compare", "--out", str(results)], capture_output=True, text=True, check=False
+    )
     assert (quiet.returncode, loud.returncode) == (1, 1)
     assert "Traceback" not in quiet.stderr
     assert "ZeroDivisionError" in quiet.stderr

@@ -34,7 +34,10 @@ def test_later_layers_win(tmp_path: Path) -> None:
     config = resolved({"batch_size": 5, "transforms": 2}, user)
     assert config.training.batch_size == 7
     assert config.training.clip_norm is None
-    assert config.model.model_dump() | {"hidden": (8, 9), "transforms": 2, "activation": "tanh"} == config.model.model_dump()
+    assert (
+        config.model.model_dump() | {"hidden": (8, 9), "transforms": 2, "activation": "tanh"}
+        == config.model.model_dump()
+    )
 
 
 def test_an_unknown_key_gets_the_nearest_one() -> None:
@@ -44,7 +47,8 @@ def test_an_unknown_key_gets_the_nearest_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "user", [{"batch_size": 0}, {"learning_rate": "fast"}, {"hidden": "wide"}, {"schedule": "steps"}, {"transforms": 1.5}]
+    "user",
+    [{"batch_size": 0}, {"learning_rate": "fast"}, {"hidden": "wide"}, {"schedule": "steps"}, {"transforms": 1.5}],
 )
 def test_a_value_of_the_wrong_kind_is_named(user: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(user))):

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from flowbench.optimizer import AdamInnerEpsilon
 from flowbench.transforms import Affine, Chain, MaskedAutoregressive, MaskedLinear, Permutation
 from flowbench.transforms.made import ActivationName, hidden_degrees
 from flowbench.transforms.substitution import BLOCK
-from flowbench.train import AdamInnerEpsilon
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -26,7 +26,9 @@ SHAPES = pytest.mark.parametrize(
 )
 
 
-def transform(dim: int, hidden: tuple[int, ...], bound: float | None, activation: ActivationName) -> MaskedAutoregressive:
+def transform(
+    dim: int, hidden: tuple[int, ...], bound: float | None, activation: ActivationName
+) -> MaskedAutoregressive:
     torch.manual_seed(dim)
     built = MaskedAutoregressive(dim, hidden, Affine(bound), activation)
     with torch.no_grad():

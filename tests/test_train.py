@@ -115,7 +115,7 @@ def test_a_batch_is_a_20th_of_the_rows_within_bounds_and_steps_give_the_length(n
 
 def test_a_divergence_says_where() -> None:
     flow = built(log_scale_bound=None, batch_norm=False)
-    with pytest.raises(DivergedError, match=r"epoch \d+, step \d+: the loss is .*last finite loss|no loss of the epoch"):
+    with pytest.raises(DivergedError, match=r"epoch \d+, step \d+: the loss is .*finite"):
         fit(flow, learning_rate=1e6, clip_norm=None, warmup_steps=0, max_epochs=20)
     assert all(p.isfinite().all() for p in flow.parameters())
 

@@ -43,7 +43,7 @@ class Card:
 
     ``version`` counts changes of the recipe that change its arrays: results of different versions are not comparable.
     ``gaussian_test_ll`` is the mean test log-likelihood (nats) of a full-covariance Gaussian fitted to the training
-    rows; what is prepared must agree with it within ``gaussian_tolerance`` (PROTOCOL.md section 1, "Ready checks").
+    rows; what is prepared must agree with it within ``gaussian_tolerance``.
     ``logit_alpha`` and ``levels`` (the number of grey values of a pixel) are set for images in logit space, and lead
     from nats to bits per pixel.
     """

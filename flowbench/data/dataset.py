@@ -70,7 +70,7 @@ def split_last_tenths(rows: RawArray) -> tuple[RawArray, RawArray, RawArray]:
     """Train, validation and test by position.
 
     Test is the last int(0.1 N) of N rows, validation the last int(0.1 M) of the M others: the rule of the
-    2017 experiments for POWER, GAS and MINIBOONE (PROTOCOL.md section 1).
+    2017 experiments for POWER, GAS and MINIBOONE.
     """
     rest, test = _cut_last_tenth(rows)
     train, validation = _cut_last_tenth(rest)

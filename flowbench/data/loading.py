@@ -16,7 +16,7 @@ from flowbench.data.dataset import Dataset, Splits
 from flowbench.data.gaussian import gaussian_ll
 from flowbench.data.registry import Recipe
 
-_SEED = 42  # of all published preprocessing (PROTOCOL.md section 1); a run's own seed never changes the data
+_SEED = 42  # of all published preprocessing (gpapamak/maf); a run's own seed never changes the data
 
 
 def load(data: str, *, seed: int = 0, allow_partial: bool = False) -> Dataset:

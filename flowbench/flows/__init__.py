@@ -53,7 +53,7 @@ class Flow(nn.Module):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density (N,) of x (N, D) in nats."""
-        return cast("Tensor", self(x))
+        return self(x)
 
     def sample(self, n: int, generator: Generator | None = None) -> Tensor:
         """N draws (n, D)."""

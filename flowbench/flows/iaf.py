@@ -1,7 +1,7 @@
 """Inverse Autoregressive Flow: Kingma et al. 2016, "Improving Variational Inference with Inverse Autoregressive Flow".
 
 MAF with the directions of its autoregressive transform exchanged, and nothing else. A sample is one pass of each
-network, the density of given rows D in the textbook and one by substitution; so it can be trained by maximum likelihood.
+network, the density of given rows D in the textbook and one by substitution: it can be trained by maximum likelihood.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ def _network(inputs: int, hidden: Sequence[int], outputs: int, activation: type[
     """A fully connected network; nothing follows the last layer."""
     sizes = [inputs, *hidden, outputs]
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+    for fan_in, fan_out in pairwise(sizes):
         layers += [_Linear(fan_in, fan_out), activation()]
     return nn.Sequential(*layers[:-1])
 
@@ -33,7 +34,7 @@ class AffineCoupling(Transform):
     """x_B to u_B = (x_B − t(x_A))·exp(−s(x_A)), x_A unchanged (Dinh et al. 2017, eqs. 4–8; sign and order as MAF's).
 
     A are the columns of one parity, B the others. Scale and translation have a network each, with tanh and relu, as in
-    the MAF paper's experiments (PROTOCOL of 2017). ``bound`` limits the log-scale as in ``Affine``.
+    the MAF paper's experiments. ``bound`` limits the log-scale as in ``Affine``.
     """
 
     density_passes = 1

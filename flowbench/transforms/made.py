@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, cast
 
 import torch
@@ -33,7 +34,7 @@ def hidden_degrees(units: int, dim: int) -> Tensor:
 
 
 class _MaskGradient(Function):
-    """The weight itself, whose gradient is masked: masked weights that start at zero stay there, for no forward cost."""
+    """The weight itself, whose gradient is masked: masked weights start at zero and stay there, for no forward cost."""
 
     generate_vmap_rule = True
 
@@ -76,7 +77,7 @@ class MaskedLinear(nn.Module):
 
     def masked_weight(self) -> Tensor:
         """The weight (out, in), tied to the mask in backward."""
-        return cast("Tensor", _MaskGradient.apply(self.weight, self.mask))
+        return _MaskGradient.apply(self.weight, self.mask)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, in) to (N, out)."""
@@ -121,7 +122,7 @@ class MADE(nn.Module):
         self.activation = ACTIVATIONS[activation]
         inputs, outputs = torch.arange(1, dim + 1), torch.arange(dim)
         degrees = [inputs, *(hidden_degrees(units, dim) for units in hidden), outputs.repeat(univariate.parameters)]
-        self.layers = nn.ModuleList(MaskedLinear(a, b) for a, b in zip(degrees, degrees[1:], strict=False))
+        self.layers = nn.ModuleList(MaskedLinear(a, b) for a, b in pairwise(degrees))
 
     def linears(self) -> list[MaskedLinear]:
         """The layers from input to output."""

@@ -44,8 +44,10 @@ class BatchNorm(Transform):
     def calibrate(self, x: Tensor) -> None:
         """Mean and biased variance of the whole training set x (N, D), summed in float64."""
         precise = torch.float32 if x.device.type == "mps" else torch.float64  # MPS has no float64
-        mean = sum(rows.sum(0, dtype=precise) for rows in x.split(CALIBRATION_ROWS)) / len(x)
-        squares = sum((rows.to(precise) - mean).square().sum(0) for rows in x.split(CALIBRATION_ROWS))
+        mean = x.mean(0, dtype=precise)
+        squares = torch.zeros_like(mean)
+        for rows in x.split(CALIBRATION_ROWS):  # a whole copy in float64 would double the memory
+            squares += (rows.to(precise) - mean).square().sum(0)
         self.mean.copy_(mean)
         self.variance.copy_(squares / len(x))
 

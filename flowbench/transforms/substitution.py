@@ -1,15 +1,15 @@
 """Substitution: the inverse of a masked autoregressive transform for the arithmetic of half a pass, not D passes.
 
-The textbook inverse of u_i = f(x_i; θ_i(x_<i)) runs the whole network D times and keeps one column of each run. But with
-units sorted by degree every weight matrix is block lower triangular: once x_1..x_d are known, the hidden units of degree
-d are known for good, and with them θ_{d+1} and x_{d+1}. So each weight is used once, in D short steps. It is forward
-substitution with a triangular matrix that happens to be a network, and it is blocked as a triangular solve is: what
-earlier blocks contribute comes in with one matrix product a layer.
+The textbook inverse of u_i = f(x_i; θ_i(x_<i)) runs the whole network D times and keeps one column of each run. But
+with units sorted by degree every weight matrix is block lower triangular: once x_1..x_d are known, the hidden units of
+degree d are known for good, and with them θ_{d+1} and x_{d+1}. So each weight is used once, in D short steps. It is
+forward substitution with a triangular matrix that happens to be a network, and it is blocked as a triangular solve is:
+what earlier blocks contribute comes in with one matrix product a layer.
 
 Backward is the same algorithm on the transposed network. With a = inverse(b), cotangents ḡ_a of a and ḡ_ℓ of log_det,
 A_i the total cotangent of a_i:  A_i = ḡ_a,i + network back-propagation of θ̄_j, j > i, where
-θ̄_j = A_j·∂a_j/∂θ_j + ḡ_ℓ·∂ℓ_j/∂θ_j.  That is triangular from column D down to 1. It leaves the cotangents of every layer
-behind, so the parameters' gradients are one more matrix product a layer, and no graph of D steps is ever kept.
+θ̄_j = A_j·∂a_j/∂θ_j + ḡ_ℓ·∂ℓ_j/∂θ_j.  That is triangular from column D down to 1. It leaves the cotangents of every
+layer behind, so the parameters' gradients are one more matrix product a layer, and no graph of D steps is ever kept.
 
 Columns are rows of memory here (features first): each step reads and writes contiguous slices.
 """
@@ -17,7 +17,7 @@ Columns are rows of memory here (features first): each step reads and writes con
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -189,4 +189,4 @@ def substitute(made: MADE, u: Tensor) -> tuple[Tensor, Tensor]:
     linears = made.linears()
     weights = [layer.masked_weight() for layer in linears]
     biases = [layer.bias for layer in linears]
-    return cast("tuple[Tensor, Tensor]", _Substitution.apply(made, u, *weights, *biases))
+    return _Substitution.apply(made, u, *weights, *biases)  # type: ignore[no-untyped-call]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 import torch
@@ -40,8 +40,9 @@ class Transform(nn.Module):
     def calibrate(self, x: Tensor) -> None:
         """Take the statistics that evaluation uses from the whole training set ``x`` (N, D), as it arrives here."""
 
-    # nn.Module.__call__ is untyped; every caller of a transform wants the pair
-    __call__: Callable[[Tensor], Pair]
+    def __call__(self, x: Tensor) -> Pair:
+        """Forward, with the type that ``nn.Module`` leaves open."""
+        return super().__call__(x)
 
 
 class Chain(Transform):
@@ -54,8 +55,8 @@ class Chain(Transform):
         self.sampling_passes = max((t.sampling_passes for t in self), default=0)
         self.calibrated = any(t.calibrated for t in self)
 
-    def __iter__(self):  # type: ignore[no-untyped-def]  # ModuleList iterates over plain Modules
-        return iter(cast("Iterable[Transform]", self.transforms))
+    def __iter__(self) -> Iterator[Transform]:
+        return cast("Iterator[Transform]", iter(self.transforms))
 
     def __len__(self) -> int:
         return len(self.transforms)

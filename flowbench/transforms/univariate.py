@@ -9,8 +9,8 @@ from torch import Tensor
 class Univariate:
     """An invertible map of single numbers, x to u, elementwise over tensors of any shape.
 
-    ``forward(x, θ)`` and ``inverse(u, θ)`` return the image and the elementwise log-derivative of *that* direction; θ is
-    a sequence of ``parameters`` tensors shaped like x.
+    ``forward(x, θ)`` and ``inverse(u, θ)`` return the image and the elementwise log-derivative of *that* direction; θ
+    is a sequence of ``parameters`` tensors shaped like x.
     """
 
     parameters: int
