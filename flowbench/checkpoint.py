@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 
 from flowbench import flows
 from flowbench.config import FlowOptions
-from flowbench.console import DataError
+from flowbench.console import DataError, UsageError
+from flowbench.files import write_together
 from flowbench.flows import Flow
 
 
-def save(path: Path, flow: Flow, name: str, options: FlowOptions) -> None:
-    """Write the flow's weights and statistics, whole or not at all."""
-    header = {"flow": name, "dim": str(flow.dim), "options": options.model_dump_json()}
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        save_file({key: value.contiguous() for key, value in flow.state_dict().items()}, temporary, header)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def save(path: Path, flow: Flow, name: str, options: FlowOptions, about: Mapping[str, Any]) -> None:
+    """Write the flow's weights and statistics, whole or not at all.
+
+    The header tells how to build the flow again, and in ``about`` (strict JSON) what it was trained on and how.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    header = {"flow": name, "dim": str(flow.dim), "options": options.model_dump_json(), "about": json.dumps(about)}
+    state = {key: value.cpu().contiguous() for key, value in flow.state_dict().items()}
+    write_together({path: to_bytes(state, header)})
 
 
 def load(path: Path) -> Flow:
@@ -38,8 +43,8 @@ def load(path: Path) -> Flow:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
         module = flows.load(header["flow"])
         with torch.random.fork_rng(devices=[]):  # building draws weights; loading must not move the caller's generator
-            flow = module.build(int(header["dim"]), module.Options(**json.loads(header["options"])))
+            flow = module.build(int(header["dim"]), module.Options.model_validate_json(header["options"]))
         flow.load_state_dict(state)
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, UsageError) as error:
         raise DataError(f"{path} is not a readable checkpoint: {error}") from error
     return flow.eval()

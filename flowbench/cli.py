@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec
@@ -89,7 +88,7 @@ def train(
     flow: Annotated[str, typer.Argument(help="A flow: maf, iaf, realnvp, gaussian (`flowbench list` has all).")],
     data: Annotated[str, typer.Option(help="A dataset's name, or a .csv, .tsv, .parquet or .npy file.")] = "patches",
     recipe: Annotated[str, typer.Option(help="fast, or paper: the protocol of 2017.")] = "fast",
-    seed: Annotated[int, typer.Option(help="Of weights, batches and an own table's split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of weights, batches and an own table's split.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="torch's choice")] = None,
     settings: Annotated[
@@ -106,28 +105,25 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a flow by maximum likelihood; print its test log-likelihood and what a density and a sample cost."""
-    from flowbench import results
-    from flowbench.config import packaged_layers, resolve, user_layers
-
-    given = {"max_epochs": max_epochs, "max_seconds": max_seconds}
-    user = user_layers(config, settings or []) | {key: value for key, value in given.items() if value is not None}
-    folder = results.results_dir(out)
-    results.ensure_writable(folder)
-
     import torch
 
-    from flowbench import flows
+    from flowbench import flows, results
+    from flowbench.config import packaged_layers, resolve, user_layers
     from flowbench.console import Progress
     from flowbench.data import load
+    from flowbench.files import ensure_writable
     from flowbench.run import resolve_device, run, run_name
     from flowbench.summary import summary
 
     if threads is not None:
         torch.set_num_threads(threads)
-    options = flows.load(flow).Options
-    device = resolve_device(device)
+    given = {"max_epochs": max_epochs, "max_seconds": max_seconds}
+    user = user_layers(config, settings or []) | {key: value for key, value in given.items() if value is not None}
+    where = {"device": resolve_device(device), "threads": torch.get_num_threads()}
     layers = packaged_layers(flow, data, recipe)
-    chosen = resolve(options, layers, user, flow=flow, data=data, recipe=recipe, seed=seed, device=device)
+    chosen = resolve(flows.load(flow).Options, layers, user, flow=flow, data=data, recipe=recipe, seed=seed, **where)
+    folder = results.results_dir(out)
+    ensure_writable(folder)
     dataset = load(data, seed=seed, allow_partial=allow_partial)
     if dataset.dim == 1:
         warn("with one column there is nothing to condition on: every affine flow is a Gaussian")
@@ -174,8 +170,7 @@ def list_(as_json: Json = False) -> None:
 
 
 def _print_json(document: dict[str, Any]) -> None:
-    json.dump(document, sys.stdout, indent=2, allow_nan=False)
-    print()
+    print(json.dumps(document, indent=2, allow_nan=False))
 
 
 def _print(renderable: Any) -> None:

@@ -25,7 +25,7 @@ PACKAGE = Path(__file__).parent
 class Settings(BaseModel):
     """Checked, immutable settings: an unknown key or a wrong type is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class FlowOptions(Settings):
@@ -44,7 +44,7 @@ class TrainingOptions(Settings):
     batch_size: int | None = Field(None, ge=1)
     """Rows in a step; None: a 20th of the training rows, between 50 and 500."""
     optimizer: Literal["adam", "adam-inner-epsilon"] = "adam"
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(5e-3, gt=0)
     epsilon: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     """Coupled L2, added to the gradient (Adam's, not AdamW's)."""
@@ -66,13 +66,14 @@ class TrainingOptions(Settings):
 
 
 class RunConfig(Settings):
-    """All that decides a run's numbers."""
+    """All that decides a run's numbers, its times among them."""
 
     flow: str
     data: str
     recipe: str
     seed: int
     device: str
+    threads: int
     model: SerializeAsAny[FlowOptions]
     training: TrainingOptions
 
@@ -82,15 +83,16 @@ class RunConfig(Settings):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def config_folder() -> Path:
-    """The checkout's ``configs``, or in an installed wheel the packaged ones."""
-    checkout = PACKAGE.parent / "configs"
-    return checkout if checkout.is_dir() else PACKAGE / "_configs"
+def shipped(name: str) -> Path:
+    """The checkout's folder ``configs`` or ``datasets``; in an installed wheel, the copy that it carries."""
+    checkout = PACKAGE.parent
+    # beside an installed package lie other people's folders of such names
+    return checkout / name if (checkout / "pyproject.toml").is_file() else PACKAGE / f"_{name}"
 
 
 def recipes() -> list[str]:
     """The names that ``--recipe`` takes."""
-    return ["fast", *sorted(path.stem.removeprefix("recipe-") for path in config_folder().glob("recipe-*.toml"))]
+    return ["fast", *sorted(path.stem.removeprefix("recipe-") for path in shipped("configs").glob("recipe-*.toml"))]
 
 
 def packaged_layers(flow: str, data: str, recipe: str) -> dict[str, Any]:
@@ -102,7 +104,7 @@ def packaged_layers(flow: str, data: str, recipe: str) -> dict[str, Any]:
     if recipe not in recipes():
         raise UsageError(f"unknown recipe {recipe!r}", hint=did_you_mean(recipe, recipes()))
     names = (flow, f"data-{data}", f"{flow}-{data}", f"recipe-{recipe}")
-    paths = [config_folder() / f"{name}.toml" for name in names]
+    paths = [shipped("configs") / f"{name}.toml" for name in names]
     merged: dict[str, Any] = {}
     for path in paths:
         merged |= _read(path) if path.is_file() else {}
@@ -130,6 +132,8 @@ def resolve(model: type[FlowOptions], packaged: Mapping[str, Any], user: Mapping
     for key in user:
         if key not in known:
             raise UsageError(f"{run['flow']} has no setting {key!r}", hint=did_you_mean(key, known))
+    if "max_steps" in user:  # the user's length, whichever way a packaged layer gives one
+        packaged = {key: value for key, value in packaged.items() if key != "max_epochs"}
     values = {key: None if value == "none" else value for key, value in {**packaged, **user}.items()}
     try:
         return RunConfig(
@@ -162,7 +166,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _setting(text: str) -> tuple[str, Any]:
     """``key=value``; the value as TOML where it is (``512``, ``1e-3``, ``true``), ``512,512`` a list, else a string."""
     key, equals, value = text.partition("=")
-    if not equals or not key.strip():
+    if not (equals and key.strip() and value.strip()):
         raise UsageError(f"--set takes key=value, not {text!r}")
     for toml in (value, f"[{value}]"):
         try:

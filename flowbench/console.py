@@ -9,15 +9,16 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from rich.console import Console
+from rich.markup import escape
 
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 """Progress, warnings and errors. Results go to stdout, so that they can be piped."""
 
 
 def stdout() -> Console:
     """Where results go. Piped, a line is as long as it is: there is no terminal to fold it to."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=10_000)
+    console = Console(highlight=False, emoji=False)
+    return console if console.is_terminal else Console(highlight=False, emoji=False, width=10_000)
 
 
 class FlowbenchError(Exception):
@@ -54,19 +55,19 @@ class DataError(FlowbenchError):
 
 def warn(message: str) -> None:
     """One warning line on stderr."""
-    stderr.print(f"[yellow]warning:[/yellow] {_escape(message)}")
+    stderr.print(f"[yellow]warning:[/yellow] {escape(message)}")
 
 
 def note(message: str) -> None:
     """One plain line on stderr."""
-    stderr.print(_escape(message))
+    stderr.print(escape(message))
 
 
 def show_error(error: FlowbenchError) -> None:
     """The error, and its hint below it."""
-    stderr.print(f"[red]error:[/red] {_escape(str(error))}")
+    stderr.print(f"[red]error:[/red] {escape(str(error))}")
     if error.hint:
-        stderr.print(f"[cyan]hint:[/cyan] {_escape(error.hint)}")
+        stderr.print(f"[cyan]hint:[/cyan] {escape(error.hint)}")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -75,11 +76,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     question = f"did you mean {near[0]}? " if near else ""
     return f"{question}there are: {', '.join(known)}"
-
-
-def _escape(text: str) -> str:
-    # rich reads [..] as markup; paths and shapes contain it
-    return text.replace("[", r"\[")
 
 
 class Progress:
@@ -110,7 +106,7 @@ class Progress:
         now = time.monotonic()
         if self._status and now - self._shown > 0.1:  # a screen's pace, not the training's
             self._shown = now
-            self._status.update(_escape(f"{self._summary} · next epoch {done / steps:4.0%}{self._left}"))
+            self._status.update(escape(f"{self._summary} · next epoch {done / steps:4.0%}{self._left}"))
 
     def epoch(
         self,

@@ -14,8 +14,10 @@ class AdamInnerEpsilon(Optimizer):
     """θ ← θ − lr·m̂/√(v̂ + ε), with coupled L2 (gpapamak/maf, ml/step_strategies.py).
 
     Torch's Adam divides by √v̂ + ε. With ε = 1e-8 the difference is no detail: the root of ε, 1e-4, is what small
-    gradients are divided by here.
+    gradients are divided by here. As in torch's fused Adam, a ``found_inf`` above zero makes a step do nothing.
     """
+
+    found_inf: torch.Tensor | None = None
 
     def __init__(
         self,
@@ -30,6 +32,8 @@ class AdamInnerEpsilon(Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no caller of ours passes a closure
         """One update from the gradients that are there."""
+        if self.found_inf is not None and self.found_inf:  # on a GPU the host waits here; torch's fused Adam does not
+            return
         for group in self.param_groups:
             group["steps"] += 1
             parameters = [p for p in group["params"] if p.grad is not None]

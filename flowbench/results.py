@@ -10,7 +10,6 @@ import io
 import json
 import math
 import os
-import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,7 +20,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fin
 from pydantic import ValidationError as PydanticValidationError
 from pydantic_core import to_jsonable_python
 
-from flowbench.console import FlowbenchError, UsageError, warn
+from flowbench.console import FlowbenchError, warn
+from flowbench.files import write_together
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,20 +163,6 @@ def results_dir(out: Path | None = None) -> Path:
     return Path(out or os.environ.get("FLOWBENCH_RESULTS_DIR") or "results").expanduser()
 
 
-def ensure_writable(folder: Path) -> None:
-    """Create ``folder`` and write to it once, so that training can refuse before it spends ten minutes.
-
-    Raises UsageError where the folder cannot be created or written.
-    """
-    probe = _temporary(folder / "probe")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise _cannot_write(folder, error) from error
-
-
 def write(row: Row, folder: Path, test_lls: NDArray[np.floating[Any]] | None = None) -> Path:
     """Write ``<folder>/<row.run>.json`` and return its path.
 
@@ -191,13 +177,9 @@ def write(row: Row, folder: Path, test_lls: NDArray[np.floating[Any]] | None = N
     files = {path: (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()}
     if test_lls is not None:
         files = {likelihoods: _npy(test_lls)} | files
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _replace_together(files)
-        if test_lls is None:
-            likelihoods.unlink(missing_ok=True)
-    except OSError as error:
-        raise _cannot_write(folder, error) from error
+    write_together(files)
+    if test_lls is None:
+        likelihoods.unlink(missing_ok=True)
     return path
 
 
@@ -280,31 +262,3 @@ def _npy(values: NDArray[np.floating[Any]]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, np.asarray(values, dtype=np.float64), allow_pickle=False)
     return buffer.getvalue()
-
-
-def _temporary(path: Path) -> Path:
-    """A hidden name in the same folder (renaming is atomic within a file system only) that no other process has."""
-    return path.with_name(f".{uuid.uuid4().hex}.tmp")
-
-
-def _replace_together(files: dict[Path, bytes]) -> None:
-    """Write all to temporary files first, then rename them in order: what fails half way fails before the renames."""
-    temporaries = {path: _temporary(path) for path in files}
-    try:
-        for path, content in files.items():
-            with temporaries[path].open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
-        for path, temporary in temporaries.items():
-            temporary.replace(path)
-    finally:
-        for temporary in temporaries.values():
-            temporary.unlink(missing_ok=True)
-
-
-def _cannot_write(folder: Path, error: OSError) -> UsageError:
-    reason = error.strerror or str(error)
-    return UsageError(
-        f"results cannot be written to {folder}: {reason}", "name another folder with --out or FLOWBENCH_RESULTS_DIR"
-    )

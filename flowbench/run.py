@@ -73,7 +73,7 @@ def run(config: RunConfig, dataset: Dataset, folder: Path, progress: Progress) -
             lls = epoch.train_ll_nats, epoch.validation_ll_nats
             progress.epoch(epoch.number, epoch.of, *lls, epoch.best, rate, epoch.seconds)
         figures["validation_ll_nats"] = float(log_likelihoods(flow, validation).mean())
-        test_lls = log_likelihoods(flow, test)  # the one time that the test split is looked at
+        test_lls = log_likelihoods(flow, test)  # once, after the best epoch by validation is chosen
         figures |= _likelihoods(dataset, test, test_lls)
         figures |= {"timings": time_flow(flow, test), "checks": checks(flow, test, test_lls)}
         figures |= _verdict(figures["checks"])
@@ -84,10 +84,24 @@ def run(config: RunConfig, dataset: Dataset, folder: Path, progress: Progress) -
         figures = _training(epochs) | figures | {"total_seconds": time.perf_counter() - began}
         if figures["status"] != "ok" and results.finished(folder, row.run):
             figures["run"] = f"{row.run}-{figures['status']}"
-        row = row.model_copy(update=figures)
+        row = Row.model_validate(row.model_dump() | figures)
+        # the row last: where it is, the rest is
+        about = _about(config, dataset)
+        checkpoint.save(folder / f"{row.run}.safetensors", flow, config.flow, config.model, about)
         results.write(row, folder, test_lls)
-        checkpoint.save(folder / f"{row.run}.safetensors", flow, config.flow, config.model)
     return row
+
+
+def _about(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
+    """What the weights were trained on and how; a table's standardisation, without which they say nothing of it."""
+    return {
+        "config": config.model_dump(mode="json"),
+        "data": dataset.name,
+        "data_fingerprint": dataset.fingerprint,
+        "columns": dataset.columns,
+        "location": None if dataset.location is None else dataset.location.tolist(),
+        "scale": None if dataset.scale is None else dataset.scale.tolist(),
+    }
 
 
 def _gaussian(dataset: Dataset) -> dict[str, Any]:
@@ -172,17 +186,18 @@ def _identity(config: RunConfig, dataset: Dataset, flow: Flow) -> Row:
         parameters=sum(p.numel() for p in flow.parameters()),
         density_passes=flow.transform.density_passes,
         sampling_passes=flow.transform.sampling_passes,
-        environment=_environment(config.device),
+        environment=_environment(config),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
-def _environment(device: str) -> Environment:
+def _environment(config: RunConfig) -> Environment:
+    device = config.device
     packages = ("flowbench", "torch", "numpy", "scikit-learn")
     return Environment(
         device=device,
         device_name=torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor(),
-        threads=torch.get_num_threads(),
+        threads=config.threads,
         dtype=str(torch.get_default_dtype()).removeprefix("torch."),
         versions={"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in packages},
         git_revision=_git_revision(),

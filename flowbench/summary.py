@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from flowbench.results import Row
 
@@ -14,8 +15,8 @@ def summary(row: Row) -> RenderableType:
     title = f"{row.flow} on {row.data} · {shape} · recipe {row.recipe} · seed {row.seed} · {row.environment.device}"
     figures = Table.grid(padding=(0, 2))
     for name, value in _figures(row):
-        figures.add_row(f"  {name}", value)
-    return Group(title, figures, "", _times(row))
+        figures.add_row(f"  {name}", Text(value))
+    return Group(Text(title), figures, "", _times(row))
 
 
 def _figures(row: Row) -> list[tuple[str, str]]:

@@ -7,14 +7,13 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch.utils.benchmark import Timer
 
 from flowbench.flows import Flow
 from flowbench.results import Timing
 
 BATCHES = (100, 1000)
-SECONDS = 0.5
-"""Time spent on a figure, at the least."""
+RUNS, SECONDS = 10, 0.5
+"""Runs of a figure, and the time spent on them, at the least."""
 
 
 @torch.no_grad()
@@ -48,7 +47,7 @@ def _time_batch(flow: Flow, rows: torch.Tensor, batch: int) -> Timing:
 
 
 def _measure(work: Callable[[], object], device: torch.device) -> tuple[float, list[float]]:
-    """Seconds of the first call, and of each of many later ones."""
+    """Seconds of the first call, and of each of the later ones: at least RUNS, and SECONDS in all."""
 
     def once() -> float:
         began = time.perf_counter()
@@ -58,5 +57,7 @@ def _measure(work: Callable[[], object], device: torch.device) -> tuple[float, l
         return time.perf_counter() - began
 
     first = once()
-    timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
-    return first, timer.blocked_autorange(min_run_time=SECONDS).times
+    times = [once() for _ in range(RUNS)]
+    while sum(times) < SECONDS:
+        times += [once() for _ in range(RUNS)]
+    return first, times

@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam
 
 from flowbench.config import TrainingOptions
 from flowbench.console import DivergedError
 from flowbench.evaluate import log_likelihoods
 from flowbench.flows import Flow
 from flowbench.optimizer import AdamInnerEpsilon
+from flowbench.transforms import Chain
 
 
 @dataclass(frozen=True)
@@ -61,39 +62,41 @@ def train(
     generator = torch.Generator(rows.device).manual_seed(seed)
     epoch = 0
     try:
-        while epoch != plan.last_epoch and epoch - best.epoch < options.patience and not clock.over():
+        while epoch != plan.last_epoch and epoch - best.epoch < options.patience and not (epoch and clock.over()):
             epoch += 1
             began = clock.seconds()
             flow.train()
             order = torch.randperm(len(rows), device=rows.device, generator=generator)
             losses = torch.empty(plan.steps, device=rows.device)
+            optimizer.found_inf = torch.zeros((), device=rows.device)
             done = 0
-            while done < plan.steps and not clock.over():
+            while done < plan.steps and not (done and clock.over()):
                 for group in optimizer.param_groups:
                     group["lr"] = plan.rate(epoch, done, clock.seconds())
-                batch = rows[order[done * plan.batch_size : (done + 1) * plan.batch_size]]
-                loss = -flow(batch).mean()
+                loss = -flow(rows[order[plan.batch(done)]]).mean()
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-                if options.clip_norm is not None:
-                    torch.nn.utils.clip_grad_norm_(flow.parameters(), options.clip_norm)
+                # stays on the device: reading it here would wait for every step. A norm that is not finite shows in it
+                losses[done] = loss.detach() + 0 * _clip(flow, options)
+                bad = (~losses[done].isfinite()).float()
+                optimizer.found_inf = torch.maximum(
+                    optimizer.found_inf, bad
+                )  # 1 and no more: that is what Adam looks for
                 optimizer.step()
-                losses[done] = loss.detach()  # stays on the device: reading it here would wait for every step
                 done += 1
                 on_step(done, plan.steps)
-            losses = losses[:done].cpu()  # the one wait of the epoch
             train_seconds = clock.seconds() - began
-            if not losses.isfinite().all():
-                raise _divergence(flow, losses, epoch)
+            if optimizer.found_inf:  # the one wait of the epoch
+                raise _divergence(flow, rows[order], plan, losses[:done], epoch)
 
             flow.eval()
             flow.calibrate(rows)
             validation_ll = float(log_likelihoods(flow, validation).mean())
-            if not math.isfinite(validation_ll):
-                raise DivergedError(f"epoch {epoch}: the validation log-likelihood is {validation_ll}")
             better = best.offer(epoch, validation_ll)
-            train_ll, seen = -float(losses.mean()), done * plan.batch_size
+            train_ll, seen = -float(losses[:done].mean()), plan.batch(done - 1).stop
             yield Epoch(epoch, plan.last_epoch, train_ll, validation_ll, better, seen, train_seconds, clock.seconds())
+        if epoch and not best.epoch:
+            raise DivergedError(f"the validation log-likelihood was not finite in any of {epoch} epochs")
     finally:
         flow.load_state_dict(best.state)
         flow.eval()
@@ -105,11 +108,16 @@ class _Plan:
     def __init__(self, options: TrainingOptions, rows: int) -> None:
         self.options = options
         # a 20th of the rows by default: a small table still gets many steps from an epoch
-        self.batch_size = min(rows, options.batch_size or min(500, max(50, rows // 20)))
-        self.steps = rows // self.batch_size  # the rest of a permutation is left out: another rest each epoch
+        batch_size = options.batch_size or min(500, max(50, rows // 20))
+        self._rows = rows
+        self.steps = math.ceil(rows / batch_size)
         self.last_epoch = options.max_epochs
         if options.max_epochs is None and options.max_steps is not None:
             self.last_epoch = math.ceil(options.max_steps / self.steps)
+
+    def batch(self, step: int) -> slice:
+        """The step's part of the epoch's permutation: every row once an epoch, batches equal but for one row."""
+        return slice(step * self._rows // self.steps, (step + 1) * self._rows // self.steps)
 
     def rate(self, epoch: int, done: int, seconds: float) -> float:
         """Linear warm-up; then constant, or half a cosine to zero at the last step or second, whichever is sooner."""
@@ -155,21 +163,33 @@ class _Best:
         return {name: value.clone() for name, value in self._flow.state_dict().items()}
 
 
-def _optimizer(flow: Flow, options: TrainingOptions) -> Optimizer:
+def _optimizer(flow: Flow, options: TrainingOptions) -> Any:
+    """An optimizer that leaves everything as it is once its ``found_inf`` is above zero, without the host's knowing."""
     choice: Any = {"lr": options.learning_rate, "eps": options.epsilon, "weight_decay": options.weight_decay}
     if options.optimizer == "adam-inner-epsilon":
         return AdamInnerEpsilon(flow.parameters(), **choice)
     return Adam(flow.parameters(), **choice, fused=True)
 
 
-def _divergence(flow: Flow, losses: Tensor, epoch: int) -> DivergedError:
-    """Where and how a loss stopped being finite."""
+def _clip(flow: Flow, options: TrainingOptions) -> Tensor:
+    """Clip the norm of the gradient, if there is a bound; return what it was before."""
+    norm = torch.nn.utils.get_total_norm([p.grad for p in flow.parameters() if p.grad is not None])
+    if options.clip_norm is not None:
+        torch.nn.utils.clip_grads_with_norm_(flow.parameters(), options.clip_norm, norm)
+    return norm
+
+
+@torch.no_grad()
+def _divergence(flow: Flow, rows: Tensor, plan: _Plan, losses: Tensor, epoch: int) -> DivergedError:
+    """Where and how an epoch left the finite. The weights are still those with which it did: none followed."""
     step = int((~losses.isfinite()).nonzero()[0])
     last = f"the last finite loss was {float(losses[step - 1]):.4g}" if step else "no loss of the epoch was finite"
-    culprit = next(
-        (name for name, p in flow.named_parameters() if not p.isfinite().all()),
-        "no parameter: a row was stretched beyond what floats hold",
-    )
+    x, culprit = rows[plan.batch(step)], "the gradient"
+    for index, transform in enumerate(flow.transform if isinstance(flow.transform, Chain) else [flow.transform]):
+        x, log_det = transform(x)
+        if not (x.isfinite().all() and log_det.isfinite().all()):
+            culprit = f"transform {index} ({type(transform).__name__})"
+            break
     return DivergedError(
         f"epoch {epoch}, step {step + 1}: the loss is {float(losses[step])}; {last}; first not finite: {culprit}",
         hint="a lower learning_rate, a log_scale_bound, or a clip_norm keeps it finite",

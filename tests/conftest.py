@@ -9,10 +9,16 @@ import torch
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Prepared data goes to a temporary cache, that of subprocesses too. Raw files come from FLOWBENCH_DATA_DIR."""
+def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Prepared data goes to a temporary cache, that of subprocesses too. Raw files come from FLOWBENCH_DATA_DIR.
+
+    One thread: the flows of tests are small, and threads that wait for each other on a busy machine take ten times
+    longer.
+    """
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("OMP_NUM_THREADS", "1")
         yield
 
 

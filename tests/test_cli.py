@@ -93,6 +93,34 @@ def test_one_column_is_a_table_too(tmp_path: Path, results: Path) -> None:
         assert "one column" in done.stderr
 
 
+def test_a_small_table_has_no_standard_error_and_still_one_document(tmp_path: Path, results: Path) -> None:
+    np.save(tmp_path / "[b]small.npy", np.random.default_rng(0).normal(size=(12, 2)))
+    done = train("maf", "--data", str(tmp_path / "[b]small.npy"), *TINY, "--json", out=results)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["test_ll_stderr_nats"] is None
+    again = train("maf", "--data", str(tmp_path / "[b]small.npy"), *TINY, out=results)
+    assert "maf on [b]small.npy" in again.stdout
+
+
+def test_a_forced_run_that_ends_badly_leaves_the_finished_one(results: Path) -> None:
+    arguments = ["gaussian", "--data", "truth-banana", "--out", str(results)]
+    assert flowbench("train", *arguments).returncode == 0
+    (before,) = rows(results)
+    broken = (
+        "import sys, flowbench.evaluate, flowbench.cli\n"
+        "flowbench.evaluate._roundtrip = lambda flow, x: 1.0\n"
+        "sys.argv = sys.argv[1:]\nflowbench.cli.main()"
+    )
+    run = [sys.executable, "-c", broken, "flowbench", "train", *arguments, "--force"]
+    failed = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert "inverse(forward(x))" in failed.stderr
+    after = {str(row["run"]): row for row in rows(results)}
+    assert after.pop(str(before["run"])) == before
+    (bad,) = after.values()
+    assert bad["status"] == "failed"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -103,6 +131,7 @@ def test_one_column_is_a_table_too(tmp_path: Path, results: Path) -> None:
         (["maf", "--device", "gpu"], 2, "unknown device 'gpu'"),
         (["maf", "--device", "cuda:99"], 2, "no device 'cuda:99'"),
         (["maf", "--max-epochs", "-1"], 2, "--max-epochs"),
+        (["maf", "--seed", "-1"], 2, "--seed"),
         (["maf", "--max-seconds", "0"], 2, "max_seconds"),
         (["maf", "--data", "nowhere.csv"], 4, "nowhere.csv"),
     ],
@@ -192,15 +221,18 @@ def test_a_crash_shows_a_traceback_only_with_debug(results: Path, tmp_path: Path
     assert "Traceback" in loud.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["compare", "--out", "nowhere"], ["list"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["compare"], ["list"]])
 def test_torch_stays_away_where_it_is_not_needed(arguments: list[str]) -> None:
     program = (
         "import sys, flowbench.cli\nsys.argv = sys.argv[1:]\n"
-        "try: flowbench.cli.main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+        "try: flowbench.cli.main()\nexcept SystemExit as end: assert not end.code, end.code\n"
+        "assert 'torch' not in sys.modules"
     )
     run = [sys.executable, "-c", program, "flowbench", *arguments]
-    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    environment = os.environ | {"FLOWBENCH_RESULTS_DIR": str(Path(__file__).parents[1] / "results" / "reference")}
+    done = subprocess.run(run, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
+    assert done.stdout
 
 
 def test_the_version_is_printed() -> None:

@@ -12,15 +12,15 @@ from flowbench import flows
 from flowbench.config import (
     RunConfig,
     TrainingOptions,
-    config_folder,
     packaged_layers,
     recipes,
     resolve,
+    shipped,
     user_layers,
 )
 from flowbench.console import UsageError
 
-RUN = {"flow": "maf", "data": "patches", "recipe": "fast", "seed": 0, "device": "cpu"}
+RUN = {"flow": "maf", "data": "patches", "recipe": "fast", "seed": 0, "device": "cpu", "threads": 2}
 
 
 def resolved(packaged: dict[str, Any], user: dict[str, Any], **run: Any) -> RunConfig:
@@ -40,6 +40,12 @@ def test_later_layers_win(tmp_path: Path) -> None:
     )
 
 
+def test_the_users_steps_outrank_packaged_epochs() -> None:
+    config = resolved({"max_epochs": 8, "max_steps": 500}, {"max_steps": 3})
+    assert (config.training.max_epochs, config.training.max_steps) == (None, 3)
+    assert resolved({"max_epochs": 8}, {}).training.max_epochs == 8
+
+
 def test_an_unknown_key_gets_the_nearest_one() -> None:
     with pytest.raises(UsageError, match="no setting 'batchsize'") as error:
         resolved({}, {"batchsize": 3})
@@ -48,14 +54,21 @@ def test_an_unknown_key_gets_the_nearest_one() -> None:
 
 @pytest.mark.parametrize(
     "user",
-    [{"batch_size": 0}, {"learning_rate": "fast"}, {"hidden": "wide"}, {"schedule": "steps"}, {"transforms": 1.5}],
+    [
+        {"batch_size": 0},
+        {"learning_rate": "fast"},
+        {"hidden": "wide"},
+        {"schedule": "steps"},
+        {"max_seconds": float("inf")},
+        {"transforms": 1.5},
+    ],
 )
 def test_a_value_of_the_wrong_kind_is_named(user: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(user))):
         resolved({}, user)
 
 
-@pytest.mark.parametrize("text", ["batch_size", "=3", ""])
+@pytest.mark.parametrize("text", ["batch_size", "=3", "", "hidden=", "hidden= "])
 def test_a_setting_has_a_key_and_a_value(text: str) -> None:
     with pytest.raises(UsageError, match="key=value"):
         user_layers(None, [text])
@@ -95,7 +108,7 @@ def test_the_paper_recipe_is_the_protocol_of_2017() -> None:
     assert config.model.model_dump()["log_scale_bound"] is None
 
 
-@pytest.mark.parametrize("path", sorted(config_folder().glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(shipped("configs").glob("*.toml")), ids=lambda path: path.stem)
 def test_every_packaged_setting_exists(path: Path) -> None:
     settings = tomllib.loads(path.read_text())
     flow = path.stem.partition("-")[0]

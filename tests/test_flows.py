@@ -127,7 +127,7 @@ def test_a_saved_flow_is_the_same_flow(name: str, dim: int, tmp_path: Path) -> N
     module = flows.load(name)
     small = {"hidden": (11, 13), "transforms": 3, "log_scale_bound": 2.0}
     options = module.Options(**{k: v for k, v in small.items() if k in module.Options.model_fields})
-    checkpoint.save(tmp_path / "flow.safetensors", flow, name, options)
+    checkpoint.save(tmp_path / "flow.safetensors", flow, name, options, {"data": "x"})
     torch.set_default_dtype(torch.float32)
     again = checkpoint.load(tmp_path / "flow.safetensors")
     x = torch.randn(6, dim)
@@ -138,7 +138,7 @@ def test_a_saved_flow_is_the_same_flow(name: str, dim: int, tmp_path: Path) -> N
 def test_a_checkpoint_with_forbidden_weights_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "flow.safetensors"
     module = flows.load("maf")
-    checkpoint.save(path, module.build(3, module.Options()), "maf", module.Options())
+    checkpoint.save(path, module.build(3, module.Options()), "maf", module.Options(), {})
     state = load_file(path)
     state["transform.transforms.0.conditioner.layers.0.weight"][0, -1] = 1.0
     header = {"flow": "maf", "dim": "3", "options": module.Options().model_dump_json()}
@@ -180,3 +180,8 @@ def test_fitting_maf_to_data_is_fitting_the_implicit_iaf_to_the_base() -> None:
     to_base = data.log_prob(x_again) + log_det - maf.base.log_prob(u)  # log p_u − log π_u at u ~ p_u
     torch.testing.assert_close(to_base, to_data, rtol=0, atol=1e-8)
     assert to_data.mean() > 0
+
+
+def test_realnvp_passes_the_odd_columns_first() -> None:
+    first, second = shaken("realnvp", 5, transforms=2, batch_norm=False).transform.transforms
+    assert (first.passed.tolist(), second.passed.tolist()) == ([1, 3], [0, 2, 4])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from flowbench import results
+from flowbench import files, results
 from flowbench.console import FlowbenchError, UsageError
 from flowbench.results import Check, Environment, Row, Timing
 
@@ -239,7 +239,7 @@ class TestUnwritable:
         (tmp_path / "file").write_text("")
         return tmp_path / "file" / "results"
 
-    @pytest.mark.parametrize("attempt", [results.ensure_writable, lambda folder: results.write(make_row(), folder)])
+    @pytest.mark.parametrize("attempt", [files.ensure_writable, lambda folder: results.write(make_row(), folder)])
     def test_it_is_refused_with_a_hint(self, blocked, attempt):
         with pytest.raises(UsageError, match="file/results") as caught:
             attempt(blocked)
@@ -252,10 +252,10 @@ class TestUnwritable:
 
         monkeypatch.setattr(Path, "write_bytes", denied)
         with pytest.raises(UsageError, match="Permission denied"):
-            results.ensure_writable(tmp_path)
+            files.ensure_writable(tmp_path)
 
     def test_a_writable_folder_is_created_and_left_empty(self, tmp_path):
-        results.ensure_writable(tmp_path / "a" / "b")
+        files.ensure_writable(tmp_path / "a" / "b")
         assert list((tmp_path / "a" / "b").iterdir()) == []
 
     def test_write_creates_the_folder(self, tmp_path):

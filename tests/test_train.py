@@ -15,7 +15,7 @@ from flowbench.console import DataError, DivergedError
 from flowbench.evaluate import log_likelihoods
 from flowbench.flows import Flow
 from flowbench.optimizer import AdamInnerEpsilon
-from flowbench.train import Epoch, train
+from flowbench.train import Epoch, _Plan, train
 
 QUICK: dict[str, Any] = {"batch_size": 100, "max_epochs": 3, "warmup_steps": 5}
 
@@ -89,6 +89,21 @@ def test_patience_counts_epochs_without_a_better_validation() -> None:
     assert len(epochs) == best + 3
 
 
+def test_however_short_the_time_a_step_is_taken() -> None:
+    (epoch,) = fit(built(), max_seconds=1e-9)
+    assert epoch.rows == 100
+    assert np.isfinite(epoch.train_ll_nats)
+
+
+def test_every_row_is_seen_once_an_epoch() -> None:
+    (epoch,) = fit(built(), 83, batch_size=50, max_epochs=1)
+    assert epoch.rows == 83
+    plan = _Plan(TrainingOptions(batch_size=50), 83)
+    seen = torch.cat([torch.arange(83)[plan.batch(step)] for step in range(plan.steps)])
+    assert torch.equal(seen, torch.arange(83))
+    assert {plan.batch(step).stop - plan.batch(step).start for step in range(plan.steps)} == {41, 42}
+
+
 def test_time_ends_training_within_an_epoch() -> None:
     epochs = fit(built(), 100_000, batch_size=10, max_epochs=None, max_steps=None, max_seconds=0.3)
     assert len(epochs) == 1
@@ -113,18 +128,44 @@ def test_a_batch_is_a_20th_of_the_rows_within_bounds_and_steps_give_the_length(n
     assert epochs[0].of == len(epochs)
 
 
-def test_a_divergence_says_where() -> None:
-    flow = built(log_scale_bound=None, batch_norm=False)
-    with pytest.raises(DivergedError, match=r"epoch \d+, step \d+: the loss is .*finite"):
-        fit(flow, learning_rate=1e6, clip_norm=None, warmup_steps=0, max_epochs=20)
+@pytest.mark.parametrize("poisoned", [0, 1])
+@pytest.mark.parametrize("optimizer", ["adam", "adam-inner-epsilon"])
+def test_a_divergence_says_where(poisoned: int, optimizer: str) -> None:
+    flow = built(batch_norm=False)
+    chain = flow.transform
+
+    def poison(step: int, steps: int) -> None:
+        if step == 3:
+            with torch.no_grad():
+                next(chain.transforms[2 * poisoned].parameters()).fill_(torch.inf)  # type: ignore[index,union-attr]
+
+    with pytest.raises(DivergedError) as error:
+        list(train(flow, rows(1000), rows(500, 1), TrainingOptions(**QUICK, optimizer=optimizer), 0, poison))
+    assert "epoch 1, step 4: the loss is nan; the last finite loss was" in str(error.value)
+    assert f"first not finite: transform {2 * poisoned} (MaskedAutoregressive)" in str(error.value)
     assert all(p.isfinite().all() for p in flow.parameters())
 
 
-def test_a_singular_covariance_is_the_datas_fault() -> None:
-    flow = built("gaussian")
-    twin = rows(100)[:, [0, 1, 0]]
-    with pytest.raises(DataError, match="singular"):
-        list(train(flow, twin, twin, TrainingOptions(**QUICK), 0))
+def test_too_large_a_step_diverges() -> None:
+    flow = built(log_scale_bound=None, batch_norm=False)
+    with pytest.raises(DivergedError, match=r"epoch \d+, step \d+: "):
+        fit(flow, learning_rate=1e6, clip_norm=None, warmup_steps=0, max_epochs=20)
+
+
+def test_a_validation_row_that_overflows_is_no_divergence_but_never_best() -> None:
+    far = rows(500, 1)
+    far[0] = 1e30
+    with pytest.raises(DivergedError, match="not finite in any of 3 epochs"):
+        list(train(built(), rows(1000), far, TrainingOptions(**QUICK), 0))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_singular_covariance_is_the_datas_fault(seed: int) -> None:
+    x = rows(300, seed)
+    summed = torch.stack([x[:, 0], x[:, 1], x[:, 0] + x[:, 1]], dim=1)
+    for twin in (x[:, [0, 1, 0]], summed.double().float()):
+        with pytest.raises(DataError, match="singular"):
+            list(train(built("gaussian"), twin, twin, TrainingOptions(**QUICK), 0))
 
 
 def test_batch_norm_is_calibrated_on_the_whole_training_set() -> None:

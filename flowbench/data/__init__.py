@@ -2,7 +2,7 @@
 
 from flowbench.data.card import Card, RawFile, Space
 from flowbench.data.dataset import Dataset, Splits, split_last_tenths
-from flowbench.data.gaussian import gaussian_ll
+from flowbench.data.gaussian import fit_gaussian, gaussian_ll
 from flowbench.data.loading import load, raw_status
 from flowbench.data.registry import Recipe, card, names, recipe
 
@@ -14,6 +14,7 @@ __all__ = [
     "Space",
     "Splits",
     "card",
+    "fit_gaussian",
     "gaussian_ll",
     "load",
     "names",

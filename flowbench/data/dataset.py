@@ -46,7 +46,8 @@ class Dataset(Splits):
     ``name`` is the card's, or says how many rows there are of fewer or more than the card promises
     (``power~256869``): then ``partial`` is true and no published number may stand beside its results.
     ``fingerprint`` is a sha256 over the raw files' content and the recipe's version (and the seed of an own table's
-    split): equal fingerprints mean equal arrays.
+    split): equal fingerprints mean arrays made the same way from the same
+    files.
 
     An own table is standardised with ``location`` and ``scale`` (D,); its log-density in its own units is the model's
     plus ``unit_log_det``, which is -sum(log scale).

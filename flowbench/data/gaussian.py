@@ -16,8 +16,21 @@ _LEAST_VARIANCE_LEFT = 1e-13
 def gaussian_ll(train: Float32, test: Float32) -> Float64:
     """Log-likelihood (N_test,) in nats of each test row under the maximum-likelihood Gaussian of the training rows.
 
-    log N(x; m, S) = -1/2 (|L^-1 (x - m)|^2 + D log 2 pi) - sum_i log L_ii with S = L L^T; m and S (divided by N) from
-    ``train`` (N, D), all in float64.
+    log N(x; m, S) = -1/2 (|L^-1 (x - m)|^2 + D log 2 pi) - sum_i log L_ii with m and S = L L^T from `fit_gaussian`.
+
+    Raises:
+        DataError: the covariance is singular, so that no density exists.
+    """
+    dim = train.shape[1]
+    mean, cholesky = fit_gaussian(train)
+    log_normaliser = 0.5 * dim * np.log(2 * np.pi) + np.sum(np.log(np.diag(cholesky)))
+    # numpy's general solve, not scipy's triangular one: scipy's import costs more than this saves
+    distances = [np.sum(np.linalg.solve(cholesky, rows.T) ** 2, axis=0) for rows in _centred(test, mean)]
+    return np.asarray(-0.5 * np.concatenate(distances) - log_normaliser, dtype=np.float64)
+
+
+def fit_gaussian(train: Float32) -> tuple[Float64, Float64]:
+    """Mean m (D,) and Cholesky factor L (D, D) of the covariance (divided by N) of ``train`` (N, D), all in float64.
 
     Raises:
         DataError: the covariance is singular, so that no density exists.
@@ -25,11 +38,7 @@ def gaussian_ll(train: Float32, test: Float32) -> Float64:
     dim = train.shape[1]
     mean: Float64 = np.asarray(np.mean(train, axis=0, dtype=np.float64))
     covariance = sum((rows.T @ rows for rows in _centred(train, mean)), start=np.zeros((dim, dim))) / len(train)
-    cholesky = _cholesky(covariance)
-    log_normaliser = 0.5 * dim * np.log(2 * np.pi) + np.sum(np.log(np.diag(cholesky)))
-    # numpy's general solve, not scipy's triangular one: scipy's import costs more than this saves
-    distances = [np.sum(np.linalg.solve(cholesky, rows.T) ** 2, axis=0) for rows in _centred(test, mean)]
-    return np.asarray(-0.5 * np.concatenate(distances) - log_normaliser, dtype=np.float64)
+    return mean, _cholesky(covariance)
 
 
 def _cholesky(covariance: Float64) -> Float64:

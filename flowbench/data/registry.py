@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, cast
 
 import numpy as np
 
+from flowbench.config import shipped
 from flowbench.console import UsageError, did_you_mean
 from flowbench.data.card import Card
 from flowbench.data.dataset import Splits
@@ -27,12 +29,7 @@ class Recipe(Protocol):
 
 def folder() -> Path:
     """The checkout's own ``datasets/`` if flowbench runs from one, else the copy that the wheel carries."""
-    package = Path(__file__).resolve().parents[1]
-    checkout = package.parent / "datasets"
-    # an installed flowbench may have Hugging Face's package `datasets` for a neighbour; ours has no __init__.py
-    if checkout.is_dir() and not (checkout / "__init__.py").exists():
-        return checkout
-    return package / "_datasets"
+    return shipped("datasets")
 
 
 def names() -> list[str]:
@@ -65,5 +62,10 @@ def _import_recipe(path: Path) -> Recipe:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[spec.name] = module  # where a dataclass in it looks its annotations up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
     return cast(Recipe, module)

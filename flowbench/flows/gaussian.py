@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flowbench.config import FlowOptions
-from flowbench.console import DataError
+from flowbench.data import fit_gaussian
 from flowbench.flows import Flow
 from flowbench.transforms import Transform
 from flowbench.transforms.transform import Pair
@@ -49,25 +49,14 @@ class GaussianFlow(Flow):
     transform: Whitening
 
     def fit_closed_form(self, x: Tensor) -> None:
-        """Maximum likelihood on x (N, D): sample mean and biased covariance, in float64.
+        """Maximum likelihood on x (N, D): sample mean and biased covariance, in float64 on the CPU.
 
         Raises:
             DataError: the covariance is singular: a column is a combination of others, or there are too few rows.
         """
-        precise = torch.float32 if x.device.type == "mps" else torch.float64  # MPS has no float64
-        mean = x.mean(0, dtype=precise)
-        covariance = torch.zeros(self.dim, self.dim, dtype=precise, device=x.device)
-        for rows in x.split(10_000):
-            centred = rows.to(precise) - mean
-            covariance.addmm_(centred.t(), centred, alpha=1 / len(x))
-        factor, failed = torch.linalg.cholesky_ex(covariance)
-        if failed:
-            raise DataError(
-                f"the covariance of the {len(x)} training rows is singular in its first {int(failed)} columns",
-                hint="drop columns that are combinations of others, or give more rows than columns",
-            )
-        self.transform.mean.copy_(mean)
-        self.transform.factor.copy_(factor)
+        mean, factor = fit_gaussian(x.cpu().numpy())
+        self.transform.mean.copy_(torch.from_numpy(mean))
+        self.transform.factor.copy_(torch.from_numpy(factor))
 
 
 def build(dim: int, options: Options) -> Flow:

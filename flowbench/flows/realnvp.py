@@ -1,6 +1,6 @@
 """RealNVP: Dinh, Sohl-Dickstein, Bengio 2017, "Density estimation using Real NVP", for tables as in the MAF paper.
 
-Affine couplings that move the odd and the even columns in turn, with batch normalisation after each. One pass in both
+Affine couplings that move the even and the odd columns in turn, with batch normalisation after each. One pass in both
 directions.
 """
 
@@ -26,7 +26,7 @@ def build(dim: int, options: Options) -> Flow:
     """A RealNVP over rows of ``dim`` columns."""
     transforms: list[Transform] = []
     for index in range(options.transforms):
-        transforms.append(AffineCoupling(dim, options.hidden, index % 2, options.log_scale_bound))
+        transforms.append(AffineCoupling(dim, options.hidden, 1 - index % 2, options.log_scale_bound))
         if options.batch_norm:
             transforms.append(BatchNorm(dim))
     return Flow(dim, Chain(transforms))

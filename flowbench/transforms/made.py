@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 
+from flowbench.transforms.substitution import Schedule
 from flowbench.transforms.univariate import Univariate
 
 
@@ -60,13 +61,9 @@ class MaskedLinear(nn.Module):
     """
 
     mask: Tensor
-    in_degrees: Tensor
-    out_degrees: Tensor
 
     def __init__(self, in_degrees: Tensor, out_degrees: Tensor) -> None:
         super().__init__()
-        self.register_buffer("in_degrees", in_degrees, persistent=False)
-        self.register_buffer("out_degrees", out_degrees, persistent=False)
         # a mask of floats: multiplying a gradient by a boolean one takes 50 times longer on a CPU
         mask = (out_degrees[:, None] >= in_degrees).to(torch.get_default_dtype())
         self.register_buffer("mask", mask, persistent=False)
@@ -121,8 +118,10 @@ class MADE(nn.Module):
         self.univariate = univariate
         self.activation = ACTIVATIONS[activation]
         inputs, outputs = torch.arange(1, dim + 1), torch.arange(dim)
-        degrees = [inputs, *(hidden_degrees(units, dim) for units in hidden), outputs.repeat(univariate.parameters)]
+        inner = [hidden_degrees(units, dim) for units in hidden]
+        degrees = [inputs, *inner, outputs.repeat(univariate.parameters)]
         self.layers = nn.ModuleList(MaskedLinear(a, b) for a, b in pairwise(degrees))
+        self.schedule = Schedule(inner, dim, univariate.parameters)
 
     def linears(self) -> list[MaskedLinear]:
         """The layers from input to output."""

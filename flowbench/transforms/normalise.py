@@ -56,13 +56,11 @@ class Permutation(Transform):
     """u = x with its columns in another order; log_det = 0."""
 
     order: Tensor
-    back: Tensor
 
     def __init__(self, order: Tensor) -> None:
         super().__init__()
-        # saved with the weights: a random order is part of the model
+        # saved with the weights: an order is part of the model
         self.register_buffer("order", order)
-        self.register_buffer("back", order.argsort(), persistent=False)
 
     @classmethod
     def reverse(cls, dim: int) -> Permutation:
@@ -75,4 +73,4 @@ class Permutation(Transform):
 
     def inverse(self, u: Tensor) -> Pair:
         """Undo forward."""
-        return u[:, self.back], u.new_zeros(len(u))
+        return u[:, self.order.argsort()], u.new_zeros(len(u))

@@ -17,14 +17,15 @@ Columns are rows of memory here (features first): each step reads and writes con
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from flowbench.transforms.made import MADE
+if TYPE_CHECKING:
+    from flowbench.transforms.made import MADE
 
 BLOCK = 32
 """Columns in a block. Smaller: more large products. Larger: more of the work in short steps."""
@@ -34,16 +35,31 @@ class _Level:
     """The units of one layer in the order in which the steps 0..D−1 find them; (start, stop) gives their slice."""
 
     def __init__(self, steps: Tensor, dim: int) -> None:
-        descending = len(steps) > 1 and bool(steps[0] > steps[-1])
-        ordered = steps.flip(0) if descending else steps
+        self._descending = len(steps) > 1 and bool(steps[0] > steps[-1])
+        ordered = steps.flip(0) if self._descending else steps
         before = torch.searchsorted(ordered.contiguous(), torch.arange(dim + 1)).tolist()
-        self.before: list[int] = [len(steps) - b for b in before] if descending else before
-        self.descending = descending
+        self._before: list[int] = [len(steps) - count for count in before] if self._descending else before
 
     def __call__(self, start: int, stop: int) -> slice:
-        if self.descending:
-            return slice(self.before[stop], self.before[start])
-        return slice(self.before[start], self.before[stop])
+        if self._descending:
+            return slice(self._before[stop], self._before[start])
+        return slice(self._before[start], self._before[stop])
+
+
+class Schedule:
+    """Which units each step finds, in the inverse and in its gradient, from the degrees of the levels of a MADE.
+
+    Levels run from the input to the outputs, which are taken column by column. In the inverse, step i finds the hidden
+    units of degree i, the outputs for column i (counted from 0) and that column. In the gradient, where levels run from
+    the outputs to the input, step i finds the hidden units of degree D − i and the cotangents of column D − 1 − i.
+    """
+
+    def __init__(self, hidden: Sequence[Tensor], dim: int, parameters: int) -> None:
+        columns = torch.arange(dim)
+        outputs = columns.repeat_interleave(parameters)
+        self.inverse = [_Level(steps, dim) for steps in [columns, *hidden, outputs]]
+        back = [dim - 1 - outputs, *(dim - degrees for degrees in reversed(hidden)), dim - 1 - columns]
+        self.gradient = [_Level(steps, dim) for steps in back]
 
 
 def _solve(
@@ -97,11 +113,6 @@ def _per_parameter(outputs: Tensor, dim: int) -> tuple[Tensor, ...]:
 def _run_forward(made: MADE, u: Tensor, weights: list[Tensor], biases: list[Tensor]) -> list[Tensor]:
     """All levels' values, features first: x (D, N), the hidden activations, θ (D·P, N)."""
     dim, rows = u.shape
-    linears = made.linears()
-    # outputs for column i have degree i; an input of degree i is found one step earlier
-    steps = [linears[0].in_degrees - 1, *(layer.out_degrees for layer in linears[:-1])]
-    outputs = torch.arange(dim).repeat_interleave(made.univariate.parameters)
-    levels = [_Level(step.cpu(), dim) for step in [*steps, outputs]]
     values = [torch.empty_like(u), *(bias[:, None].repeat(1, rows) for bias in biases)]
     theta = values[-1].unflatten(0, (dim, -1))
 
@@ -109,7 +120,10 @@ def _run_forward(made: MADE, u: Tensor, weights: list[Tensor], biases: list[Tens
         i = column.start
         values[0][i] = made.univariate.inverse(u[i], theta[i].unbind(0))[0]
 
-    _solve(dim, levels, weights, values, lambda level, at: made.activation.apply_(values[level][at]), solve_column)
+    def activate(level: int, at: slice) -> None:
+        made.activation.apply_(values[level][at])
+
+    _solve(dim, made.schedule.inverse, weights, values, activate, solve_column)
     return values
 
 
@@ -120,12 +134,7 @@ def _run_backward(
 
     ``da`` is ∂a/∂θ and ``from_log_det`` is ḡ_ℓ·∂ℓ/∂θ, both (D·P, N).
     """
-    dim, rows = grad_a.shape
-    linears = made.linears()
-    columns = torch.arange(dim - 1, -1, -1)
-    steps = [columns.repeat_interleave(made.univariate.parameters)]
-    steps += [dim - layer.out_degrees.cpu() for layer in reversed(linears[:-1])]
-    levels = [_Level(step, dim) for step in [*steps, columns]]
+    rows = grad_a.shape[1]
     values = [from_log_det.clone(), *(grad_a.new_zeros(len(h), rows) for h in reversed(hidden)), grad_a.clone()]
     slopes = [made.activation.slope(h) for h in reversed(hidden)]
 
@@ -135,7 +144,7 @@ def _run_backward(
     def solve_column(outputs: slice, column: slice) -> None:
         values[0][outputs].addcmul_(da[outputs], values[-1][column])
 
-    _solve(dim, levels, [w.t() for w in reversed(weights)], values, activate, solve_column)
+    _solve(made.dim, made.schedule.gradient, [w.t() for w in reversed(weights)], values, activate, solve_column)
     return values
 
 
@@ -185,7 +194,10 @@ def _partials(made: MADE, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Ten
 
 
 def substitute(made: MADE, u: Tensor) -> tuple[Tensor, Tensor]:
-    """Invert the autoregressive transform that ``made`` conditions: u (N, D) to (x, log|det ∂x/∂u|), differentiable."""
+    """Invert the autoregressive transform that ``made`` conditions: u (N, D) to (x, log|det ∂x/∂u|).
+
+    Differentiable once, in u and in the parameters; ``torch.func`` does not see through it.
+    """
     linears = made.linears()
     weights = [layer.masked_weight() for layer in linears]
     biases = [layer.bias for layer in linears]

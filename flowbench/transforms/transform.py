@@ -94,6 +94,8 @@ class Inverse(Transform):
 
     def __init__(self, transform: Transform) -> None:
         super().__init__()
+        if transform.calibrated:
+            raise ValueError("statistics are those of data on its way to noise: invert what lies between")
         self.transform = transform
         self.density_passes = transform.sampling_passes
         self.sampling_passes = transform.density_passes

@@ -1,0 +1,63 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from flowbench.console import UsageError
+
+
+def ensure_writable(folder: Path) -> None:
+    """Create ``folder`` and write to it once, so that training can refuse before it spends ten minutes.
+
+    Raises:
+        UsageError: the folder cannot be created or written.
+    """
+    probe = _temporary(folder / "probe")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Write all to temporary files, then rename them in order: what fails half way fails before the renames.
+
+    Whoever reads meanwhile sees the old files or the new ones, never half of one. No temporary file is left.
+
+    Raises:
+        UsageError: one of them cannot be written.
+    """
+    temporaries = {path: _temporary(path) for path in files}
+    try:
+        for path, content in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporaries[path].open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
+        for path, temporary in temporaries.items():
+            temporary.replace(path)
+    except OSError as error:
+        raise _cannot_write(path.parent, error) from error
+    finally:
+        for temporary in temporaries.values():
+            if temporary.exists():
+                temporary.unlink()
+
+
+def _temporary(path: Path) -> Path:
+    """A hidden name in the same folder (renaming is atomic within a file system only) that no other process has."""
+    return path.with_name(f".{uuid.uuid4().hex}.tmp")
+
+
+def _cannot_write(folder: Path, error: OSError) -> UsageError:
+    reason = error.strerror or str(error)
+    return UsageError(
+        f"results cannot be written to {folder}: {reason}", "name another folder with --out or FLOWBENCH_RESULTS_DIR"
+    )

@@ -1,0 +1,86 @@
+"""The transforms that no flow's contract reaches in all their states."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from flowbench.transforms import MADE, Affine, AffineCoupling, BatchNorm, Chain, Inverse, Permutation
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def test_a_permutation_of_no_symmetry_is_undone() -> None:
+    order = torch.tensor([2, 0, 3, 1])
+    permutation = Permutation(order)
+    x = torch.randn(5, 4)
+    u, log_det = permutation(x)
+    assert torch.equal(u, x[:, order])
+    assert torch.equal(permutation.inverse(u)[0], x)
+    loaded = Permutation.reverse(4)
+    loaded.load_state_dict(permutation.state_dict())
+    assert torch.equal(loaded.inverse(u)[0], x)
+    assert not log_det.any()
+
+
+def test_batch_norm_in_training_normalises_its_batch_and_counts_it() -> None:
+    norm = BatchNorm(3)
+    x = torch.randn(50, 3) * 4 + 7
+    u, log_det = norm(x)
+    torch.testing.assert_close(u.mean(0), torch.zeros(3), rtol=0, atol=1e-12)
+    torch.testing.assert_close(u.var(0, correction=0), torch.ones(3), rtol=1e-5, atol=0)
+    expected = -0.5 * (x.var(0, correction=0) + BatchNorm.EPSILON).log().sum()
+    torch.testing.assert_close(log_det, expected.expand(50))
+
+
+def test_statistics_of_a_chain_are_those_of_what_arrives() -> None:
+    torch.manual_seed(0)
+    coupling = AffineCoupling(4, (5,), 0)
+    chain = Chain([BatchNorm(4), coupling, BatchNorm(4)]).eval()
+    x = torch.randn(300, 4) * 3 + 1
+    chain.calibrate(x)
+    u, _ = chain(x)
+    torch.testing.assert_close(u.mean(0), torch.zeros(4), rtol=0, atol=1e-9)
+    torch.testing.assert_close(u.var(0, correction=0), torch.ones(4), rtol=1e-3, atol=0)
+
+
+def test_a_coupling_leaves_one_half_and_moves_the_other() -> None:
+    x = torch.randn(6, 5)
+    for parity, passed, moved in ((0, [0, 2, 4], [1, 3]), (1, [1, 3], [0, 2, 4])):
+        u, _ = AffineCoupling(5, (7,), parity)(x)
+        assert torch.equal(u[:, passed], x[:, passed])
+        assert (u[:, moved] != x[:, moved]).all()
+
+
+@pytest.mark.parametrize("bound", [None, 2.0])
+def test_the_affine_map_is_told_mean_and_log_precision(bound: float | None) -> None:
+    x, shift, raw = torch.tensor([3.0]), torch.tensor([1.0]), torch.tensor([0.5])
+    u, log_derivative = Affine(bound).forward(x, (shift, raw))
+    log_precision = raw / 2 if bound is None else bound * torch.tanh(raw / 2 / bound)
+    torch.testing.assert_close(u, (x - shift) * log_precision.exp())
+    torch.testing.assert_close(log_derivative, log_precision)
+
+
+def test_a_coupling_is_realnvps_with_the_papers_scale_and_fan_in() -> None:
+    coupling = AffineCoupling(6, (4000,), 0)
+    x = torch.randn(3, 6)
+    scale, translation = coupling.scale(x[:, ::2]), coupling.translation(x[:, ::2])
+    u, log_det = coupling(x)
+    torch.testing.assert_close(u[:, 1::2], (x[:, 1::2] - translation) * torch.exp(-scale))
+    torch.testing.assert_close(log_det, -scale.sum(1))
+    for network in (coupling.scale, coupling.translation):
+        first, last = network[0].weight, network[-1].weight
+        assert first.std().item() == pytest.approx(7**-0.5, rel=0.05)  # all D = 6 columns count as fan-in
+        assert last.std().item() == pytest.approx(4001**-0.5, rel=0.05)
+
+
+def test_a_made_starts_as_the_papers() -> None:
+    made = MADE(20, (2000,), Affine())
+    for layer, fan_in in zip(made.linears(), (20, 2000), strict=True):
+        assert layer.weight[layer.mask == 1].std().item() == pytest.approx((fan_in + 1) ** -0.5, rel=0.05)
+        assert not layer.bias.any()
+
+
+def test_what_takes_statistics_is_not_inverted() -> None:
+    with pytest.raises(ValueError, match="statistics"):
+        Inverse(Chain([BatchNorm(3)]))
