@@ -51,7 +51,9 @@ class TrainingOptions(Settings):
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: int = Field(200, ge=0)
     clip_norm: float | None = Field(5.0, gt=0)
-    patience: int = Field(30, ge=1)
+    plateau: int | None = Field(3, ge=1)
+    """Epochs without a better validation likelihood after which it goes on from the best, at a third of the rate."""
+    patience: int = Field(12, ge=1)
     """Epochs without a better validation likelihood after which training stops."""
     max_epochs: int | None = Field(None, ge=0)
     max_steps: int | None = Field(8000, ge=1)

@@ -93,6 +93,10 @@ def train(
             flow.calibrate(rows)
             validation_ll = float(log_likelihoods(flow, validation).mean())
             better = best.offer(epoch, validation_ll)
+            if options.plateau and not better and (epoch - best.epoch) % options.plateau == 0:
+                # over-fitting, or a rate too high to see more: neither is mended by going on from here
+                flow.load_state_dict(best.state)
+                plan.peak_rate /= 3
             train_ll, seen = -float(losses[:done].mean()), plan.batch(done - 1).stop
             yield Epoch(epoch, plan.last_epoch, train_ll, validation_ll, better, seen, train_seconds, clock.seconds())
         if epoch and not best.epoch:
@@ -110,6 +114,7 @@ class _Plan:
         # a 20th of the rows by default: a small table still gets many steps from an epoch
         batch_size = options.batch_size or min(500, max(50, rows // 20))
         self._rows = rows
+        self.peak_rate = options.learning_rate
         self.steps = math.ceil(rows / batch_size)
         self.last_epoch = options.max_epochs
         if options.max_epochs is None and options.max_steps is not None:
@@ -125,10 +130,10 @@ class _Plan:
         step = (epoch - 1) * self.steps + done
         warm = min(1.0, (step + 1) / options.warmup_steps) if options.warmup_steps else 1.0
         if options.schedule == "constant":
-            return options.learning_rate * warm
+            return self.peak_rate * warm
         by_steps = step / (self.last_epoch * self.steps) if self.last_epoch else 0.0
         by_time = seconds / options.max_seconds if options.max_seconds else 0.0
-        return options.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, max(by_steps, by_time))))
+        return self.peak_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, max(by_steps, by_time))))
 
 
 class _Clock:

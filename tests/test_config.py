@@ -99,6 +99,7 @@ def test_the_paper_recipe_is_the_protocol_of_2017() -> None:
         schedule="constant",
         warmup_steps=0,
         clip_norm=None,
+        plateau=None,
         patience=30,
         max_epochs=None,
         max_steps=None,

@@ -83,6 +83,29 @@ def test_an_interrupt_leaves_the_best_weights_too() -> None:
     assert log_likelihoods(flow, rows(500, 1)).mean() == pytest.approx(best, abs=1e-9)
 
 
+def test_a_plateau_goes_on_from_the_best_at_a_third_of_the_rate() -> None:
+    flow, rate = built(), 0.1
+    best: dict[str, Tensor] = {}
+    fallen: list[bool] = [False]
+    jumps: list[tuple[float, float]] = []
+
+    def watch(step: int, steps: int) -> None:
+        if step == 1 and fallen[-1]:
+            gone = max((p - best[name]).abs().max().item() for name, p in flow.named_parameters())
+            jumps.append((gone, rate / 3 ** sum(fallen)))
+
+    options = TrainingOptions(
+        **QUICK | {"max_epochs": 12, "warmup_steps": 0}, schedule="constant", learning_rate=rate, plateau=1
+    )
+    for epoch in train(flow, rows(1000), rows(500, 1), options, 0, watch):
+        fallen.append(not epoch.best)
+        if epoch.best:
+            best = {name: p.detach().clone() for name, p in flow.named_parameters()}
+    assert len(jumps) >= 2
+    for gone, allowed in jumps:
+        assert 0.1 * allowed < gone < 3.2 * allowed  # one step of Adam moves no weight further
+
+
 def test_patience_counts_epochs_without_a_better_validation() -> None:
     epochs = fit(built(), max_epochs=None, max_steps=None, schedule="constant", learning_rate=0.05, patience=3)
     best = max(epochs, key=lambda epoch: epoch.validation_ll_nats).number
