@@ -125,6 +125,7 @@ def train(
     folder = results.results_dir(out)
     ensure_writable(folder)
     dataset = load(data, seed=seed, allow_partial=allow_partial)
+    chosen = chosen.model_copy(update={"data": dataset.card.name})  # a table is what it holds, wherever it lies
     if dataset.dim == 1:
         warn("with one column there is nothing to condition on: every affine flow is a Gaussian")
     row = None if force else results.finished(folder, run_name(chosen, dataset))

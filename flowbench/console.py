@@ -15,10 +15,14 @@ stderr = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 """Progress, warnings and errors. Results go to stdout, so that they can be piped."""
 
 
+UNLIMITED = 10_000
+"""Wider than any line: what is piped is never cut or folded to a terminal that is not there."""
+
+
 def stdout() -> Console:
-    """Where results go. Piped, a line is as long as it is: there is no terminal to fold it to."""
+    """Where results go."""
     console = Console(highlight=False, emoji=False)
-    return console if console.is_terminal else Console(highlight=False, emoji=False, width=10_000)
+    return console if console.is_terminal else Console(highlight=False, emoji=False, width=UNLIMITED)
 
 
 class FlowbenchError(Exception):

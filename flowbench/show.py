@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
+from flowbench.console import UNLIMITED
 from flowbench.layout import Column, Figure, aligned, duration, fitted, rich_table, significant, without_common
 from flowbench.published import published_shape
 
 if TYPE_CHECKING:
     from flowbench.compare import DatasetTable, Line
     from flowbench.results import Environment, Row, Timing
-
-UNLIMITED = 10_000
-"""Wider than any table: what is piped into a file is never cut or wrapped."""
 
 NEARLY_AS_FAST = 1.5
 """A direction is coloured as fast if it costs at most this many times what the same run's faster one does."""

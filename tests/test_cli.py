@@ -64,6 +64,13 @@ def test_a_finished_run_is_not_trained_again_without_force(results: Path) -> Non
     assert rows(results) != [before]
 
 
+def test_a_table_is_the_same_table_by_another_path(tmp_path: Path, results: Path) -> None:
+    np.save(tmp_path / "mine.npy", np.random.default_rng(0).normal(size=(500, 2)))
+    assert train("gaussian", "--data", str(tmp_path / "mine.npy"), out=results).returncode == 0
+    again = flowbench("train", "gaussian", "--data", "./mine.npy", "--out", str(results), cwd=tmp_path)
+    assert "already finished" in again.stderr
+
+
 def test_json_is_one_document_and_nothing_else(results: Path) -> None:
     trained = train("gaussian", "--data", "truth-banana", "--json", out=results)
     assert json.loads(trained.stdout)["flow"] == "gaussian"
