@@ -20,7 +20,7 @@ class Options(FlowOptions):
     transforms: int = Field(5, ge=1)
     hidden: Widths = (100, 100)
     activation: ActivationName = "relu"
-    log_scale_bound: float | None = Field(5.0, gt=0)
+    log_scale_bound: float | None = Field(2.0, gt=0)
     batch_norm: bool = True
 
 
