@@ -28,8 +28,8 @@ class Affine(Univariate):
     """u = (x − μ)·exp(−α), with θ = (μ, raw) and raw the log-precision: α = −raw/2 (MAF paper, eqs. 3–5, and its code).
 
     With a ``bound`` b, α is squashed smoothly into (−b, b): b·tanh(α/b). Without one, a test row in a direction that
-    training rows never took is stretched without limit, and one such row decides the mean over ten thousand (MNIST, mean
-    test log-likelihood at b = 5, 3, 2: −1315, −1284.5, −1279.7 nats; POWER does not care).
+    training rows never took is stretched without limit, and one such row decides the mean over ten thousand (MNIST,
+    mean test log-likelihood at b = 5, 3, 2: −1315, −1284.5, −1279.7 nats; POWER does not care).
     """
 
     parameters = 2
