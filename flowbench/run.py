@@ -133,17 +133,15 @@ def _verdict(outcome: dict[str, results.Check]) -> dict[str, Any]:
 
 
 def _training(epochs: list[Epoch]) -> dict[str, Any]:
-    if not epochs:
-        return {"epochs": 0}
-    best = [epoch for epoch in epochs if epoch.best][-1]
-    return {
-        "epochs": len(epochs),
-        "best_epoch": best.number,
-        "train_ll_nats": best.train_ll_nats,
-        "validation_ll_nats": best.validation_ll_nats,
-        "train_seconds": epochs[-1].seconds,
-        "train_rows_per_second": sum(e.rows for e in epochs) / sum(e.train_seconds for e in epochs),
-    }
+    figures: dict[str, Any] = {"epochs": len(epochs)}
+    if epochs:
+        figures["train_seconds"] = epochs[-1].seconds
+        figures["train_rows_per_second"] = sum(e.rows for e in epochs) / sum(e.train_seconds for e in epochs)
+    for best in (epoch for epoch in epochs if epoch.best):  # the last of them stays
+        figures["best_epoch"] = best.number
+        figures["train_ll_nats"] = best.train_ll_nats
+        figures["validation_ll_nats"] = best.validation_ll_nats
+    return figures
 
 
 def _likelihoods(dataset: Dataset, test: Tensor, lls: Lls) -> dict[str, Any]:

@@ -71,17 +71,13 @@ def train(
             optimizer.found_inf = torch.zeros((), device=rows.device)
             done = 0
             while done < plan.steps and not (done and clock.over()):
-                for group in optimizer.param_groups:
-                    group["lr"] = plan.rate(epoch, done, clock.seconds())
+                _set_rate(optimizer, plan.rate(epoch, done, clock.seconds()))
                 loss = -flow(rows[order[plan.batch(done)]]).mean()
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 # stays on the device: reading it here would wait for every step. A norm that is not finite shows in it
                 losses[done] = loss.detach() + 0 * _clip(flow, options)
-                bad = (~losses[done].isfinite()).float()
-                optimizer.found_inf = torch.maximum(
-                    optimizer.found_inf, bad
-                )  # 1 and no more: that is what Adam looks for
+                _freeze_unless_finite(optimizer, losses[done])
                 optimizer.step()
                 done += 1
                 on_step(done, plan.steps)
@@ -174,6 +170,17 @@ def _optimizer(flow: Flow, options: TrainingOptions) -> Any:
     if options.optimizer == "adam-inner-epsilon":
         return AdamInnerEpsilon(flow.parameters(), **choice)
     return Adam(flow.parameters(), **choice, fused=True)
+
+
+def _set_rate(optimizer: Any, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _freeze_unless_finite(optimizer: Any, loss: Tensor) -> None:
+    """From the first loss that is not finite on, steps do nothing: the weights that gave it can be looked at."""
+    bad = (~loss.isfinite()).float()
+    optimizer.found_inf = torch.maximum(optimizer.found_inf, bad)  # 1 and no more: Adam compares with 1
 
 
 def _clip(flow: Flow, options: TrainingOptions) -> Tensor:

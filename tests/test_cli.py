@@ -182,6 +182,23 @@ def test_a_diverged_run_is_recorded_and_fails(results: Path) -> None:
     assert "epoch 1, step" in str(row["error"])
 
 
+def test_a_run_that_never_had_a_finite_validation_is_recorded_too(tmp_path: Path, results: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(1000, 2))
+    np.save(tmp_path / "far.npy", values)
+    broken = (
+        "import sys, math, numpy, flowbench.train, flowbench.cli\n"
+        "flowbench.train.log_likelihoods = lambda flow, rows: numpy.array([math.nan])\n"
+        "sys.argv = sys.argv[1:]\nflowbench.cli.main()"
+    )
+    arguments = ["train", "maf", "--data", str(tmp_path / "far.npy"), *TINY, "--out", str(results)]
+    run = [sys.executable, "-c", broken, "flowbench", *arguments]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "not finite in any of 1 epochs" in done.stderr
+    (row,) = rows(results)
+    assert (row["status"], row["epochs"], row["best_epoch"]) == ("diverged", 1, None)
+
+
 def test_ctrl_c_leaves_a_row_that_says_so(results: Path) -> None:
     command = [sys.executable, "-m", "flowbench", "train", "maf", "--data", "truth-banana", "--max-epochs", "10000"]
     process = subprocess.Popen(
