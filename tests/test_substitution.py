@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from torch import Tensor
 
 from flowbench.optimizer import AdamInnerEpsilon
-from flowbench.transforms import Affine, Chain, MaskedAutoregressive, MaskedLinear, Permutation
+from flowbench.transforms import Affine, Chain, MaskedAutoregressive, MaskedLinear, Permutation, compiled, substitution
 from flowbench.transforms.made import ActivationName, hidden_degrees
 from flowbench.transforms.substitution import BLOCK
 
@@ -38,6 +40,15 @@ def transform(
     return built
 
 
+@pytest.fixture(params=["compiled", "torch"])
+def steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of taking the sequential steps; torch's is for other devices, other maps, and users without numba."""
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+    else:
+        monkeypatch.setattr(substitution, "_compiled", lambda: None)
+
+
 def with_gradients(built: MaskedAutoregressive, invert: object, u: Tensor) -> list[Tensor]:
     u = u.clone().requires_grad_()
     x, log_det = invert(u)  # type: ignore[operator]
@@ -49,6 +60,7 @@ def with_gradients(built: MaskedAutoregressive, invert: object, u: Tensor) -> li
 
 @SHAPES
 @pytest.mark.parametrize("spread", [1.0, 30.0])
+@pytest.mark.usefixtures("steps")
 def test_it_is_the_inverse_by_passes_with_its_gradients(
     dim: int, hidden: tuple[int, ...], bound: float | None, activation: ActivationName, spread: float
 ) -> None:
@@ -62,6 +74,7 @@ def test_it_is_the_inverse_by_passes_with_its_gradients(
 
 
 @SHAPES
+@pytest.mark.usefixtures("steps")
 def test_float32_agrees_to_rounding(
     dim: int, hidden: tuple[int, ...], bound: float | None, activation: ActivationName
 ) -> None:
@@ -72,10 +85,49 @@ def test_float32_agrees_to_rounding(
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
 
 
+@pytest.mark.usefixtures("steps")
+@pytest.mark.parametrize("grad", [True, False])
+def test_one_row_is_inverted_and_the_weights_stay(grad: bool) -> None:
+    built = transform(7, (8, 9), 2.0, "relu")
+    before = [parameter.detach().clone() for parameter in built.parameters()]
+    u = torch.randn(1, 7)
+    with torch.set_grad_enabled(grad):
+        for _ in range(2):
+            torch.testing.assert_close(built.inverse(u)[0], built.inverse_by_passes(u)[0], rtol=0, atol=1e-12)
+    assert all(torch.equal(a, b) for a, b in zip(before, built.parameters(), strict=True))
+
+
+@pytest.mark.usefixtures("steps")
 def test_no_rows_are_no_error() -> None:
     x, log_det = transform(5, (8,), None, "relu").inverse(torch.zeros(0, 5))
     assert x.shape == (0, 5)
     assert log_det.shape == (0,)
+
+
+def test_rows_beyond_a_tile_and_rows_that_are_not_finite_are_rows_of_their_own() -> None:
+    built = transform(9, (12, 13), 2.0, "relu")
+    u = torch.randn(3 * compiled.TILE + 5, 9)
+    expected = built.inverse_by_passes(u)[0]
+    u[[1, compiled.TILE]] = torch.tensor([[torch.nan], [torch.inf]])
+    found = built.inverse(u)[0]
+    sound = torch.ones(len(u), dtype=torch.bool)
+    sound[[1, compiled.TILE]] = False
+    torch.testing.assert_close(found[sound], expected[sound], rtol=0, atol=1e-10)
+    assert not found[~sound].isfinite().any()
+
+
+def test_without_numba_there_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = transform(5, (8,), 2.0, "relu")
+    u = torch.randn(4, 5)
+    expected = built.inverse(u)[0]
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "flowbench.transforms.compiled")
+    monkeypatch.delattr("flowbench.transforms.compiled")
+    substitution._compiled.cache_clear()
+    assert substitution._compiled() is None
+    torch.testing.assert_close(built.inverse(u)[0], expected, rtol=0, atol=1e-10)
+    monkeypatch.undo()
+    substitution._compiled.cache_clear()
 
 
 def test_a_chain_of_them_is_differentiable_end_to_end() -> None:

@@ -74,6 +74,8 @@ class MaskedLinear(nn.Module):
 
     def masked_weight(self) -> Tensor:
         """The weight (out, in), tied to the mask in backward."""
+        if not torch.is_grad_enabled():
+            return self.weight  # a tenth of the time that a small layer takes
         return _MaskGradient.apply(self.weight, self.mask)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,19 +90,21 @@ class MaskedLinear(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
+ActivationName = Literal["relu", "tanh"]
+
+
 @dataclass(frozen=True)
 class Activation:
     """A hidden non-linearity, in place, and its slope as a function of its *output*."""
 
+    name: ActivationName
     apply_: Any
     slope: Any
 
 
-ActivationName = Literal["relu", "tanh"]
-
 ACTIVATIONS: dict[ActivationName, Activation] = {
-    "relu": Activation(torch.relu_, lambda h: (h > 0).to(h.dtype)),
-    "tanh": Activation(torch.tanh_, lambda h: 1 - h * h),
+    "relu": Activation("relu", torch.relu_, lambda h: (h > 0).to(h.dtype)),
+    "tanh": Activation("tanh", torch.tanh_, lambda h: 1 - h * h),
 }
 
 

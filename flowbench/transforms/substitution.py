@@ -16,7 +16,9 @@ Columns are rows of memory here (features first): each step reads and writes con
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,26 +26,39 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from flowbench.transforms.univariate import Affine
+
 if TYPE_CHECKING:
     from flowbench.transforms.made import MADE
 
 BLOCK = 32
-"""Columns in a block. Smaller: more large products. Larger: more of the work in short steps."""
+"""Columns in a block of torch's steps. Smaller: more large products. Larger: more of the work in short steps."""
 
 
-class _Level:
-    """The units of one layer in the order in which the steps 0..D−1 find them; (start, stop) gives their slice."""
+class Level:
+    """The units of one layer in the order in which the steps 0..D−1 find them; (start, stop) gives their slice.
 
-    def __init__(self, steps: Tensor, dim: int) -> None:
-        self._descending = len(steps) > 1 and bool(steps[0] > steps[-1])
-        ordered = steps.flip(0) if self._descending else steps
-        before = torch.searchsorted(ordered.contiguous(), torch.arange(dim + 1)).tolist()
-        self._before: list[int] = [len(steps) - count for count in before] if self._descending else before
+    ``steps`` (units,) says which step finds each unit: ascending, or descending where the steps run backwards.
+    """
+
+    def __init__(self, steps: Tensor, dim: int, descending: bool) -> None:
+        found = torch.searchsorted(steps.sort().values, torch.arange(dim + 1))
+        self.before: list[int] = (len(steps) - found if descending else found).tolist()
+        self._descending = descending
 
     def __call__(self, start: int, stop: int) -> slice:
+        """The slice of the units that the steps from start to before stop find."""
         if self._descending:
-            return slice(self._before[stop], self._before[start])
-        return slice(self._before[start], self._before[stop])
+            return slice(self.before[stop], self.before[start])
+        return slice(self.before[start], self.before[stop])
+
+
+class Levels(list[Level]):
+    """All levels of one direction; ``before`` (levels, D + 1) has in one tensor where their units begin."""
+
+    def __init__(self, levels: Iterable[Level]) -> None:
+        super().__init__(levels)
+        self.before = torch.tensor([level.before for level in self])
 
 
 class Schedule:
@@ -57,31 +72,43 @@ class Schedule:
     def __init__(self, hidden: Sequence[Tensor], dim: int, parameters: int) -> None:
         columns = torch.arange(dim)
         outputs = columns.repeat_interleave(parameters)
-        self.inverse = [_Level(steps, dim) for steps in [columns, *hidden, outputs]]
+        there = [columns, *hidden, outputs]
         back = [dim - 1 - outputs, *(dim - degrees for degrees in reversed(hidden)), dim - 1 - columns]
-        self.gradient = [_Level(steps, dim) for steps in back]
+        self.inverse = Levels(Level(steps, dim, descending=False) for steps in there)
+        self.gradient = Levels(Level(steps, dim, descending=True) for steps in back)
+
+
+Steps = Callable[[int, int], None]
+"""The sequential part: all steps from start to before stop, when what lies before start is known and added."""
 
 
 def _solve(
-    dim: int,
-    levels: Sequence[_Level],
+    dim: int, block: int, levels: Sequence[Level], weights: Sequence[Tensor], values: Sequence[Tensor], steps: Steps
+) -> None:
+    """Run a network whose input is found on the way, in place.
+
+    values[0] is the input, (units, N); values[l + 1] gathers weights[l] @ values[l] on top of what it is preset with
+    (biases, say). ``steps`` completes a block of columns in all of them.
+    """
+    for start in range(0, dim, block):
+        stop = min(start + block, dim)
+        for below, weight in enumerate(weights if start else ()):
+            units, known = levels[below + 1](start, stop), levels[below](0, start)
+            values[below + 1][units].addmm_(weight[units, known], values[below][known])
+        steps(start, stop)
+
+
+def _torch_steps(
+    levels: Sequence[Level],
     weights: Sequence[Tensor],
     values: Sequence[Tensor],
     activate: Callable[[int, slice], None],
     solve_column: Callable[[slice, slice], None],
-) -> None:
-    """Run a network whose input is found on the way, in place.
-
-    values[0] is the input, (units, N), found by ``solve_column(input slice, output slice)`` once a step's outputs are
-    there; values[l + 1] gathers weights[l] @ values[l] on top of what it is preset with (biases, say), and a hidden
-    step's slice is completed by ``activate(level, slice)``.
-    """
+) -> Steps:
+    """The steps in torch's calls: ``activate(level, slice)`` completes hidden units, ``solve_column`` the input."""
     last = len(weights) - 1
-    for start in range(0, dim, BLOCK):
-        stop = min(start + BLOCK, dim)
-        for below, weight in enumerate(weights):
-            units, known = levels[below + 1](start, stop), levels[below](0, start)
-            values[below + 1][units].addmm_(weight[units, known], values[below][known])
+
+    def run(start: int, stop: int) -> None:
         for step in range(start, stop):
             for below, weight in enumerate(weights):
                 units = levels[below + 1](step, step + 1)
@@ -93,6 +120,23 @@ def _solve(
                 if below < last:
                     activate(below + 1, units)
             solve_column(levels[0](step, step + 1), levels[-1](step, step + 1))
+
+    return run
+
+
+@functools.cache
+def _compiled() -> ModuleType | None:
+    """The compiled steps, where numba is there; its import takes half a second, so only once they are needed."""
+    try:
+        from flowbench.transforms import compiled
+    except ImportError:
+        return None
+    return compiled
+
+
+def _kernels(made: MADE, rows: Tensor) -> ModuleType | None:
+    """The compiled steps, where they can stand for torch's: on a CPU, for the affine map."""
+    return _compiled() if rows.device.type == "cpu" and type(made.univariate) is Affine else None
 
 
 def _by_column(outputs: Tensor, dim: int) -> Tensor:
@@ -113,7 +157,7 @@ def _per_parameter(outputs: Tensor, dim: int) -> tuple[Tensor, ...]:
 def _run_forward(made: MADE, u: Tensor, weights: list[Tensor], biases: list[Tensor]) -> list[Tensor]:
     """All levels' values, features first: x (D, N), the hidden activations, θ (D·P, N)."""
     dim, rows = u.shape
-    values = [torch.empty_like(u), *(bias[:, None].repeat(1, rows) for bias in biases)]
+    values = [torch.empty_like(u), *(bias.new_empty(len(bias), rows).copy_(bias[:, None]) for bias in biases)]
     theta = values[-1].unflatten(0, (dim, -1))
 
     def solve_column(column: slice, _: slice) -> None:
@@ -123,7 +167,12 @@ def _run_forward(made: MADE, u: Tensor, weights: list[Tensor], biases: list[Tens
     def activate(level: int, at: slice) -> None:
         made.activation.apply_(values[level][at])
 
-    _solve(dim, made.schedule.inverse, weights, values, activate, solve_column)
+    levels = made.schedule.inverse
+    if kernels := _kernels(made, u):
+        steps = kernels.inverse_steps(u, values, weights, levels.before, made.activation.name, made.univariate)
+        _solve(dim, kernels.block(dim), levels, weights, values, steps)
+    else:
+        _solve(dim, BLOCK, levels, weights, values, _torch_steps(levels, weights, values, activate, solve_column))
     return values
 
 
@@ -144,22 +193,35 @@ def _run_backward(
     def solve_column(outputs: slice, column: slice) -> None:
         values[0][outputs].addcmul_(da[outputs], values[-1][column])
 
-    _solve(made.dim, made.schedule.gradient, [w.t() for w in reversed(weights)], values, activate, solve_column)
+    levels, back = made.schedule.gradient, [w.t() for w in reversed(weights)]
+    if kernels := _kernels(made, grad_a):
+        steps = kernels.gradient_steps(da, slopes, values, weights[::-1], levels.before)
+        _solve(made.dim, kernels.block(made.dim), levels, back, values, steps)
+    else:
+        _solve(made.dim, BLOCK, levels, back, values, _torch_steps(levels, back, values, activate, solve_column))
     return values
+
+
+def _invert(
+    made: MADE, u: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Invert u (N, D) to x (N, D), log_det (N,), and what the gradient needs: u, values and weights, features first."""
+    weights, biases = list(weights), list(biases)
+    weights[-1], biases[-1] = _by_column(weights[-1], made.dim), _by_column(biases[-1], made.dim)
+    u_columns = u.t().contiguous()
+    values = _run_forward(made, u_columns, weights, biases)
+    _, log_derivative = made.univariate.inverse(u_columns, _per_parameter(values[-1], made.dim))
+    return values[0].t().contiguous(), log_derivative.sum(0), [u_columns, *values, *weights]
 
 
 class _Substitution(Function):
     @staticmethod
     def forward(ctx: Any, made: MADE, u: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
         layers = len(parameters) // 2
-        weights, biases = list(parameters[:layers]), list(parameters[layers:])
-        weights[-1], biases[-1] = _by_column(weights[-1], made.dim), _by_column(biases[-1], made.dim)
-        u_columns = u.t().contiguous()
-        values = _run_forward(made, u_columns, weights, biases)
-        _, log_derivative = made.univariate.inverse(u_columns, _per_parameter(values[-1], made.dim))
+        x, log_det, saved = _invert(made, u, parameters[:layers], parameters[layers:])
         ctx.made = made
-        ctx.save_for_backward(u_columns, *values, *weights)
-        return values[0].t().contiguous(), log_derivative.sum(0)
+        ctx.save_for_backward(*saved)
+        return x, log_det
 
     @staticmethod
     @once_differentiable
@@ -201,4 +263,6 @@ def substitute(made: MADE, u: Tensor) -> tuple[Tensor, Tensor]:
     linears = made.linears()
     weights = [layer.masked_weight() for layer in linears]
     biases = [layer.bias for layer in linears]
+    if not torch.is_grad_enabled():
+        return _invert(made, u, weights, biases)[:2]
     return _Substitution.apply(made, u, *weights, *biases)  # type: ignore[no-untyped-call]
