@@ -152,7 +152,7 @@ def _references(lines: Sequence[Line]) -> list[Reference]:
 
 
 def _published_for(row: Row) -> tuple[list[Published], list[str]]:
-    """The published numbers that may stand beside a run, or a note that says why none may.
+    """The published numbers that may stand beside a run, and notes on them, or on why none may.
 
     Conditional ones never: they are densities given the class label, which no flow here is told.
     """
@@ -165,7 +165,7 @@ def _published_for(row: Row) -> tuple[list[Published], list[str]]:
     if (row.dim, row.n_test) != (shape.dim, shape.n_test):
         have, want = f"{row.n_test:,} of {row.dim}", f"{shape.n_test:,} test rows of {shape.dim} columns"
         return [], [f"the published numbers are for {want}, these runs had {have}: they are left out"]
-    return [entry for entry in published(name) if not entry.conditional], []
+    return [entry for entry in published(name) if not entry.conditional], [shape.note] if shape.note else []
 
 
 def _notes(lines: Sequence[Line]) -> list[str]:

@@ -30,11 +30,15 @@ class Published:
 
 @dataclass(frozen=True)
 class Shape:
-    """The data that the numbers hold for: its columns, its test rows; ``decimals`` is how they are printed."""
+    """The data that the numbers hold for: its columns, its test rows; ``decimals`` is how they are printed.
+
+    ``note`` is for whoever sets a run beside them.
+    """
 
     dim: int
     n_test: int
     decimals: int
+    note: str = ""
 
 
 def published(data: str) -> list[Published]:

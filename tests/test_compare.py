@@ -354,3 +354,9 @@ class TestLayout:
     )
     def test_three_digits(self, value, said):
         assert layout.significant(value) == said
+
+
+def test_a_rebuilt_set_is_said_to_be_one():
+    (table,) = compare.tables([make_row(data="bsds300", dim=63, n_test=250_000, space="patch")])
+    assert table.published
+    assert any("not bit for bit" in note for note in table.notes)
