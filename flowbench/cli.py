@@ -122,12 +122,12 @@ def train(
     where = {"device": resolve_device(device), "threads": torch.get_num_threads()}
     layers = packaged_layers(flow, data, recipe)
     chosen = resolve(flows.load(flow).Options, layers, user, flow=flow, data=data, recipe=recipe, seed=seed, **where)
-    folder = results.results_dir(out)
-    ensure_writable(folder)
     dataset = load(data, seed=seed, allow_partial=allow_partial)
     chosen = chosen.model_copy(update={"data": dataset.card.name})  # a table is what it holds, wherever it lies
     if dataset.dim == 1:
         warn("with one column there is nothing to condition on: every affine flow is a Gaussian")
+    folder = results.results_dir(out)
+    ensure_writable(folder)
     row = None if force else results.finished(folder, run_name(chosen, dataset))
     if row is not None:
         note(f"{row.run} is already finished ({folder / row.run}.json); --force trains it again")

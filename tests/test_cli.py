@@ -151,7 +151,7 @@ def test_a_wrong_argument_has_its_message_and_code(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
-    assert rows(results) == []
+    assert not results.exists()
 
 
 def test_missing_raw_files_say_where_from_and_where_to(tmp_path: Path, results: Path) -> None:
