@@ -44,45 +44,57 @@ def _jit(function: Any) -> Any:
 
 @_jit
 def _gather(out, weights, below, first, last, lo, hi):
-    """out[lo:hi] += weights[first:last] @ below[first:last, lo:hi], four at a time: fewer loads and stores of out."""
-    # slices, because an index counted from zero needs no check for being negative, and only such loops become vectors
-    o = out[lo:hi]
+    """Out += weights[first:last] @ below[first:last, lo:hi], four at a time: fewer loads and stores of out."""
+    # slices here as elsewhere, because an index that counts from zero is not checked for being negative: only such
+    # loops become vector instructions
     k = first
     while k + 4 <= last:
         w0, w1, w2, w3 = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
         b0, b1, b2, b3 = below[k, lo:hi], below[k + 1, lo:hi], below[k + 2, lo:hi], below[k + 3, lo:hi]
-        for n in range(len(o)):
-            o[n] += w0 * b0[n] + w1 * b1[n] + w2 * b2[n] + w3 * b3[n]
+        for n in range(len(out)):
+            out[n] += w0 * b0[n] + w1 * b1[n] + w2 * b2[n] + w3 * b3[n]
         k += 4
     while k < last:
         w0, b0 = weights[k], below[k, lo:hi]
-        for n in range(len(o)):
-            o[n] += w0 * b0[n]
+        for n in range(len(out)):
+            out[n] += w0 * b0[n]
         k += 1
 
 
 @_jit
-def _activate(h, tanh, lo, hi):
+def _activate(h, tanh):
     """The hidden non-linearity in place: tanh, or else relu."""
     if tanh:
-        for n in range(lo, hi):
+        for n in range(len(h)):
             h[n] = math.tanh(h[n])
     else:
-        for n in range(lo, hi):
+        for n in range(len(h)):
             h[n] = max(h[n], h.dtype.type(0))
 
 
 @_jit
-def _invert_affine(x, u, shift, raw, bound, lo, hi):
-    """``Affine.inverse`` into x[lo:hi]; no bound is a bound of 0."""
+def _invert_affine(x, u, shift, raw, bound):
+    """``Affine.inverse`` into x; no bound is a bound of 0."""
     half = raw.dtype.type(-0.5)
     if bound > 0:
         b = raw.dtype.type(bound)
-        for n in range(lo, hi):
+        for n in range(len(x)):
             x[n] = u[n] * math.exp(b * math.tanh(half / b * raw[n])) + shift[n]
     else:
-        for n in range(lo, hi):
+        for n in range(len(x)):
             x[n] = u[n] * math.exp(half * raw[n]) + shift[n]
+
+
+@_jit
+def _multiply(out, a):
+    for n in range(len(out)):
+        out[n] *= a[n]
+
+
+@_jit
+def _multiply_add(out, a, b):
+    for n in range(len(out)):
+        out[n] += a[n] * b[n]
 
 
 @_jit
@@ -95,12 +107,12 @@ def _inverse_block(u, values, weights, before, start, stop, tanh, bound):
             for level in range(layers):
                 last = before[level, step if level == 0 else step + 1]
                 for unit in range(before[level + 1, step], before[level + 1, step + 1]):
-                    out = values[level + 1][unit]
+                    out = values[level + 1][unit, lo:hi]
                     _gather(out, weights[level][unit], values[level], before[level, start], last, lo, hi)
                     if level + 1 < layers:
-                        _activate(out, tanh, lo, hi)
-            shift, raw = values[layers][2 * step], values[layers][2 * step + 1]
-            _invert_affine(values[0][step], u[step], shift, raw, bound, lo, hi)
+                        _activate(out, tanh)
+            shift, raw = values[layers][2 * step, lo:hi], values[layers][2 * step + 1, lo:hi]
+            _invert_affine(values[0][step, lo:hi], u[step, lo:hi], shift, raw, bound)
 
 
 @_jit
@@ -117,16 +129,12 @@ def _gradient_block(da, slopes, values, weights, before, start, stop):
             for level in range(layers):
                 first = before[level, step if level == 0 else step + 1]
                 for unit in range(before[level + 1, step + 1], before[level + 1, step]):
-                    out = values[level + 1][unit]
+                    out = values[level + 1][unit, lo:hi]
                     _gather(out, weights[level][:, unit], values[level], first, before[level, start], lo, hi)
                     if level + 1 < layers:
-                        slope = slopes[level][unit]
-                        for n in range(lo, hi):
-                            out[n] *= slope[n]
-            a = values[layers][dim - 1 - step]
+                        _multiply(out, slopes[level][unit, lo:hi])
             for p in range(before[0, step + 1], before[0, step]):
-                for n in range(lo, hi):
-                    values[0][p, n] += da[p, n] * a[n]
+                _multiply_add(values[0][p, lo:hi], da[p, lo:hi], values[layers][dim - 1 - step, lo:hi])
 
 
 def inverse_steps(
