@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 import subprocess
@@ -191,15 +192,18 @@ def _identity(config: RunConfig, dataset: Dataset, flow: Flow) -> Row:
 
 def _environment(config: RunConfig) -> Environment:
     device = config.device
-    packages = ("flowbench", "torch", "numpy", "scikit-learn")
+    versions = {"python": platform.python_version()}
+    for package in ("flowbench", "torch", "numpy", "numba", "scikit-learn"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
     return Environment(
         device=device,
         device_name=torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor(),
         threads=config.threads,
         dtype=str(torch.get_default_dtype()).removeprefix("torch."),
-        versions={"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in packages},
+        versions=versions,
         git_revision=_git_revision(),
-        platform=platform.platform(),
+        platform=f"{platform.system()} {platform.machine()}",
     )
 
 
