@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flowbench import config
 from flowbench.console import DataError, UsageError
 from flowbench.data import card, load, names, raw_status, registry
 from flowbench.data.card import RawFile
@@ -83,9 +84,10 @@ def test_names_are_files_and_import_nothing(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_another_package_named_datasets_is_not_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     put(tmp_path / "datasets/__init__.py", b"")  # Hugging Face's, beside an installed flowbench
-    monkeypatch.setattr(registry, "__file__", str(tmp_path / "flowbench/data/registry.py"))
+    monkeypatch.setattr(config, "PACKAGE", tmp_path / "flowbench")
     assert registry.folder() == tmp_path / "flowbench" / "_datasets"
-    (tmp_path / "datasets/__init__.py").unlink()
+    assert config.shipped("configs") == tmp_path / "flowbench" / "_configs"
+    put(tmp_path / "pyproject.toml", b"")  # a checkout's
     assert registry.folder() == tmp_path / "datasets"
 
 
