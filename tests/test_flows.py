@@ -147,6 +147,20 @@ def test_a_checkpoint_with_forbidden_weights_is_refused(tmp_path: Path) -> None:
         checkpoint.load(path)
 
 
+@pytest.mark.parametrize(
+    "header", [{"flow": "nice"}, {"options": "[1]"}, {"options": '{"hidden": "x"}'}, {"dim": "two"}]
+)
+def test_a_checkpoint_with_a_damaged_header_is_refused(header: dict[str, str], tmp_path: Path) -> None:
+    module = flows.load("maf")
+    whole = {"flow": "maf", "dim": "3", "options": module.Options().model_dump_json()}
+    state = {key: value.contiguous() for key, value in module.build(3, module.Options()).state_dict().items()}
+    save_file(state, tmp_path / "flow.safetensors", whole)
+    checkpoint.load(tmp_path / "flow.safetensors")
+    save_file(state, tmp_path / "flow.safetensors", whole | header)
+    with pytest.raises(DataError, match="not a readable checkpoint"):
+        checkpoint.load(tmp_path / "flow.safetensors")
+
+
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"not one")
     with pytest.raises(DataError, match="not a readable checkpoint"):
