@@ -73,7 +73,8 @@ def run(config: RunConfig, dataset: Dataset, folder: Path, progress: Progress) -
             rate = epoch.rows / epoch.train_seconds
             lls = epoch.train_ll_nats, epoch.validation_ll_nats
             progress.epoch(epoch.number, epoch.of, *lls, epoch.best, rate, epoch.seconds)
-        figures["validation_ll_nats"] = float(log_likelihoods(flow, validation).mean())
+        if not epochs:  # else the best epoch's is known: the flow is as it was then
+            figures["validation_ll_nats"] = float(log_likelihoods(flow, validation).mean())
         test_lls = log_likelihoods(flow, test)  # once, after the best epoch by validation is chosen
         figures |= _likelihoods(dataset, test, test_lls)
         figures |= {"timings": time_flow(flow, test), "checks": checks(flow, test, test_lls)}
