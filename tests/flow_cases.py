@@ -6,6 +6,7 @@ import torch
 
 from flowbench import flows
 from flowbench.flows import Flow
+from flowbench.transforms import MADE
 
 
 def shaken(name: str, dim: int, **options: object) -> Flow:
@@ -18,8 +19,9 @@ def shaken(name: str, dim: int, **options: object) -> Flow:
     rows = torch.randn(50 * dim, dim) @ torch.randn(dim, dim) + torch.randn(dim)
     flow.fit_closed_form(rows)
     with torch.no_grad():
-        for parameter in flow.parameters():
-            if parameter.ndim == 1:
-                parameter.normal_(std=0.3)
+        biases = [bias for made in flow.modules() if isinstance(made, MADE) for bias in made.unpack(made.flat)[1]]
+        others = [p for name, p in flow.named_parameters() if p.ndim == 1 and not name.endswith("flat")]
+        for tensor in biases + others:
+            tensor.normal_(std=0.3)
     flow.calibrate(rows)
     return flow.eval()

@@ -140,7 +140,7 @@ def test_a_checkpoint_with_forbidden_weights_is_refused(tmp_path: Path) -> None:
     module = flows.load("maf")
     checkpoint.save(path, module.build(3, module.Options()), "maf", module.Options(), {})
     state = load_file(path)
-    state["transform.transforms.0.conditioner.layers.0.weight"][0, -1] = 1.0
+    state["transform.transforms.0.conditioner.flat"][1] = 1.0  # from column 2 to a unit of degree 1
     header = {"flow": "maf", "dim": "3", "options": module.Options().model_dump_json()}
     save_file(state, path, header)
     with pytest.raises(DataError, match="mask forbids"):

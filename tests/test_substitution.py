@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flowbench.optimizer import AdamInnerEpsilon
-from flowbench.transforms import Affine, Chain, MaskedAutoregressive, MaskedLinear, Permutation, compiled, substitution
+from flowbench.transforms import Affine, Chain, MaskedAutoregressive, Permutation, compiled, made, substitution
 from flowbench.transforms.made import ActivationName, hidden_degrees
 from flowbench.transforms.substitution import BLOCK
 
@@ -34,10 +34,16 @@ def transform(
     torch.manual_seed(dim)
     built = MaskedAutoregressive(dim, hidden, Affine(bound), activation)
     with torch.no_grad():
-        for parameter in built.parameters():
-            if parameter.ndim == 1:
-                parameter.normal_(std=0.5)
+        for bias in built.conditioner.unpack(built.conditioner.flat)[1]:
+            bias.normal_(std=0.5)
     return built
+
+
+@pytest.fixture(params=[1, 3], ids=["whole", "stripped"])
+def strips(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matrices in one piece, and in strips as large networks keep them."""
+    monkeypatch.setattr(made, "STRIPS", request.param)
+    monkeypatch.setattr(made, "STRIPPED", 0)
 
 
 @pytest.fixture(params=["compiled", "torch"])
@@ -60,7 +66,7 @@ def with_gradients(built: MaskedAutoregressive, invert: object, u: Tensor) -> li
 
 @SHAPES
 @pytest.mark.parametrize("spread", [1.0, 30.0])
-@pytest.mark.usefixtures("steps")
+@pytest.mark.usefixtures("steps", "strips")
 def test_it_is_the_inverse_by_passes_with_its_gradients(
     dim: int, hidden: tuple[int, ...], bound: float | None, activation: ActivationName, spread: float
 ) -> None:
@@ -160,6 +166,6 @@ def test_masked_weights_stay_zero_under_decay_and_momentum() -> None:
             optimizer.zero_grad()
             built(torch.randn(8, 6))[1].sum().backward()
             optimizer.step()
-    for layer in (module for module in built.modules() if isinstance(module, MaskedLinear)):
-        assert not layer.weight[layer.mask == 0].any()
-        assert layer.weight[layer.mask == 1].all()
+    conditioner = built.conditioner
+    for layer, weights in zip(conditioner.layers, conditioner.unpack(conditioner.flat)[0], strict=True):
+        assert torch.equal(layer.dense(weights) != 0, layer.mask() == 1)

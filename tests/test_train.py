@@ -61,7 +61,7 @@ def test_the_same_seed_gives_the_same_run_and_another_another() -> None:
 def test_it_leaves_the_weights_of_the_best_epoch() -> None:
     flow = built()
     # far too high a rate without a schedule: later epochs are worse than the best
-    epochs = fit(flow, max_epochs=15, learning_rate=0.1, schedule="constant", warmup_steps=0)
+    epochs = fit(flow, max_epochs=15, learning_rate=0.3, schedule="constant", warmup_steps=0)
     best = max(epochs, key=lambda epoch: epoch.validation_ll_nats)
     assert best is not epochs[-1]
     assert log_likelihoods(flow, rows(500, 1)).mean() == pytest.approx(best.validation_ll_nats, abs=1e-9)

@@ -76,9 +76,10 @@ def test_a_coupling_is_realnvps_with_the_papers_scale_and_fan_in() -> None:
 
 def test_a_made_starts_as_the_papers() -> None:
     made = MADE(20, (2000,), Affine())
-    for layer, fan_in in zip(made.linears(), (20, 2000), strict=True):
-        assert layer.weight[layer.mask == 1].std().item() == pytest.approx((fan_in + 1) ** -0.5, rel=0.05)
-        assert not layer.bias.any()
+    for layer, weights, bias in zip(made.layers, *made.unpack(made.flat), strict=True):
+        fan_in = layer.shape[1]
+        assert layer.dense(weights)[layer.mask() == 1].std().item() == pytest.approx((fan_in + 1) ** -0.5, rel=0.05)
+        assert not bias.any()
 
 
 def test_what_takes_statistics_is_not_inverted() -> None:

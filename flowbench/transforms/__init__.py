@@ -2,7 +2,7 @@
 
 from flowbench.transforms.autoregressive import MaskedAutoregressive
 from flowbench.transforms.coupling import AffineCoupling
-from flowbench.transforms.made import MADE, MaskedLinear
+from flowbench.transforms.made import MADE
 from flowbench.transforms.normalise import BatchNorm, Permutation
 from flowbench.transforms.transform import Chain, Inverse, Transform
 from flowbench.transforms.univariate import Affine, Univariate
@@ -15,7 +15,6 @@ __all__ = [
     "Chain",
     "Inverse",
     "MaskedAutoregressive",
-    "MaskedLinear",
     "Permutation",
     "Transform",
     "Univariate",

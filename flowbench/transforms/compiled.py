@@ -44,18 +44,18 @@ def _jit(function: Any) -> Any:
 
 @_jit
 def _gather(out, weights, below, first, last, lo, hi):
-    """Out += weights[first:last] @ below[first:last, lo:hi], four at a time: fewer loads and stores of out."""
+    """Out += weights @ below[first:last, lo:hi], four at a time: fewer loads and stores of out."""
     # slices here as elsewhere, because an index that counts from zero is not checked for being negative: only such
     # loops become vector instructions
     k = first
     while k + 4 <= last:
-        w0, w1, w2, w3 = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
+        w0, w1, w2, w3 = weights[k - first], weights[k - first + 1], weights[k - first + 2], weights[k - first + 3]
         b0, b1, b2, b3 = below[k, lo:hi], below[k + 1, lo:hi], below[k + 2, lo:hi], below[k + 3, lo:hi]
         for n in range(len(out)):
             out[n] += w0 * b0[n] + w1 * b1[n] + w2 * b2[n] + w3 * b3[n]
         k += 4
     while k < last:
-        w0, b0 = weights[k], below[k, lo:hi]
+        w0, b0 = weights[k - first], below[k, lo:hi]
         for n in range(len(out)):
             out[n] += w0 * b0[n]
         k += 1
@@ -99,16 +99,20 @@ def _multiply_add(out, a, b):
 
 @_jit
 def _inverse_block(u, values, weights, before, start, stop, tanh, bound):
-    """Steps start..stop−1 of the affine inverse: values[0] is x (D, N), values[-1] θ (2·D, N), u (D, N)."""
+    """Steps start..stop−1 of the affine inverse: values[0] is x (D, N), values[-1] θ (2·D, N), u (D, N).
+
+    The weights are those by which the units of these steps see each other.
+    """
     layers = len(weights)
     for lo in range(0, u.shape[1], TILE):
         hi = min(lo + TILE, u.shape[1])
         for step in range(start, stop):
             for level in range(layers):
-                last = before[level, step if level == 0 else step + 1]
+                first, last = before[level, start], before[level, step if level == 0 else step + 1]
+                origin = before[level + 1, start]
                 for unit in range(before[level + 1, step], before[level + 1, step + 1]):
                     out = values[level + 1][unit, lo:hi]
-                    _gather(out, weights[level][unit], values[level], before[level, start], last, lo, hi)
+                    _gather(out, weights[level][unit - origin, : last - first], values[level], first, last, lo, hi)
                     if level + 1 < layers:
                         _activate(out, tanh)
             shift, raw = values[layers][2 * step, lo:hi], values[layers][2 * step + 1, lo:hi]
@@ -119,7 +123,7 @@ def _inverse_block(u, values, weights, before, start, stop, tanh, bound):
 def _gradient_block(da, slopes, values, weights, before, start, stop):
     """Steps start..stop−1 of the gradient: values[0] is θ̄ (2·D, N), values[-1] A (D, N); da is ∂a/∂θ (2·D, N).
 
-    The weights are the network's own: those of level l lead from level l + 1 to level l.
+    The weights are those by which the units of these steps see each other, already transposed.
     """
     layers = len(weights)
     dim = values[layers].shape[0]
@@ -127,31 +131,33 @@ def _gradient_block(da, slopes, values, weights, before, start, stop):
         hi = min(lo + TILE, da.shape[1])
         for step in range(start, stop):
             for level in range(layers):
-                first = before[level, step if level == 0 else step + 1]
+                first, last = before[level, step if level == 0 else step + 1], before[level, start]
+                row, column = before[level + 1, stop], before[level, stop]
                 for unit in range(before[level + 1, step + 1], before[level + 1, step]):
                     out = values[level + 1][unit, lo:hi]
-                    _gather(out, weights[level][:, unit], values[level], first, before[level, start], lo, hi)
+                    own = weights[level][unit - row, first - column : last - column]
+                    _gather(out, own, values[level], first, last, lo, hi)
                     if level + 1 < layers:
                         _multiply(out, slopes[level][unit, lo:hi])
             for p in range(before[0, step + 1], before[0, step]):
                 _multiply_add(values[0][p, lo:hi], da[p, lo:hi], values[layers][dim - 1 - step, lo:hi])
 
 
-def inverse_steps(
-    u: Tensor, values: Sequence[Tensor], weights: Sequence[Tensor], before: Tensor, activation: str, affine: Affine
-) -> Callable[[int, int], None]:
-    """``_inverse_block`` on these tensors, as a function of the steps (start, stop)."""
-    arrays = (u.numpy(), _arrays(values), _arrays(weights), before.numpy())
-    return lambda start, stop: _inverse_block(*arrays, start, stop, activation == "tanh", affine.bound or 0.0)
+Steps = Callable[[int, int, Sequence[Tensor]], None]
 
 
-def gradient_steps(
-    da: Tensor, slopes: Sequence[Tensor], values: Sequence[Tensor], weights: Sequence[Tensor], before: Tensor
-) -> Callable[[int, int], None]:
-    """``_gradient_block`` on these tensors, as a function of the steps (start, stop)."""
-    arrays = (da.numpy(), _arrays(slopes), _arrays(values), _arrays(weights), before.numpy())
-    return lambda start, stop: _gradient_block(*arrays, start, stop)
+def inverse_steps(u: Tensor, values: Sequence[Tensor], before: Tensor, activation: str, affine: Affine) -> Steps:
+    """``_inverse_block`` on these tensors, as a function of the steps and their weights: (start, stop, weights)."""
+    known = u.numpy(), _arrays(values)
+    tanh, bound = activation == "tanh", affine.bound or 0.0
+    return lambda a, b, weights: _inverse_block(*known, _arrays(weights), before.numpy(), a, b, tanh, bound)
+
+
+def gradient_steps(da: Tensor, slopes: Sequence[Tensor], values: Sequence[Tensor], before: Tensor) -> Steps:
+    """``_gradient_block`` on these tensors, as a function of the steps and their weights: (start, stop, weights)."""
+    known = da.numpy(), _arrays(slopes), _arrays(values)
+    return lambda a, b, weights: _gradient_block(*known, _arrays(weights), before.numpy(), a, b)
 
 
 def _arrays(tensors: Sequence[Tensor]) -> tuple[Any, ...]:
-    return tuple(tensor.detach().numpy() for tensor in tensors)
+    return tuple(tensor.detach().contiguous().numpy() for tensor in tensors)

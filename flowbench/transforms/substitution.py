@@ -78,50 +78,98 @@ class Schedule:
         self.gradient = Levels(Level(steps, dim, descending=True) for steps in back)
 
 
-Steps = Callable[[int, int], None]
-"""The sequential part: all steps from start to before stop, when what lies before start is known and added."""
+Values = Sequence[Tensor]
+"""What units hold, one tensor (units, N) a level."""
+
+Steps = Callable[[int, int, Sequence[Tensor]], None]
+"""The sequential part: all steps from start to before stop, when what lies before start is known and added.
+
+The tensors are the matrices, layer by layer, by which the steps' own units see each other.
+"""
 
 
-def _solve(
-    dim: int, block: int, levels: Sequence[Level], weights: Sequence[Tensor], values: Sequence[Tensor], steps: Steps
-) -> None:
+class _Upwards:
+    """The layers of a MADE as the inverse runs through them, from the input to the outputs."""
+
+    def __init__(self, made: MADE, flat: Tensor) -> None:
+        self.levels = made.schedule.inverse
+        self._layers = list(zip(made.layers, made.unpack(flat)[0], strict=True))
+
+    def add(self, index: int, units: slice, known: slice, values: Values) -> None:
+        """Add to ``units`` of the next level what the ``known`` ones of level ``index`` contribute."""
+        layer, weights = self._layers[index]
+        for rows, columns, piece in layer.pieces(weights, units, known):
+            values[index + 1][rows].addmm_(piece, values[index][columns])
+
+    def block(self, index: int, units: slice, known: slice) -> Tensor:
+        """The matrix by which ``units`` of the next level see the ``known`` ones of level ``index``."""
+        layer, weights = self._layers[index]
+        return layer.block(weights, units, known)
+
+
+class _Downwards:
+    """The transposed layers as the gradient runs through them, from the outputs to the input."""
+
+    def __init__(self, made: MADE, flat: Tensor) -> None:
+        self.levels = made.schedule.gradient
+        self._layers = list(zip(made.layers, made.unpack(flat)[0], strict=True))[::-1]
+
+    def add(self, index: int, units: slice, known: slice, values: Values) -> None:
+        """As ``_Upwards.add``."""
+        layer, weights = self._layers[index]
+        for rows, columns, piece in layer.pieces(weights, known, units):
+            values[index + 1][columns].addmm_(piece.t(), values[index][rows])
+
+    def block(self, index: int, units: slice, known: slice) -> Tensor:
+        """As ``_Upwards.block``."""
+        layer, weights = self._layers[index]
+        return layer.block(weights, known, units).t()
+
+
+def _solve(dim: int, block: int, network: _Upwards | _Downwards, values: Values, steps: Steps) -> None:
     """Run a network whose input is found on the way, in place.
 
-    values[0] is the input, (units, N); values[l + 1] gathers weights[l] @ values[l] on top of what it is preset with
-    (biases, say). ``steps`` completes a block of columns in all of them.
+    values[0] is the input, (units, N); values[l + 1] gathers layer l's product with values[l] on top of what it is
+    preset with (biases, say). ``steps`` completes a block of columns in all of them.
     """
+    levels = network.levels
+    layers = range(len(values) - 1)
     for start in range(0, dim, block):
         stop = min(start + block, dim)
-        for below, weight in enumerate(weights if start else ()):
-            units, known = levels[below + 1](start, stop), levels[below](0, start)
-            values[below + 1][units].addmm_(weight[units, known], values[below][known])
-        steps(start, stop)
+        for index in layers if start else ():
+            network.add(index, levels[index + 1](start, stop), levels[index](0, start), values)
+        steps(start, stop, [network.block(i, levels[i + 1](start, stop), levels[i](start, stop)) for i in layers])
 
 
 def _torch_steps(
     levels: Sequence[Level],
-    weights: Sequence[Tensor],
-    values: Sequence[Tensor],
+    values: Values,
     activate: Callable[[int, slice], None],
     solve_column: Callable[[slice, slice], None],
 ) -> Steps:
     """The steps in torch's calls: ``activate(level, slice)`` completes hidden units, ``solve_column`` the input."""
-    last = len(weights) - 1
+    last = len(values) - 2
 
-    def run(start: int, stop: int) -> None:
+    def run(start: int, stop: int, weights: Sequence[Tensor]) -> None:
+        origins = [level(start, stop).start for level in levels]
         for step in range(start, stop):
-            for below, weight in enumerate(weights):
-                units = levels[below + 1](step, step + 1)
-                fresh = levels[below](start, step if below == 0 else step + 1)
+            for index, weight in enumerate(weights):
+                units = levels[index + 1](step, step + 1)
+                fresh = levels[index](start, step if index == 0 else step + 1)
                 if units.start == units.stop:
                     continue
                 if fresh.start != fresh.stop:
-                    values[below + 1][units].addmm_(weight[units, fresh], values[below][fresh])
-                if below < last:
-                    activate(below + 1, units)
+                    own = weight[_less(units, origins[index + 1]), _less(fresh, origins[index])]
+                    values[index + 1][units].addmm_(own, values[index][fresh])
+                if index < last:
+                    activate(index + 1, units)
             solve_column(levels[0](step, step + 1), levels[-1](step, step + 1))
 
     return run
+
+
+def _less(units: slice, origin: int) -> slice:
+    return slice(units.start - origin, units.stop - origin)
 
 
 @functools.cache
@@ -139,24 +187,15 @@ def _kernels(made: MADE, rows: Tensor) -> ModuleType | None:
     return _compiled() if rows.device.type == "cpu" and type(made.univariate) is Affine else None
 
 
-def _by_column(outputs: Tensor, dim: int) -> Tensor:
-    """Output units (P·D, …), parameter by parameter, reordered column by column: a step's outputs lie together."""
-    return outputs.unflatten(0, (-1, dim)).transpose(0, 1).flatten(0, 1)
+def per_parameter(outputs: Tensor, dim: int) -> tuple[Tensor, ...]:
+    """Outputs θ, column by column (D·P, N), as P views (D, N)."""
+    return outputs.view(dim, len(outputs) // dim, outputs.shape[1]).unbind(1)
 
 
-def _by_parameter(outputs: Tensor, dim: int) -> Tensor:
-    """Undo ``_by_column``."""
-    return outputs.unflatten(0, (dim, -1)).transpose(0, 1).flatten(0, 1)
-
-
-def _per_parameter(outputs: Tensor, dim: int) -> tuple[Tensor, ...]:
-    """Output units column by column (D·P, N) as P views (D, N)."""
-    return outputs.unflatten(0, (dim, -1)).unbind(1)
-
-
-def _run_forward(made: MADE, u: Tensor, weights: list[Tensor], biases: list[Tensor]) -> list[Tensor]:
+def _run_forward(made: MADE, u: Tensor, flat: Tensor) -> list[Tensor]:
     """All levels' values, features first: x (D, N), the hidden activations, θ (D·P, N)."""
     dim, rows = u.shape
+    biases = made.unpack(flat)[1]
     values = [torch.empty_like(u), *(bias.new_empty(len(bias), rows).copy_(bias[:, None]) for bias in biases)]
     theta = values[-1].unflatten(0, (dim, -1))
 
@@ -167,17 +206,17 @@ def _run_forward(made: MADE, u: Tensor, weights: list[Tensor], biases: list[Tens
     def activate(level: int, at: slice) -> None:
         made.activation.apply_(values[level][at])
 
-    levels = made.schedule.inverse
+    network = _Upwards(made, flat)
     if kernels := _kernels(made, u):
-        steps = kernels.inverse_steps(u, values, weights, levels.before, made.activation.name, made.univariate)
-        _solve(dim, kernels.block(dim), levels, weights, values, steps)
+        steps = kernels.inverse_steps(u, values, network.levels.before, made.activation.name, made.univariate)
+        _solve(dim, kernels.block(dim), network, values, steps)
     else:
-        _solve(dim, BLOCK, levels, weights, values, _torch_steps(levels, weights, values, activate, solve_column))
+        _solve(dim, BLOCK, network, values, _torch_steps(network.levels, values, activate, solve_column))
     return values
 
 
 def _run_backward(
-    made: MADE, weights: list[Tensor], hidden: Sequence[Tensor], grad_a: Tensor, da: Tensor, from_log_det: Tensor
+    made: MADE, flat: Tensor, hidden: Sequence[Tensor], grad_a: Tensor, da: Tensor, from_log_det: Tensor
 ) -> list[Tensor]:
     """Cotangents of all levels from the outputs down, features first: θ̄ (D·P, N), the hidden ones', A (D, N).
 
@@ -193,63 +232,49 @@ def _run_backward(
     def solve_column(outputs: slice, column: slice) -> None:
         values[0][outputs].addcmul_(da[outputs], values[-1][column])
 
-    levels, back = made.schedule.gradient, [w.t() for w in reversed(weights)]
+    network = _Downwards(made, flat)
     if kernels := _kernels(made, grad_a):
-        steps = kernels.gradient_steps(da, slopes, values, weights[::-1], levels.before)
-        _solve(made.dim, kernels.block(made.dim), levels, back, values, steps)
+        steps = kernels.gradient_steps(da, slopes, values, network.levels.before)
+        _solve(made.dim, kernels.block(made.dim), network, values, steps)
     else:
-        _solve(made.dim, BLOCK, levels, back, values, _torch_steps(levels, back, values, activate, solve_column))
+        _solve(made.dim, BLOCK, network, values, _torch_steps(network.levels, values, activate, solve_column))
     return values
 
 
-def _invert(
-    made: MADE, u: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
-) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Invert u (N, D) to x (N, D), log_det (N,), and what the gradient needs: u, values and weights, features first."""
-    weights, biases = list(weights), list(biases)
-    weights[-1], biases[-1] = _by_column(weights[-1], made.dim), _by_column(biases[-1], made.dim)
+def _invert(made: MADE, u: Tensor, flat: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Invert u (N, D) to x (N, D), log_det (N,), and what the gradient needs: u and the values, features first."""
     u_columns = u.t().contiguous()
-    values = _run_forward(made, u_columns, weights, biases)
-    _, log_derivative = made.univariate.inverse(u_columns, _per_parameter(values[-1], made.dim))
-    return values[0].t().contiguous(), log_derivative.sum(0), [u_columns, *values, *weights]
+    values = _run_forward(made, u_columns, flat)
+    _, log_derivative = made.univariate.inverse(u_columns, per_parameter(values[-1], made.dim))
+    return values[0].t(), log_derivative.sum(0), [u_columns, *values]
 
 
 class _Substitution(Function):
     @staticmethod
-    def forward(ctx: Any, made: MADE, u: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-        layers = len(parameters) // 2
-        x, log_det, saved = _invert(made, u, parameters[:layers], parameters[layers:])
+    def forward(ctx: Any, made: MADE, u: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
+        x, log_det, saved = _invert(made, u, flat)
         ctx.made = made
-        ctx.save_for_backward(*saved)
+        ctx.save_for_backward(flat, *saved)
         return x, log_det
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_x: Tensor, grad_log_det: Tensor) -> tuple[Tensor | None, ...]:
         made: MADE = ctx.made
-        layers = len(made.layers)
-        u, *saved = ctx.saved_tensors
-        values, weights = saved[: layers + 1], saved[layers + 1 :]
+        flat, u, *values = ctx.saved_tensors
         grad_a = grad_x.t().contiguous()
         da_du, da, dl_du, dl = _partials(made, u, values[-1])
-        cotangents = _run_backward(made, weights, values[1:-1], grad_a, da, dl * grad_log_det)
+        cotangents = _run_backward(made, flat, values[1:-1], grad_a, da, dl * grad_log_det)
         grad_u = (cotangents[-1] * da_du + grad_log_det * dl_du).t()
-        if not any(ctx.needs_input_grad[2:]):  # a Jacobian asks for the input's gradient alone
-            return None, grad_u, *(None for _ in weights * 2)
-        # cotangents run from the outputs down, values from the inputs up
-        above = cotangents[-2::-1]
-        grad_weights = [c @ v.t() for c, v in zip(above, values, strict=False)]
-        grad_biases = [c.sum(1) for c in above]
-        grad_weights[-1] = _by_parameter(grad_weights[-1], made.dim)
-        grad_biases[-1] = _by_parameter(grad_biases[-1], made.dim)
-        return None, grad_u, *grad_weights, *grad_biases
+        # a Jacobian asks for the input's gradient alone
+        return None, grad_u, made.gradient(values, cotangents) if ctx.needs_input_grad[2] else None
 
 
 def _partials(made: MADE, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """∂a/∂u (D, N), ∂a/∂θ (D·P, N), ∂ℓ/∂u, ∂ℓ/∂θ of the univariate inverse, which is elementwise: sums tell all."""
     with torch.enable_grad():
         u, theta = u.detach().requires_grad_(), theta.detach().requires_grad_()
-        a, log_derivative = made.univariate.inverse(u, _per_parameter(theta, made.dim))
+        a, log_derivative = made.univariate.inverse(u, per_parameter(theta, made.dim))
         da_du, da = torch.autograd.grad(a.sum(), (u, theta), retain_graph=True)
         dl_du, dl = torch.autograd.grad(log_derivative.sum(), (u, theta), materialize_grads=True)
     return da_du, da, dl_du, dl
@@ -260,9 +285,6 @@ def substitute(made: MADE, u: Tensor) -> tuple[Tensor, Tensor]:
 
     Differentiable once, in u and in the parameters; ``torch.func`` does not see through it.
     """
-    linears = made.linears()
-    weights = [layer.masked_weight() for layer in linears]
-    biases = [layer.bias for layer in linears]
     if not torch.is_grad_enabled():
-        return _invert(made, u, weights, biases)[:2]
-    return _Substitution.apply(made, u, *weights, *biases)  # type: ignore[no-untyped-call]
+        return _invert(made, u, made.flat)[:2]
+    return _Substitution.apply(made, u, made.flat)  # type: ignore[no-untyped-call]

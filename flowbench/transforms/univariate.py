@@ -23,6 +23,17 @@ class Univariate:
         """U to (x, log|∂x/∂u|)."""
         raise NotImplementedError
 
+    def backward(
+        self, x: Tensor, theta: tuple[Tensor, ...], image: tuple[Tensor, Tensor], gradients: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Cotangents of x and θ from those of what ``forward`` gave, which is ``image``; autograd's, if none are better."""
+        with torch.enable_grad():
+            inputs = [tensor.detach().requires_grad_() for tensor in (x, *theta)]
+            outputs = self.forward(inputs[0], tuple(inputs[1:]))
+        gradients = gradients[0], gradients[1].expand_as(x)
+        grad_x, *grad_theta = torch.autograd.grad(outputs, inputs, gradients, materialize_grads=True)
+        return grad_x, tuple(grad_theta)
+
 
 class Affine(Univariate):
     """u = (x − μ)·exp(−α), with θ = (μ, raw) and raw the log-precision: α = −raw/2 (MAF paper, eqs. 3–5, and its code).
@@ -47,6 +58,19 @@ class Affine(Univariate):
         shift, raw = theta
         precision = -self._log_scale(raw)
         return (x - shift) * precision.exp(), precision
+
+    def backward(
+        self, x: Tensor, theta: tuple[Tensor, ...], image: tuple[Tensor, Tensor], gradients: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The gradients written out: ∂u/∂x = −∂u/∂μ = exp(−α), ∂u/∂α = −u."""
+        (u, precision), (grad_u, grad_log_derivative) = image, gradients
+        grad_x = grad_u * precision.exp()
+        grad_raw = torch.addcmul(grad_log_derivative, grad_u, u)
+        if self.bound is None:
+            return grad_x, (-grad_x, grad_raw.mul_(0.5))
+        # b·tanh(raw/2b) has the slope (1 − tanh²)/2
+        slope = (precision * precision).mul_(-0.5 / self.bound**2).add_(0.5)
+        return grad_x, (-grad_x, grad_raw.mul_(slope))
 
     def inverse(self, u: Tensor, theta: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """U to (x, α)."""
