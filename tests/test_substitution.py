@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from flowbench.optimizer import AdamInnerEpsilon
-from flowbench.transforms import Affine, Chain, MaskedAutoregressive, Permutation, compiled, made, substitution
+from flowbench.transforms import Affine, Chain, MaskedAutoregressive, Permutation, compiled, made
+from flowbench.transforms.compiled import small
+from flowbench.transforms.compiled.vectors import TILE
 from flowbench.transforms.made import ActivationName, hidden_degrees
 from flowbench.transforms.substitution import BLOCK
 
@@ -46,13 +48,15 @@ def strips(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(made, "STRIPPED", 0)
 
 
-@pytest.fixture(params=["compiled", "torch"])
+@pytest.fixture(params=["small", "blocks", "torch"])
 def steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways of taking the sequential steps; torch's is for other devices, other maps, and users without numba."""
-    if request.param == "compiled":
-        pytest.importorskip("numba")
-    else:
-        monkeypatch.setattr(substitution, "_compiled", lambda: None)
+    """All ways of doing the work; torch's is for other devices, other maps, and users without numba."""
+    if request.param == "torch":
+        monkeypatch.setattr(compiled, "_load", lambda: None)
+        return
+    pytest.importorskip("numba")
+    if request.param == "blocks":
+        monkeypatch.setattr(small, "WORK", -1)
 
 
 def with_gradients(built: MaskedAutoregressive, invert: object, u: Tensor) -> list[Tensor]:
@@ -77,6 +81,21 @@ def test_it_is_the_inverse_by_passes_with_its_gradients(
     ):
         scale = 1 + expected.abs().max().item()
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-10 * scale)
+
+
+@SHAPES
+@pytest.mark.parametrize("spread", [1.0, 30.0])
+@pytest.mark.usefixtures("steps", "strips")
+def test_one_pass_is_what_plain_torch_makes_of_it_with_its_gradients(
+    dim: int, hidden: tuple[int, ...], bound: float | None, activation: ActivationName, spread: float
+) -> None:
+    built = transform(dim, hidden, bound, activation)
+    x = torch.randn(7, dim) * spread
+    for found, expected in zip(
+        with_gradients(built, built, x), with_gradients(built, built.plain_forward, x), strict=True
+    ):
+        scale = 1 + expected.abs().max().item()
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12 * scale)
 
 
 @SHAPES
@@ -112,12 +131,12 @@ def test_no_rows_are_no_error() -> None:
 
 def test_rows_beyond_a_tile_and_rows_that_are_not_finite_are_rows_of_their_own() -> None:
     built = transform(9, (12, 13), 2.0, "relu")
-    u = torch.randn(3 * compiled.TILE + 5, 9)
+    u = torch.randn(3 * TILE + 5, 9)
     expected = built.inverse_by_passes(u)[0]
-    u[[1, compiled.TILE]] = torch.tensor([[torch.nan], [torch.inf]])
+    u[[1, TILE]] = torch.tensor([[torch.nan], [torch.inf]])
     found = built.inverse(u)[0]
     sound = torch.ones(len(u), dtype=torch.bool)
-    sound[[1, compiled.TILE]] = False
+    sound[[1, TILE]] = False
     torch.testing.assert_close(found[sound], expected[sound], rtol=0, atol=1e-10)
     assert not found[~sound].isfinite().any()
 
@@ -126,14 +145,16 @@ def test_without_numba_there_is_no_error(monkeypatch: pytest.MonkeyPatch) -> Non
     built = transform(5, (8,), 2.0, "relu")
     u = torch.randn(4, 5)
     expected = built.inverse(u)[0]
+    for module in [name for name in sys.modules if name.startswith("flowbench.transforms.compiled.")]:
+        monkeypatch.delitem(sys.modules, module)
+    for module in ("blocks", "normalise", "pointwise", "small"):
+        monkeypatch.delattr(compiled, module)
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "flowbench.transforms.compiled")
-    monkeypatch.delattr("flowbench.transforms.compiled")
-    substitution._compiled.cache_clear()
-    assert substitution._compiled() is None
+    compiled._load.cache_clear()
+    assert compiled._load() is None
     torch.testing.assert_close(built.inverse(u)[0], expected, rtol=0, atol=1e-10)
     monkeypatch.undo()
-    substitution._compiled.cache_clear()
+    compiled._load.cache_clear()
 
 
 def test_a_chain_of_them_is_differentiable_end_to_end() -> None:

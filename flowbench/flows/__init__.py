@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 
 from flowbench.config import FlowOptions
 from flowbench.console import UsageError, did_you_mean
-from flowbench.transforms import Transform
+from flowbench.transforms import Transform, WrittenTransform
 
 
 class StandardNormal(nn.Module):
@@ -54,6 +54,25 @@ class Flow(nn.Module):
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density (N,) of x (N, D) in nats."""
         return self(x)
+
+    def backpropagate(self, x: Tensor) -> Tensor:
+        """Minus the mean log-density of x (N, D), (); its gradient is left in the parameters' ``grad``.
+
+        As ``-self(x).mean()`` and its ``backward``; where all gradients are written out, without autograd.
+        """
+        transform = self.transform
+        if not (isinstance(transform, WrittenTransform) and transform.written):
+            loss = -self(x).mean()
+            self.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss.detach()
+        with torch.no_grad():
+            u, log_det, pull = transform.forward_vjp(x.t().contiguous())
+            each = -1 / len(x)
+            _, gradients = pull(u / len(x), torch.full_like(log_det, each))
+            for parameter, gradient in zip(transform.tensors(), gradients, strict=True):
+                cast("nn.Parameter", parameter).grad = gradient
+            return each * (log_det.sum() + self.base.log_prob(u.t()).sum())
 
     def sample(self, n: int, generator: Generator | None = None) -> Tensor:
         """N draws (n, D)."""

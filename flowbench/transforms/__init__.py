@@ -4,7 +4,7 @@ from flowbench.transforms.autoregressive import MaskedAutoregressive
 from flowbench.transforms.coupling import AffineCoupling
 from flowbench.transforms.made import MADE
 from flowbench.transforms.normalise import BatchNorm, Permutation
-from flowbench.transforms.transform import Chain, Inverse, Transform
+from flowbench.transforms.transform import Chain, Inverse, Transform, WrittenTransform
 from flowbench.transforms.univariate import Affine, Univariate
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "MaskedAutoregressive",
     "Permutation",
     "Transform",
+    "WrittenTransform",
     "Univariate",
 ]

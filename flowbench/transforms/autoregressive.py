@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
+from flowbench.transforms import compiled
 from flowbench.transforms.made import MADE, ActivationName
-from flowbench.transforms.substitution import per_parameter, substitute
-from flowbench.transforms.transform import Pair, Transform
+from flowbench.transforms.pointwise import pointwise
+from flowbench.transforms.substitution import substitute
+from flowbench.transforms.transform import Pair, Pull, WrittenTransform
 from flowbench.transforms.univariate import Univariate
 
 
-class MaskedAutoregressive(Transform):
+class MaskedAutoregressive(WrittenTransform):
     """u_i = f(x_i; θ_i(x_<i)), with θ from a MADE (MAF paper, eqs. 3–5, when f is affine).
 
-    Forward is one pass of the network. Inverse is D passes in the textbook, and one by substitution. Both are
-    differentiable once; rows leave as a transposed view of columns, in which form the next transform wants them.
+    Forward is one pass of the network. Inverse is D passes in the textbook, and one by substitution.
     """
 
     density_passes = 1
@@ -33,19 +31,37 @@ class MaskedAutoregressive(Transform):
         self.univariate = univariate
         self.sampling_passes = dim
 
-    def forward(self, x: Tensor) -> Pair:
-        """x (N, D) to (u, log_det): one pass."""
-        made = self.conditioner
-        if torch._C._are_functorch_transforms_active():  # they see through plain torch only
-            u, log_derivative = self.univariate.forward(x, made(x))
-            return u, log_derivative.sum(-1)
-        if torch.is_grad_enabled():
-            return _Forward.apply(made, x, made.flat)  # type: ignore[no-untyped-call]
-        return _forward(made, x, made.flat)[:2]
+    def tensors(self) -> list[Tensor]:
+        """The conditioner's weights and biases."""
+        return [self.conditioner.flat]
 
-    def inverse(self, u: Tensor) -> Pair:
-        """u (N, D) to (x, log_det), by substitution."""
+    def forward_vjp(self, x: Tensor) -> tuple[Tensor, Tensor, Pull]:
+        """One pass of the network; its gradient another two."""
+        made = self.conditioner
+        kernels = compiled.of(x, self.univariate)
+        if kernels and kernels.small.suits(made, x.shape[1]):
+            return kernels.small.forward(made, x)
+        weights, biases = made.unpack(made.flat.detach())
+        values = made.run(x, weights, biases)
+        ways = pointwise(x, made.units, self.univariate)
+        u, log_derivative = ways.transform(self.univariate, x, values[-1])
+
+        def pull(grad_u: Tensor, grad_log_det: Tensor) -> tuple[Tensor, list[Tensor]]:
+            image, gradients = (u, log_derivative), (grad_u, grad_log_det)
+            grad_x, outputs = ways.transform_backward(self.univariate, x, values[-1], image, gradients)
+            cotangents = made.cotangents(values, weights, outputs)
+            return grad_x.add_(cotangents[-1]), [made.gradient(values, cotangents)]
+
+        return u, log_derivative.sum(0), pull
+
+    def inverse_vjp(self, u: Tensor) -> tuple[Tensor, Tensor, Pull]:
+        """By substitution, and its gradient by substitution on the transposed network."""
         return substitute(self.conditioner, u)
+
+    def plain_forward(self, x: Tensor) -> Pair:
+        """One pass of the network."""
+        u, log_derivative = self.univariate.forward(x, self.conditioner(x))
+        return u, log_derivative.sum(-1)
 
     def inverse_by_passes(self, u: Tensor) -> Pair:
         """The textbook inverse, D passes of the network: the reference that substitution is held against."""
@@ -54,35 +70,3 @@ class MaskedAutoregressive(Transform):
             # pass k makes column k final: it needs the k − 1 columns before it, which already are
             x, log_derivative = self.univariate.inverse(u, self.conditioner(x))
         return x, log_derivative.sum(-1)
-
-
-def _forward(made: MADE, x: Tensor, flat: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """u (N, D), log_det (N,), and what the gradient needs, columns first: u, log|∂u/∂x| and the network's values."""
-    values = made.run(x.t(), flat)
-    u, log_derivative = made.univariate.forward(x.t(), per_parameter(values[-1], made.dim))
-    return u.t(), log_derivative.sum(0), [u, log_derivative, *values]
-
-
-class _Forward(Function):
-    """Written out, because a small network would spend most of its time in autograd's bookkeeping."""
-
-    @staticmethod
-    def forward(ctx: Any, made: MADE, x: Tensor, flat: Tensor) -> Pair:
-        u, log_det, saved = _forward(made, x, flat)
-        ctx.made = made
-        ctx.save_for_backward(flat, *saved)
-        return u, log_det
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_u: Tensor, grad_log_det: Tensor) -> tuple[Tensor | None, ...]:
-        made: MADE = ctx.made
-        _, of_input, of_flat = ctx.needs_input_grad
-        flat, u, log_derivative, *values = ctx.saved_tensors
-        theta = per_parameter(values[-1], made.dim)
-        image = u, log_derivative
-        grad_x, grad_theta = made.univariate.backward(values[0], theta, image, (grad_u.t(), grad_log_det))
-        outputs = torch.stack(grad_theta, dim=1).flatten(0, 1)
-        cotangents = made.cotangents(values, flat, outputs, of_input)
-        grad_flat = made.gradient(values, cotangents) if of_flat else None
-        return None, grad_x.add_(cotangents[-1]).t() if of_input else None, grad_flat

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 
+from flowbench.transforms.pointwise import pointwise
 from flowbench.transforms.strips import Layer
 from flowbench.transforms.substitution import Schedule
 from flowbench.transforms.univariate import Univariate
@@ -36,10 +37,10 @@ def hidden_degrees(units: int, dim: int) -> Tensor:
 
 
 STRIPS, STRIPPED = 4, 1 << 17
-"""A network with a layer of STRIPPED weights or more keeps its weights in STRIPS strips: 5/8 of the arithmetic.
+"""A layer of STRIPPED weights or more is kept in STRIPS strips: 5/8 of the arithmetic.
 
-On two cores 4 strips took 0.70 of the time at (1024, 784) and 0.67 at (512, 512), 8 as much, 2 some 0.8; below some
-100,000 weights a product is too small to be cut.
+On two cores 4 strips took 0.70 of the time at (1024, 784) and 0.75 at (512, 512), 8 no less, 2 some 0.85; at (512, 43)
+they took longer than the whole.
 """
 
 ActivationName = Literal["relu", "tanh"]
@@ -72,6 +73,10 @@ ACTIVATIONS: dict[ActivationName, Activation] = {
 }
 
 
+Weights = Sequence[Sequence[Tensor]]
+"""Of each layer, strip by strip."""
+
+
 class MADE(nn.Module):
     """The masked conditioner: x (N, D) to ``univariate.parameters`` tensors (N, D); column i of each sees x_<i only.
 
@@ -94,12 +99,12 @@ class MADE(nn.Module):
         inner = [hidden_degrees(units, dim) for units in hidden]
         outputs = torch.arange(dim).repeat_interleave(univariate.parameters)
         degrees = [torch.arange(1, dim + 1), *inner, outputs]
-        strips = STRIPS if max(len(a) * len(b) for a, b in pairwise(degrees)) >= STRIPPED else 1
-        cuts = [dim * strip // strips for strip in range(1, strips)]
-        self.layers = [Layer(a, b, cuts) for a, b in pairwise(degrees)]
+        cuts = [dim * strip // STRIPS for strip in range(1, STRIPS)]
+        self.layers = [Layer(a, b, cuts if len(a) * len(b) >= STRIPPED else []) for a, b in pairwise(degrees)]
         self.schedule = Schedule(inner, dim, univariate.parameters)
-        self._sizes = [size for layer in self.layers for size in (layer.size, layer.shape[0])]
-        self._masked = [strip for layer in self.layers for strip in layer.strips]
+        self.units = sum(layer.shape[0] for layer in self.layers)
+        self._sizes = [size for layer in self.layers for size in (*layer.sizes, layer.shape[0])]
+        self._mask_shapes = [strip.partial for layer in self.layers for strip in layer.strips]
         self.register_buffer("_masks", torch.cat([layer.partial_masks() for layer in self.layers]), persistent=False)
         # the MAF paper's initialisation; fan-in counts masked inputs too, as its code does
         weights = [torch.randn(layer.shape) / (layer.shape[1] + 1) ** 0.5 * layer.mask() for layer in self.layers]
@@ -108,8 +113,12 @@ class MADE(nn.Module):
 
     def unpack(self, flat: Tensor) -> tuple[list[list[Tensor]], list[Tensor]]:
         """The weights, strip by strip, and the biases (out,) of all layers, as views of what is shaped like ``flat``."""
-        parts = flat.split(self._sizes)
-        return [layer.unpack(part) for layer, part in zip(self.layers, parts[::2], strict=True)], list(parts[1::2])
+        parts = iter(torch.split_with_sizes(flat, self._sizes))
+        weights, biases = [], []
+        for layer in self.layers:
+            weights.append([next(parts).view(strip.shape) for strip in layer.strips])
+            biases.append(next(parts))
+        return weights, biases
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The univariate map's parameters for every column, each (N, D), in plain torch throughout.
@@ -125,30 +134,33 @@ class MADE(nn.Module):
             x = F.linear(x, weight, bias)
         return x.view(len(x), self.dim, self.univariate.parameters).unbind(-1)
 
-    def run(self, x: Tensor, flat: Tensor) -> list[Tensor]:
+    def run(self, x: Tensor, weights: Weights, biases: Sequence[Tensor]) -> list[Tensor]:
         """The values of every level, (units, N): x (D, N), the hidden ones, θ (D·P, N) column by column."""
+        ways = pointwise(x, self.units, self.univariate)
         values = [x]
-        for layer, weights, bias in zip(self.layers, *self.unpack(flat), strict=True):
-            below = values[-1] if len(values) == 1 else self.activation.apply_(values[-1])
-            values.append(layer.forward(weights, bias, below))
+        for index, (layer, weights, bias) in enumerate(zip(self.layers, weights, biases, strict=True)):
+            values.append(layer.forward(weights, values[-1]))
+            ways.finish(values[-1], bias, self.activation if index + 1 < len(self.layers) else None)
         return values
 
-    def cotangents(self, values: Sequence[Tensor], flat: Tensor, theta: Tensor, of_input: bool) -> list[Tensor]:
-        """Back-propagate the cotangent of θ: those of every level from the outputs down, the input's if it is asked."""
-        weights, _ = self.unpack(flat)
+    def cotangents(self, values: Sequence[Tensor], weights: Weights, theta: Tensor) -> list[Tensor]:
+        """Back-propagate the cotangent of θ: those of every level from the outputs down to the input."""
+        ways = pointwise(theta, self.units, self.univariate)
         found = [theta]
-        for index in range(len(self.layers) - 1, -1 if of_input else 0, -1):
-            below = self.layers[index].backward(weights[index], found[-1])
-            found.append(self.activation.backward_(below, values[index]) if index else below)
+        for index in range(len(self.layers) - 1, -1, -1):
+            found.append(self.layers[index].backward(weights[index], found[-1]))
+            if index:
+                ways.slope(found[-1], values[index], self.activation)
         return found
 
     def gradient(self, values: Sequence[Tensor], cotangents: Sequence[Tensor]) -> Tensor:
         """The gradient of ``flat`` from the values and, from the outputs down, the cotangents of all levels."""
         flat = values[0].new_empty(sum(self._sizes))
-        masks = iter(self._masks.split([strip.partial[0] * strip.partial[1] for strip in self._masked]))
+        parts = torch.split_with_sizes(self._masks, [rows * columns for rows, columns in self._mask_shapes])
+        masks = (part.view(shape) for part, shape in zip(parts, self._mask_shapes, strict=True))
         for index, (layer, weights, bias) in enumerate(zip(self.layers, *self.unpack(flat), strict=True)):
             cotangent = cotangents[len(self.layers) - 1 - index]
-            own = [next(masks).view(strip.partial) for strip in layer.strips]
+            own = list(islice(masks, len(weights)))
             layer.gradient(weights, own, cotangent, values[index])
             torch.sum(cotangent, 1, out=bias)
         return flat

@@ -6,13 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
-from flowbench.transforms.transform import CALIBRATION_ROWS, Pair, Transform
+from flowbench.transforms import compiled
+from flowbench.transforms.transform import CALIBRATION_ROWS, Pair, Pull, WrittenTransform
 
 
-class BatchNorm(Transform):
+class BatchNorm(WrittenTransform):
     """u = (x − m)/√(v + ε)·exp(log γ) + β; log_det = Σ log γ − ½ log(v + ε) (MAF paper, §3.2 and supplement B).
 
     In training m and v (biased) are the batch's. In evaluation they are those of the whole training set, as
@@ -31,21 +30,44 @@ class BatchNorm(Transform):
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("variance", torch.ones(dim))
 
-    def forward(self, x: Tensor) -> Pair:
-        """x (N, D) to (u, log_det); log_det is the same for every row."""
-        if not self.training:
-            log_scale = self.log_gamma - 0.5 * (self.variance + self.EPSILON).log()
-            return (x - self.mean) * log_scale.exp() + self.beta, log_scale.sum().expand(len(x))
-        if torch._C._are_functorch_transforms_active():  # they see through plain torch only
-            u, log_det, *_ = _normalise(x, self.log_gamma, self.beta)
-            return u, log_det.expand(len(x))
-        u, log_det = _Normalise.apply(x, self.log_gamma, self.beta)  # type: ignore[no-untyped-call]
-        return u, log_det.expand(len(x))
+    def tensors(self) -> list[Tensor]:
+        """log γ and β."""
+        return [self.log_gamma, self.beta]
 
-    def inverse(self, u: Tensor) -> Pair:
-        """u (N, D) to (x, log_det), by the training set's statistics."""
-        log_scale = 0.5 * (self.variance + self.EPSILON).log() - self.log_gamma
-        return (u - self.beta) * log_scale.exp() + self.mean, log_scale.sum().expand(len(u))
+    def forward_vjp(self, x: Tensor) -> tuple[Tensor, Tensor, Pull]:
+        """By the batch's statistics in training, by the training set's in evaluation."""
+        log_gamma, beta = self.log_gamma.detach(), self.beta.detach()
+        if not self.training:
+            log_scale = log_gamma - 0.5 * (self.variance + self.EPSILON).log()
+            return _shift_and_scale(x, self.mean, log_scale, beta)
+        kernels = compiled.of(x)
+        way: Any = kernels.normalise if kernels else TorchNormalise
+        u, log_det, saved = way.forward(x, log_gamma, beta, self.EPSILON)
+
+        def pull(grad_u: Tensor, grad_log_det: Tensor) -> tuple[Tensor, list[Tensor]]:
+            grad_x, *gradients = way.backward(saved, log_gamma, grad_u, grad_log_det.sum())
+            return grad_x, gradients
+
+        return u, log_det.expand(x.shape[1]), pull
+
+    def inverse_vjp(self, u: Tensor) -> tuple[Tensor, Tensor, Pull]:
+        """By the training set's statistics."""
+        log_scale = 0.5 * (self.variance + self.EPSILON).log() - self.log_gamma.detach()
+        x, log_det, product = _shift_and_scale(u, self.beta.detach(), log_scale, self.mean)
+
+        def pull(grad_x: Tensor, grad_log_det: Tensor) -> tuple[Tensor, list[Tensor]]:
+            grad_u, (grad_log_scale, _) = product(grad_x, grad_log_det)
+            return grad_u, [-grad_log_scale, -grad_u.sum(1)]
+
+        return x, log_det, pull
+
+    def plain_forward(self, x: Tensor) -> Pair:
+        """As ``forward``."""
+        mean, variance = self.mean, self.variance
+        if self.training:
+            variance, mean = torch.var_mean(x, dim=0, correction=0)
+        log_scale = self.log_gamma - 0.5 * (variance + self.EPSILON).log()
+        return (x - mean) * log_scale.exp() + self.beta, log_scale.sum().expand(len(x))
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
@@ -59,39 +81,45 @@ class BatchNorm(Transform):
         self.variance.copy_(squares / len(x))
 
 
-def _normalise(x: Tensor, log_gamma: Tensor, beta: Tensor) -> tuple[Tensor, ...]:
-    """u (N, D), log_det (), x normalised (N, D), 1/√(v + ε) (D,), γ (D,), by the batch's own statistics."""
-    variance, mean = torch.var_mean(x, dim=0, correction=0)
-    inverse_deviation = (variance + BatchNorm.EPSILON).rsqrt()
-    normal = (x - mean) * inverse_deviation
-    gamma = log_gamma.exp()
-    log_det = (log_gamma + inverse_deviation.log()).sum()
-    return torch.addcmul(beta, normal, gamma), log_det, normal, inverse_deviation, gamma
+def _shift_and_scale(x: Tensor, before: Tensor, log_scale: Tensor, after: Tensor) -> tuple[Tensor, Tensor, Pull]:
+    """(x − before)·exp(log_scale) + after, for columns (D, N); the product gives the gradients of log_scale and after."""
+    scale = log_scale.exp()[:, None]
+    scaled = (x - before[:, None]).mul_(scale)
+
+    def pull(grad_u: Tensor, grad_log_det: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return grad_u * scale, [(grad_u * scaled).sum(1) + grad_log_det.sum(), grad_u.sum(1)]
+
+    return scaled + after[:, None], log_scale.sum().expand(x.shape[1]), pull
 
 
-class _Normalise(Function):
-    """Written out, because a small flow would spend a fifth of its time in autograd's bookkeeping of it."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, log_gamma: Tensor, beta: Tensor) -> Pair:
-        u, log_det, *saved = _normalise(x, log_gamma, beta)
-        ctx.save_for_backward(*saved)
-        return u, log_det
+class TorchNormalise:
+    """Normalisation by the batch's own statistics, and its gradient, in torch's calls."""
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_u: Tensor, grad_log_det: Tensor) -> tuple[Tensor, ...]:
-        normal, inverse_deviation, gamma = ctx.saved_tensors
-        grad_beta = grad_u.sum(0)
-        slope = (grad_u * normal).sum(0)
+    def forward(x: Tensor, log_gamma: Tensor, beta: Tensor, epsilon: float) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """u (D, N), log_det () of a row, and what the gradient needs, from x (D, N)."""
+        variance, mean = torch.var_mean(x, dim=1, correction=0)
+        inverse_deviation = (variance + epsilon).rsqrt()
+        normal = (x - mean[:, None]) * inverse_deviation[:, None]
+        log_det = (log_gamma + inverse_deviation.log()).sum()
+        return torch.addcmul(beta[:, None], normal, log_gamma.exp()[:, None]), log_det, [normal, inverse_deviation]
+
+    @staticmethod
+    def backward(
+        saved: list[Tensor], log_gamma: Tensor, grad_u: Tensor, grad_log_det: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradients of x (D, N), log γ and β (D,); ``grad_log_det`` () is the sum over rows."""
+        normal, inverse_deviation = saved
+        rows, gamma = normal.shape[1], log_gamma.exp()
+        grad_beta, slope = grad_u.sum(1), (grad_u * normal).sum(1)
         # x̄ = γ/s·(ū − mean(ū) − x̂·mean(ū·x̂)), with s the deviation; and ∂(−log s)/∂x = −x̂/(N·s) for log_det
+        along = inverse_deviation * (gamma * slope + grad_log_det) / rows
         scale = inverse_deviation * gamma
-        along = (inverse_deviation * grad_log_det).addcmul_(scale, slope).div_(-len(normal))
-        grad_x = torch.addcmul((grad_u - grad_beta / len(normal)).mul_(scale), normal, along)
-        return grad_x, torch.addcmul(grad_log_det, slope, gamma), grad_beta
+        grad_x = (grad_u - (grad_beta / rows)[:, None]).mul_(scale[:, None]).addcmul_(normal, along[:, None], value=-1)
+        return grad_x, slope * gamma + grad_log_det, grad_beta
 
 
-class Permutation(Transform):
+class Permutation(WrittenTransform):
     """u = x with its columns in another order; log_det = 0."""
 
     order: Tensor
@@ -108,14 +136,26 @@ class Permutation(Transform):
         """Last column first: what MAF puts between its transforms."""
         return cls(torch.arange(dim - 1, -1, -1))
 
-    def forward(self, x: Tensor) -> Pair:
-        """x (N, D) to (x in the new order, 0)."""
-        return x.t().index_select(0, self.order).t(), x.new_zeros(len(x))
+    def tensors(self) -> list[Tensor]:
+        """None."""
+        return []
 
-    def inverse(self, u: Tensor) -> Pair:
+    def forward_vjp(self, x: Tensor) -> tuple[Tensor, Tensor, Pull]:
+        """A gather of columns, whose gradient is the gather back."""
+        return _gather(x, self.order, self.back)
+
+    def inverse_vjp(self, u: Tensor) -> tuple[Tensor, Tensor, Pull]:
         """Undo forward."""
-        return u.t().index_select(0, self.back).t(), u.new_zeros(len(u))
+        return _gather(u, self.back, self.order)
+
+    def plain_forward(self, x: Tensor) -> Pair:
+        """x (N, D) to (x in the new order, 0)."""
+        return x[:, self.order], x.new_zeros(len(x))
 
     def _load_from_state_dict(self, *state: Any) -> None:
         super()._load_from_state_dict(*state)
         self.back.copy_(self.order.argsort())
+
+
+def _gather(x: Tensor, order: Tensor, back: Tensor) -> tuple[Tensor, Tensor, Pull]:
+    return x.index_select(0, order), x.new_zeros(()).expand(x.shape[1]), lambda grad_u, _: (grad_u.index_select(0, back), [])

@@ -49,7 +49,9 @@ class Layer:
         ends = torch.searchsorted(out_degrees, torch.tensor(cuts)).tolist()
         bounds = [(a, b) for a, b in pairwise([0, *ends, len(out_degrees)]) if a < b]
         self.strips = [Strip(slice(a, b), seen[a], seen[b - 1]) for a, b in bounds]
-        self.size = sum(rows * seen for rows, seen in (strip.shape for strip in self.strips))
+        if len(self.strips) == 1:  # too small to be cut: nothing is left out
+            self.strips = [Strip(slice(0, len(out_degrees)), 0, len(in_degrees))]
+        self.sizes = [rows * seen for rows, seen in (strip.shape for strip in self.strips)]
 
     def mask(self) -> Tensor:
         """1 where a weight is allowed, (out, in); of floats, because a boolean multiplies 50 times slower on a CPU."""
@@ -62,36 +64,42 @@ class Layer:
         return torch.cat([mask[strip.rows, strip.all_see : strip.seen].flatten() for strip in self.strips])
 
     def pack(self, matrix: Tensor) -> Tensor:
-        """A whole matrix (out, in) as the strips' weights, one after the other (size,)."""
+        """A whole matrix (out, in) as the strips' weights, one after the other."""
         return torch.cat([matrix[strip.rows, : strip.seen].flatten() for strip in self.strips])
-
-    def unpack(self, packed: Tensor) -> list[Tensor]:
-        """Undo ``pack``, but for the zeros: a view (rows, seen) for each strip."""
-        parts = packed.split([rows * seen for rows, seen in (strip.shape for strip in self.strips)])
-        return [part.view(strip.shape) for part, strip in zip(parts, self.strips, strict=True)]
 
     def dense(self, weights: Sequence[Tensor]) -> Tensor:
         """The whole matrix (out, in)."""
         return torch.cat([torch.nn.functional.pad(w, (0, self.shape[1] - w.shape[1])) for w in weights])
 
-    def forward(self, weights: Sequence[Tensor], bias: Tensor, below: Tensor) -> Tensor:
-        """Weight @ below + bias: (in, N) to (out, N)."""
+    def forward(self, weights: Sequence[Tensor], below: Tensor) -> Tensor:
+        """Weight @ below: (in, N) to (out, N)."""
         if len(weights) == 1:
-            return torch.addmm(bias[:, None], weights[0], below[: weights[0].shape[1]])
+            return torch.mm(weights[0], below)
         out = below.new_empty(self.shape[0], below.shape[1])
         for strip, weight in zip(self.strips, weights, strict=True):
-            torch.addmm(bias[strip.rows, None], weight, below[: strip.seen], out=out[strip.rows])
+            torch.mm(weight, below[: strip.seen], out=out[strip.rows])
         return out
 
     def backward(self, weights: Sequence[Tensor], cotangent: Tensor) -> Tensor:
         """Weightᵀ @ cotangent: (out, N) to (in, N)."""
-        *others, (strip, weight) = zip(self.strips, weights, strict=True)
+        if len(weights) == 1:
+            return torch.mm(weights[0].t(), cotangent)
         out = cotangent.new_empty(self.shape[1], cotangent.shape[1])
+        *others, (strip, weight) = zip(self.strips, weights, strict=True)
         torch.mm(weight.t(), cotangent[strip.rows], out=out[: strip.seen])  # the last sees most
         out[strip.seen :].zero_()
         for strip, weight in others:
             out[: strip.seen].addmm_(weight.t(), cotangent[strip.rows])
         return out
+
+    def gradient(self, out: Sequence[Tensor], masks: Sequence[Tensor], cotangent: Tensor, below: Tensor) -> None:
+        """Cotangent @ belowᵀ into the strips ``out``, allowed weights only."""
+        if len(out) == 1:
+            torch.mm(cotangent, below.t(), out=out[0]).mul_(masks[0])
+            return
+        for strip, weight, mask in zip(self.strips, out, masks, strict=True):
+            torch.mm(cotangent[strip.rows], below[: strip.seen].t(), out=weight)
+            weight[:, strip.all_see :] *= mask
 
     def pieces(self, weights: Sequence[Tensor], rows: slice, columns: slice) -> Iterator[tuple[slice, slice, Tensor]]:
         """The part of the matrix in ``rows`` and ``columns`` that strips hold: where each piece lies, and a view of it."""
@@ -112,9 +120,3 @@ class Layer:
         for at, seen, piece in pieces:
             out[at.start - rows.start : at.stop - rows.start, : seen.stop - seen.start] = piece
         return out
-
-    def gradient(self, out: Sequence[Tensor], masks: Sequence[Tensor], cotangent: Tensor, below: Tensor) -> None:
-        """Cotangent @ belowᵀ into the strips ``out``, allowed weights only."""
-        for strip, weight, mask in zip(self.strips, out, masks, strict=True):
-            torch.mm(cotangent[strip.rows], below[: strip.seen].t(), out=weight)
-            weight[:, strip.all_see :] *= mask

@@ -16,17 +16,15 @@ Columns are rows of memory here (features first): each step reads and writes con
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Sequence
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
-from flowbench.transforms.univariate import Affine
+from flowbench.transforms import compiled
+from flowbench.transforms.pointwise import per_parameter
+from flowbench.transforms.transform import Pull
 
 if TYPE_CHECKING:
     from flowbench.transforms.made import MADE
@@ -172,26 +170,6 @@ def _less(units: slice, origin: int) -> slice:
     return slice(units.start - origin, units.stop - origin)
 
 
-@functools.cache
-def _compiled() -> ModuleType | None:
-    """The compiled steps, where numba is there; its import takes half a second, so only once they are needed."""
-    try:
-        from flowbench.transforms import compiled
-    except ImportError:
-        return None
-    return compiled
-
-
-def _kernels(made: MADE, rows: Tensor) -> ModuleType | None:
-    """The compiled steps, where they can stand for torch's: on a CPU, for the affine map."""
-    return _compiled() if rows.device.type == "cpu" and type(made.univariate) is Affine else None
-
-
-def per_parameter(outputs: Tensor, dim: int) -> tuple[Tensor, ...]:
-    """Outputs θ, column by column (D·P, N), as P views (D, N)."""
-    return outputs.view(dim, len(outputs) // dim, outputs.shape[1]).unbind(1)
-
-
 def _run_forward(made: MADE, u: Tensor, flat: Tensor) -> list[Tensor]:
     """All levels' values, features first: x (D, N), the hidden activations, θ (D·P, N)."""
     dim, rows = u.shape
@@ -207,9 +185,10 @@ def _run_forward(made: MADE, u: Tensor, flat: Tensor) -> list[Tensor]:
         made.activation.apply_(values[level][at])
 
     network = _Upwards(made, flat)
-    if kernels := _kernels(made, u):
-        steps = kernels.inverse_steps(u, values, network.levels.before, made.activation.name, made.univariate)
-        _solve(dim, kernels.block(dim), network, values, steps)
+    if kernels := compiled.of(u, made.univariate):
+        before, activation = network.levels.before, made.activation.name
+        steps = kernels.blocks.inverse_steps(u, values, before, activation, made.univariate)
+        _solve(dim, kernels.blocks.block(dim), network, values, steps)
     else:
         _solve(dim, BLOCK, network, values, _torch_steps(network.levels, values, activate, solve_column))
     return values
@@ -233,41 +212,12 @@ def _run_backward(
         values[0][outputs].addcmul_(da[outputs], values[-1][column])
 
     network = _Downwards(made, flat)
-    if kernels := _kernels(made, grad_a):
-        steps = kernels.gradient_steps(da, slopes, values, network.levels.before)
-        _solve(made.dim, kernels.block(made.dim), network, values, steps)
+    if kernels := compiled.of(grad_a, made.univariate):
+        steps = kernels.blocks.gradient_steps(da, slopes, values, network.levels.before)
+        _solve(made.dim, kernels.blocks.block(made.dim), network, values, steps)
     else:
         _solve(made.dim, BLOCK, network, values, _torch_steps(network.levels, values, activate, solve_column))
     return values
-
-
-def _invert(made: MADE, u: Tensor, flat: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Invert u (N, D) to x (N, D), log_det (N,), and what the gradient needs: u and the values, features first."""
-    u_columns = u.t().contiguous()
-    values = _run_forward(made, u_columns, flat)
-    _, log_derivative = made.univariate.inverse(u_columns, per_parameter(values[-1], made.dim))
-    return values[0].t(), log_derivative.sum(0), [u_columns, *values]
-
-
-class _Substitution(Function):
-    @staticmethod
-    def forward(ctx: Any, made: MADE, u: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
-        x, log_det, saved = _invert(made, u, flat)
-        ctx.made = made
-        ctx.save_for_backward(flat, *saved)
-        return x, log_det
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_x: Tensor, grad_log_det: Tensor) -> tuple[Tensor | None, ...]:
-        made: MADE = ctx.made
-        flat, u, *values = ctx.saved_tensors
-        grad_a = grad_x.t().contiguous()
-        da_du, da, dl_du, dl = _partials(made, u, values[-1])
-        cotangents = _run_backward(made, flat, values[1:-1], grad_a, da, dl * grad_log_det)
-        grad_u = (cotangents[-1] * da_du + grad_log_det * dl_du).t()
-        # a Jacobian asks for the input's gradient alone
-        return None, grad_u, made.gradient(values, cotangents) if ctx.needs_input_grad[2] else None
 
 
 def _partials(made: MADE, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -280,11 +230,29 @@ def _partials(made: MADE, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Ten
     return da_du, da, dl_du, dl
 
 
-def substitute(made: MADE, u: Tensor) -> tuple[Tensor, Tensor]:
-    """Invert the autoregressive transform that ``made`` conditions: u (N, D) to (x, log|det ∂x/∂u|).
+def _invert(made: MADE, u: Tensor, flat: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """log_det (N,) and the values of all levels, the first of them x (D, N), from u (D, N)."""
+    kernels = compiled.of(u, made.univariate)
+    if kernels and kernels.small.suits(made, u.shape[1]):
+        x, log_det, values = kernels.small.invert(made, u, flat)
+        return log_det, [x, *values.split([layer.shape[0] for layer in made.layers])]
+    values = _run_forward(made, u, flat)
+    _, log_derivative = made.univariate.inverse(u, per_parameter(values[-1], made.dim))
+    return log_derivative.sum(0), values
 
-    Differentiable once, in u and in the parameters; ``torch.func`` does not see through it.
+
+def substitute(made: MADE, u: Tensor) -> tuple[Tensor, Tensor, Pull]:
+    """Invert the autoregressive transform that ``made`` conditions: u (D, N) to x (D, N), log|det ∂x/∂u| (N,).
+
+    With the vector–Jacobian product there: the gradients of u and of the network's parameters.
     """
-    if not torch.is_grad_enabled():
-        return _invert(made, u, made.flat)[:2]
-    return _Substitution.apply(made, u, made.flat)  # type: ignore[no-untyped-call]
+    flat = made.flat.detach()
+    log_det, values = _invert(made, u, flat)
+
+    def pull(grad_x: Tensor, grad_log_det: Tensor) -> tuple[Tensor, list[Tensor]]:
+        da_du, da, dl_du, dl = _partials(made, u, values[-1])
+        cotangents = _run_backward(made, flat, values[1:-1], grad_x, da, dl * grad_log_det)
+        grad_u = cotangents[-1] * da_du + grad_log_det * dl_du
+        return grad_u, [made.gradient(values, cotangents)]
+
+    return values[0], log_det, pull

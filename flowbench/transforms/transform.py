@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import cast
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 Pair = tuple[Tensor, Tensor]
+
+Pull = Callable[[Tensor, Tensor], tuple[Tensor, list[Tensor]]]
+"""From the cotangents of an output (D, N) and of its log_det (N,), those of the input (D, N) and of ``tensors()``."""
 
 CALIBRATION_ROWS = 10_000
 """Rows moved at a time when statistics of a whole training set are taken: bounds the memory of the activations."""
@@ -45,7 +50,72 @@ class Transform(nn.Module):
         return super().__call__(x)
 
 
-class Chain(Transform):
+class WrittenTransform(Transform):
+    """A transform whose gradients are written out: a chain of such is one step for autograd, not hundreds.
+
+    It gives ``forward_vjp`` and ``inverse_vjp``, in which columns are rows of memory (features first, (D, N)), and its
+    parameters, ``tensors``. Rows leave ``forward`` and ``inverse`` as transposed views of columns. Both directions are
+    differentiable once; ``torch.func`` gets ``plain_forward``.
+    """
+
+    written: bool = True
+    """False where what it is made of has no written gradients: then the plain directions do everything."""
+
+    def tensors(self) -> list[Tensor]:
+        """The parameters, in the order of their gradients."""
+        raise NotImplementedError
+
+    def forward_vjp(self, x: Tensor) -> tuple[Tensor, Tensor, Pull]:
+        """u (D, N), log_det (N,) and the vector–Jacobian product there, from x (D, N); called without autograd."""
+        raise NotImplementedError
+
+    def inverse_vjp(self, u: Tensor) -> tuple[Tensor, Tensor, Pull]:
+        """x (D, N), log_det (N,) and the vector–Jacobian product there, from u (D, N); called without autograd."""
+        raise NotImplementedError
+
+    def plain_forward(self, x: Tensor) -> Pair:
+        """``forward`` in torch's own differentiable calls."""
+        raise NotImplementedError
+
+    def plain_inverse(self, u: Tensor) -> Pair:
+        """``inverse`` in torch's own differentiable calls."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Pair:
+        """x (N, D) to (u, log_det)."""
+        if not self.written or torch._C._are_functorch_transforms_active():
+            return self.plain_forward(x)
+        return _run(self.forward_vjp, x, self.tensors())
+
+    def inverse(self, u: Tensor) -> Pair:
+        """u (N, D) to (x, log_det)."""
+        return _run(self.inverse_vjp, u, self.tensors()) if self.written else self.plain_inverse(u)
+
+
+def _run(vjp: Callable[[Tensor], tuple[Tensor, Tensor, Pull]], x: Tensor, tensors: list[Tensor]) -> Pair:
+    if torch.is_grad_enabled():
+        return _Written.apply(vjp, x, *tensors)  # type: ignore[no-untyped-call]
+    out, log_det, _ = vjp(x.t().contiguous())
+    return out.t(), log_det
+
+
+class _Written(Function):
+    """Written-out gradients, for autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, vjp: Callable[[Tensor], tuple[Tensor, Tensor, Pull]], x: Tensor, *tensors: Tensor) -> Pair:
+        # the product keeps what it needs itself; not the outputs, which are views: that would be a cycle
+        out, log_det, ctx.pull = vjp(x.t().contiguous())
+        return out.t(), log_det
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor, grad_log_det: Tensor) -> tuple[Tensor | None, ...]:
+        grad_x, gradients = ctx.pull(grad_out.t().contiguous(), grad_log_det.contiguous())
+        return None, grad_x.t(), *gradients
+
+
+class Chain(WrittenTransform):
     """Transforms one after the other: forward applies the first one first, log-dets add up."""
 
     def __init__(self, transforms: Iterable[Transform]) -> None:
@@ -54,6 +124,7 @@ class Chain(Transform):
         self.density_passes = max((t.density_passes for t in self), default=0)
         self.sampling_passes = max((t.sampling_passes for t in self), default=0)
         self.calibrated = any(t.calibrated for t in self)
+        self.written = all(isinstance(t, WrittenTransform) and t.written for t in self)
 
     def __iter__(self) -> Iterator[Transform]:
         return cast("Iterator[Transform]", iter(self.transforms))
@@ -61,7 +132,22 @@ class Chain(Transform):
     def __len__(self) -> int:
         return len(self.transforms)
 
-    def forward(self, x: Tensor) -> Pair:
+    def _members(self) -> list[WrittenTransform]:
+        return cast("list[WrittenTransform]", list(self))
+
+    def tensors(self) -> list[Tensor]:
+        """Those of all its transforms."""
+        return [tensor for transform in self._members() for tensor in transform.tensors()]
+
+    def forward_vjp(self, x: Tensor) -> tuple[Tensor, Tensor, Pull]:
+        """One transform after the other, and their products the other way round."""
+        return _compose([transform.forward_vjp for transform in self._members()], x, last_first=True)
+
+    def inverse_vjp(self, u: Tensor) -> tuple[Tensor, Tensor, Pull]:
+        """As ``forward_vjp``."""
+        return _compose([transform.inverse_vjp for transform in reversed(self._members())], u, last_first=False)
+
+    def plain_forward(self, x: Tensor) -> Pair:
         """x (N, D) to (u, log_det), first transform first."""
         log_det = x.new_zeros(len(x))
         for transform in self:
@@ -69,7 +155,7 @@ class Chain(Transform):
             log_det = log_det + step
         return x, log_det
 
-    def inverse(self, u: Tensor) -> Pair:
+    def plain_inverse(self, u: Tensor) -> Pair:
         """u (N, D) to (x, log_det), last transform first."""
         log_det = u.new_zeros(len(u))
         for transform in reversed(list(self)):
@@ -89,7 +175,28 @@ class Chain(Transform):
             x = torch.cat([transform(rows)[0] for rows in x.split(CALIBRATION_ROWS)])
 
 
-class Inverse(Transform):
+def _compose(
+    vjps: list[Callable[[Tensor], tuple[Tensor, Tensor, Pull]]], x: Tensor, last_first: bool
+) -> tuple[Tensor, Tensor, Pull]:
+    """Run the directions one after the other; gradients come back in the order of ``Chain.tensors``."""
+    log_det = x.new_zeros(x.shape[1])
+    pulls = []
+    for vjp in vjps:
+        x, step, pull = vjp(x)
+        log_det += step
+        pulls.append(pull)
+
+    def pull_all(grad_x: Tensor, grad_log_det: Tensor) -> tuple[Tensor, list[Tensor]]:
+        found = []
+        for pull in reversed(pulls):
+            grad_x, gradients = pull(grad_x, grad_log_det)
+            found.append(gradients)
+        return grad_x, [gradient for own in (reversed(found) if last_first else found) for gradient in own]
+
+    return x, log_det, pull_all
+
+
+class Inverse(WrittenTransform):
     """A transform with its directions exchanged. IAF is this around MAF's transform (Kingma et al. 2016, §3)."""
 
     def __init__(self, transform: Transform) -> None:
@@ -97,13 +204,29 @@ class Inverse(Transform):
         if transform.calibrated:
             raise ValueError("statistics are those of data on its way to noise: invert what lies between")
         self.transform = transform
+        self.written = isinstance(transform, WrittenTransform) and transform.written
         self.density_passes = transform.sampling_passes
         self.sampling_passes = transform.density_passes
 
-    def forward(self, x: Tensor) -> Pair:
+    def _inner(self) -> WrittenTransform:
+        return cast("WrittenTransform", self.transform)
+
+    def tensors(self) -> list[Tensor]:
+        """The wrapped transform's."""
+        return self._inner().tensors()
+
+    def forward_vjp(self, x: Tensor) -> tuple[Tensor, Tensor, Pull]:
+        """The wrapped transform's inverse."""
+        return self._inner().inverse_vjp(x)
+
+    def inverse_vjp(self, u: Tensor) -> tuple[Tensor, Tensor, Pull]:
+        """The wrapped transform's forward."""
+        return self._inner().forward_vjp(u)
+
+    def plain_forward(self, x: Tensor) -> Pair:
         """The wrapped transform's inverse."""
         return self.transform.inverse(x)
 
-    def inverse(self, u: Tensor) -> Pair:
+    def plain_inverse(self, u: Tensor) -> Pair:
         """The wrapped transform's forward."""
         return self.transform(u)
