@@ -1,4 +1,4 @@
-"""Adam as the MAF paper's code has it: epsilon inside the root."""
+"""One step of training: the gradient, its norm's bound, and Adam, without the host's waiting for any of them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,60 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import Parameter
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
+
+from flowbench.config import TrainingOptions
+from flowbench.flows import Flow
+
+
+class Descent:
+    """Steps down the mean negative log-likelihood of a flow.
+
+    From the first loss or gradient that is not finite on, steps do nothing: the weights that gave it can be looked at.
+    ``stopped`` () is then 1; only reading it waits for the device.
+    """
+
+    def __init__(self, flow: Flow, options: TrainingOptions) -> None:
+        self._flow = flow
+        self._parameters = [parameter for parameter in flow.parameters() if parameter.requires_grad]
+        self._clip_norm = options.clip_norm
+        choice: Any = {"lr": options.learning_rate, "eps": options.epsilon, "weight_decay": options.weight_decay}
+        self._optimizer: Any
+        if options.optimizer == "adam-inner-epsilon":
+            self._optimizer = AdamInnerEpsilon(self._parameters, **choice)
+        else:
+            self._optimizer = Adam(self._parameters, **choice, fused=True)
+        self.stopped = torch.zeros((), device=self._parameters[0].device)
+
+    def step(self, rows: Tensor, rate: float) -> Tensor:
+        """One step on ``rows`` (N, D) at this learning rate; the loss () before it, in nats, or what is not finite."""
+        loss = self._flow.backpropagate(rows)
+        norm = torch.stack(torch._foreach_norm([p.grad for p in self._parameters if p.grad is not None])).norm()
+        loss = loss + 0 * norm  # a norm that is not finite shows in it
+        # 1 and no more: Adam compares with 1
+        self.stopped = torch.maximum(self.stopped, (~loss.isfinite()).to(self.stopped.dtype))
+        self._optimizer.found_inf = self.stopped
+        if self._clip_norm is not None:
+            # Adam divides by it on its way: clipping costs no pass over the gradient
+            self._optimizer.grad_scale = (norm / self._clip_norm).clamp_(min=1)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.step()
+        return loss
 
 
 class AdamInnerEpsilon(Optimizer):
     """θ ← θ − lr·m̂/√(v̂ + ε), with coupled L2 (gpapamak/maf, ml/step_strategies.py).
 
     Torch's Adam divides by √v̂ + ε. With ε = 1e-8 the difference is no detail: the root of ε, 1e-4, is what small
-    gradients are divided by here. As in torch's fused Adam, a ``found_inf`` above zero makes a step do nothing.
+    gradients are divided by here. As in torch's fused Adam, a ``found_inf`` above zero makes a step do nothing, and
+    gradients are divided by ``grad_scale``, if there is one.
     """
 
-    found_inf: torch.Tensor | None = None
+    found_inf: Tensor | None = None
+    grad_scale: Tensor | None = None
 
     def __init__(
         self,
@@ -37,7 +79,10 @@ class AdamInnerEpsilon(Optimizer):
         for group in self.param_groups:
             group["steps"] += 1
             parameters = [p for p in group["params"] if p.grad is not None]
-            gradients = torch._foreach_add([p.grad for p in parameters], parameters, alpha=group["weight_decay"])
+            gradients = [p.grad for p in parameters]
+            if self.grad_scale is not None:
+                gradients = torch._foreach_div(gradients, self.grad_scale)
+            gradients = torch._foreach_add(gradients, parameters, alpha=group["weight_decay"])
             means = [self._moment(p, "mean") for p in parameters]
             squares = [self._moment(p, "square") for p in parameters]
             beta1, beta2 = group["betas"]
@@ -49,9 +94,9 @@ class AdamInnerEpsilon(Optimizer):
             torch._foreach_sqrt_(roots)
             torch._foreach_addcdiv_(parameters, means, roots, -group["lr"] / (1 - beta1 ** group["steps"]))
 
-    def _moment(self, parameter: Parameter, name: str) -> torch.Tensor:
+    def _moment(self, parameter: Parameter, name: str) -> Tensor:
         state = self.state[parameter]
         if name not in state:
             state[name] = torch.zeros_like(parameter)
-        moment: torch.Tensor = state[name]
+        moment: Tensor = state[name]
         return moment

@@ -6,17 +6,15 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Adam
 
 from flowbench.config import TrainingOptions
 from flowbench.console import DivergedError
 from flowbench.evaluate import log_likelihoods
 from flowbench.flows import Flow
-from flowbench.optimizer import AdamInnerEpsilon
+from flowbench.optimizer import Descent
 from flowbench.transforms import Chain
 
 
@@ -58,7 +56,7 @@ def train(
     if not any(p.requires_grad for p in flow.parameters()):
         return  # nothing to descend on
     plan, clock, best = _Plan(options, len(rows)), _Clock(options.max_seconds), _Best(flow)
-    optimizer = _optimizer(flow, options)
+    descent = Descent(flow, options)
     generator = torch.Generator(rows.device).manual_seed(seed)
     epoch = 0
     try:
@@ -68,21 +66,14 @@ def train(
             flow.train()
             order = torch.randperm(len(rows), device=rows.device, generator=generator)
             losses = torch.empty(plan.steps, device=rows.device)
-            optimizer.found_inf = torch.zeros((), device=rows.device)
             done = 0
             while done < plan.steps and not (done and clock.over()):
-                _set_rate(optimizer, plan.rate(epoch, done, clock.seconds()))
-                loss = -flow(rows[order[plan.batch(done)]]).mean()
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                # stays on the device: reading it here would wait for every step. A norm that is not finite shows in it
-                losses[done] = loss.detach() + 0 * _clip(flow, options)
-                _freeze_unless_finite(optimizer, losses[done])
-                optimizer.step()
+                # stays on the device: reading it here would wait for every step
+                losses[done] = descent.step(rows[order[plan.batch(done)]], plan.rate(epoch, done, clock.seconds()))
                 done += 1
                 on_step(done, plan.steps)
             train_seconds = clock.seconds() - began
-            if optimizer.found_inf:  # the one wait of the epoch
+            if descent.stopped:  # the one wait of the epoch
                 raise _divergence(flow, rows[order], plan, losses[:done], epoch)
 
             flow.eval()
@@ -162,33 +153,6 @@ class _Best:
 
     def _copy(self) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in self._flow.state_dict().items()}
-
-
-def _optimizer(flow: Flow, options: TrainingOptions) -> Any:
-    """An optimizer that leaves everything as it is once its ``found_inf`` is above zero, without the host's knowing."""
-    choice: Any = {"lr": options.learning_rate, "eps": options.epsilon, "weight_decay": options.weight_decay}
-    if options.optimizer == "adam-inner-epsilon":
-        return AdamInnerEpsilon(flow.parameters(), **choice)
-    return Adam(flow.parameters(), **choice, fused=True)
-
-
-def _set_rate(optimizer: Any, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
-def _freeze_unless_finite(optimizer: Any, loss: Tensor) -> None:
-    """From the first loss that is not finite on, steps do nothing: the weights that gave it can be looked at."""
-    bad = (~loss.isfinite()).float()
-    optimizer.found_inf = torch.maximum(optimizer.found_inf, bad)  # 1 and no more: Adam compares with 1
-
-
-def _clip(flow: Flow, options: TrainingOptions) -> Tensor:
-    """Clip the norm of the gradient, if there is a bound; return what it was before."""
-    norm = torch.nn.utils.get_total_norm([p.grad for p in flow.parameters() if p.grad is not None])
-    if options.clip_norm is not None:
-        torch.nn.utils.clip_grads_with_norm_(flow.parameters(), options.clip_norm, norm)
-    return norm
 
 
 @torch.no_grad()

@@ -60,11 +60,13 @@ class Flow(nn.Module):
 
         As ``-self(x).mean()`` and its ``backward``; where all gradients are written out, without autograd.
         """
+        for parameter in self.parameters():  # first, so that the new ones take the old ones' place in memory
+            parameter.grad = None
         transform = self.transform
         if not (isinstance(transform, WrittenTransform) and transform.written):
-            loss = -self(x).mean()
-            self.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            with torch.enable_grad():
+                loss = -self(x).mean()
+                loss.backward()  # type: ignore[no-untyped-call]
             return loss.detach()
         with torch.no_grad():
             u, log_det, pull = transform.forward_vjp(x.t().contiguous())
