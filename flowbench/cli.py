@@ -10,7 +10,7 @@ from typing import Annotated, Any, ParamSpec
 
 import typer
 
-from flowbench.console import FlowbenchError, note, show_error, warn
+from flowbench.console import FlowbenchError, UsageError, did_you_mean, note, show_error, warn
 
 P = ParamSpec("P")
 
@@ -111,8 +111,9 @@ def train(
     from flowbench.config import packaged_layers, resolve, user_layers
     from flowbench.console import Progress
     from flowbench.data import load
+    from flowbench.environment import resolve_device
     from flowbench.files import ensure_writable
-    from flowbench.run import resolve_device, run, run_name
+    from flowbench.run import run, run_name
     from flowbench.summary import summary
 
     if threads is not None:
@@ -141,6 +142,69 @@ def train(
         note(f"written to {folder / row.run}.json")
     if row.status != "ok":
         raise FlowbenchError(f"the run {row.status}: {row.error}")
+
+
+@app.command(name="time")
+@_command
+def time_(
+    flow: Annotated[list[str] | None, typer.Argument(help="Flows.", show_default="maf iaf realnvp")] = None,
+    data: Annotated[str | None, typer.Option(help="Take a dataset's rows and sizes.", show_default="patches")] = None,
+    dim: Annotated[int | None, typer.Option(min=1, help="Or random rows of so many columns.", show_default=False)] = None,
+    hidden: Annotated[str | None, typer.Option(help="Hidden widths, e.g. 512,512.", show_default="the data's")] = None,
+    transforms: Annotated[int | None, typer.Option(help="Transforms.", show_default="the data's")] = None,
+    batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,100,1000",
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting more.")] = None,
+    inverse: Annotated[str, typer.Option(help="substitution; or passes, to time the textbook's beside it.")] = "substitution",
+    scaling: Annotated[bool, typer.Option(help="How costs grow with D at fixed width (1024), 64 to 1024.")] = False,
+    peers: Annotated[bool, typer.Option(help="Time zuko, nflows, normflows and flowjax in turns with it.")] = False,
+    seconds: Annotated[float, typer.Option(min=0, help="Time for each figure, at the least.")] = 1.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="torch's choice")] = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Time densities, samples and training steps: medians, their floor, memory; beside textbook and peers."""
+    if inverse not in ("substitution", "passes"):
+        raise UsageError(f"unknown inverse {inverse!r}", hint=did_you_mean(inverse, ["substitution", "passes"]))
+    if data is not None and (dim is not None or scaling):
+        raise UsageError("--data brings its own columns: leave --dim and --scaling out")
+    import torch
+
+    from flowbench import benchmark, costs, results
+    from flowbench.console import Working
+    from flowbench.environment import resolve_device
+    from flowbench.files import ensure_writable
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    chosen_device = resolve_device(device)
+    if data is None and dim is None and not scaling:
+        data = "patches"
+    sizes = {"hidden": hidden or ("1024" if scaling else None), "transforms": transforms}
+    given = [f"{key}={value}" for key, value in sizes.items() if value is not None] + (settings or [])
+    chosen = benchmark.choose(flow or ["maf", "iaf", "realnvp"], data, given)
+    plan = benchmark.Plan(_batches(batch), seconds, inverse == "passes", peers)
+    folder = results.results_dir(out)
+    ensure_writable(folder)
+    rows = benchmark.rows(data, dim or 2, chosen_device)
+    with Working() as working:
+        row = benchmark.time_flows(chosen, rows, data, plan, scaling, working.on)
+    path = costs.write(row, folder)
+    if as_json:
+        _print_json(row.model_dump(mode="json"))
+    else:
+        _print(costs.tables(row))
+        note(f"written to {path}")
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise UsageError(f"--batch takes sizes like 1,100,1000, not {text!r}")
+    return sizes
 
 
 @app.command()

@@ -92,8 +92,7 @@ class Progress:
         self.max_seconds = max_seconds
         self._summary = "starting"
         self._left = ""
-        live = stderr.is_terminal and not stderr.is_dumb_terminal and not os.environ.get("CI")
-        self._status = stderr.status("") if live else None
+        self._status = stderr.status("") if _is_live() else None
         self._shown = 0.0
 
     def __enter__(self) -> Progress:
@@ -133,3 +132,28 @@ class Progress:
         self._left = f" · {minutes}:{rest:02} left" if bounds else ""
         if not self._status:
             note(self._summary + self._left)
+
+
+class Working:
+    """What is being done, on a terminal's last line; elsewhere nothing, because nothing ends that a line could say."""
+
+    def __init__(self) -> None:
+        self._status = stderr.status("") if _is_live() else None
+
+    def __enter__(self) -> Working:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._status:
+            self._status.stop()
+
+    def on(self, what: str) -> None:
+        """It is this."""
+        if self._status:
+            self._status.update(escape(what))
+
+
+def _is_live() -> bool:
+    return stderr.is_terminal and not stderr.is_dumb_terminal and not os.environ.get("CI")

@@ -1,11 +1,11 @@
 """The same model built by other libraries, so that their times can stand beside ours: one adapter a library.
 
-zuko, nflows and normflows run on torch, in this process. flowjax runs on JAX, jitted, in a process of its own that does
-one piece of work when it is asked to: ``python -m flowbench.peers`` is that process.
+zuko, nflows and normflows run on torch, in this process. flowjax runs on JAX, jitted, in a process of its own that works
+only when it is asked: ``python -m flowbench.peers`` is that process.
 
-All get what is best for them within their documented use: torch's get the fused Adam, flowjax its own jitted step.
-Theirs are MAFs (and IAFs) of the same widths, activations and number of transforms, with their own affine maps, between
-permutations, without batch normalisation; ours is timed with it.
+Theirs are MAFs (and IAFs) of the same widths, relu units and number of transforms, each with its library's own affine
+map, permutations between, no batch normalisation; ours is timed with it. They are trained as their documentation does:
+``torch.optim.Adam`` with its defaults, flowjax by its own jitted step.
 """
 
 from __future__ import annotations
@@ -16,27 +16,22 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
-from types import TracebackType
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flowbench.console import UsageError
-
 Work = Callable[[], object]
-"""One run of what is timed."""
 
 WORKS = ("density", "sampling", "step")
-"""What every model does: densities of the rows, as many samples, and one step of training on them."""
+"""What is timed: densities of the rows, as many samples, one step of training on them."""
 
 
 @dataclass(frozen=True)
-class Shape:
-    """What a peer builds: an affine ``flow`` (maf or iaf) of ``transforms`` networks with ``hidden`` relu units."""
+class Model:
+    """What a peer builds: an affine ``flow`` (maf or iaf) of ``transforms`` networks with ``hidden`` units."""
 
     flow: str
     dim: int
@@ -44,14 +39,16 @@ class Shape:
     transforms: int
 
 
-def obstacle(peer: str, shape: Shape) -> str | None:
-    """Why ``peer`` cannot be timed at this shape; None if it can."""
-    if shape.flow not in ("maf", "iaf"):
-        return f"a {shape.flow} is built too differently there to have the same shape"
-    if shape.dim < 2:
+def obstacle(peer: str, model: Model, device: str) -> str | None:
+    """Why ``peer`` cannot be timed; None if it can."""
+    if model.flow not in ("maf", "iaf"):
+        return f"a {model.flow} has no network of the same shape there"
+    if model.dim < 2:
         return "one column leaves an autoregressive network nothing to do"
-    if peer != "zuko" and len(set(shape.hidden)) != 1:
+    if peer != "zuko" and len(set(model.hidden)) != 1:
         return "its hidden layers have one width"
+    if peer == "flowjax" and device != "cpu":
+        return "it is timed on a CPU alone"
     try:
         importlib.import_module(peer)
     except ImportError:
@@ -59,32 +56,160 @@ def obstacle(peer: str, shape: Shape) -> str | None:
     return None
 
 
-def _zuko(shape: Shape) -> tuple[Any, Work, Work]:
+def _zuko(model: Model) -> tuple[Any, Callable[[Any], Any], Callable[[int], Any]]:
     import zuko
 
-    flow = zuko.flows.MAF(shape.dim, transforms=shape.transforms, hidden_features=shape.hidden)
-    if shape.flow == "iaf":
-        steps = [zuko.lazy.LazyInverse(step) for step in flow.transform.transforms]
-        flow = zuko.flows.Flow(steps, flow.base)
+    flow = zuko.flows.MAF(model.dim, transforms=model.transforms, hidden_features=model.hidden)
+    if model.flow == "iaf":
+        flow = zuko.flows.Flow([zuko.lazy.LazyInverse(step) for step in flow.transform.transforms], flow.base)
     return flow, lambda x: flow().log_prob(x), lambda n: flow().sample((n,))
 
 
-def _nflows(shape: Shape) -> tuple[Any, Work, Work]:
+def _nflows(model: Model) -> tuple[Any, Callable[[Any], Any], Callable[[int], Any]]:
     from nflows import transforms
     from nflows.distributions.normal import StandardNormal
     from nflows.flows.base import Flow
 
     steps: list[Any] = []
-    for _ in range(shape.transforms):
-        # its first layer is beside its blocks
+    for _ in range(model.transforms):
+        # its first hidden layer stands before the blocks
         step = transforms.MaskedAffineAutoregressiveTransform(
-            shape.dim, shape.hidden[0], num_blocks=len(shape.hidden) - 1, use_residual_blocks=False
+            model.dim, model.hidden[0], num_blocks=len(model.hidden) - 1, use_residual_blocks=False
         )
-        steps += [transforms.InverseTransform(step) if shape.flow == "iaf" else step]
-        steps += [transforms.ReversePermutation(shape.dim)]
-    flow = Flow(transforms.CompositeTransform(steps[:-1]), StandardNormal([shape.dim]))
+        steps += [transforms.InverseTransform(step) if model.flow == "iaf" else step]
+        steps += [transforms.ReversePermutation(model.dim)]
+    flow = Flow(transforms.CompositeTransform(steps[:-1]), StandardNormal([model.dim]))
     return flow, flow.log_prob, flow.sample
 
 
-def _normflows(shape: Shape) -> tuple[Any, Work, Work]:
+def _normflows(model: Model) -> tuple[Any, Callable[[Any], Any], Callable[[int], Any]]:
     import normflows as nf
+
+    steps: list[Any] = []
+    for _ in range(model.transforms):
+        step = nf.flows.MaskedAffineAutoregressive(
+            model.dim, model.hidden[0], num_blocks=len(model.hidden) - 1, use_residual_blocks=False
+        )
+        # its directions are an IAF's
+        steps += [step if model.flow == "iaf" else nf.flows.Reverse(step), nf.flows.Permute(model.dim)]
+    flow = nf.NormalizingFlow(nf.distributions.DiagGaussian(model.dim, trainable=False), steps[:-1])
+    return flow, flow.log_prob, lambda n: flow.sample(n)[0]
+
+
+ON_TORCH = {"zuko": _zuko, "nflows": _nflows, "normflows": _normflows}
+NAMES = (*ON_TORCH, "flowjax")
+
+
+def on_torch(peer: str, model: Model, rows: Any) -> dict[str, Work]:
+    """The works of a peer that runs on torch, on ``rows`` (N, D), a tensor."""
+    import torch
+
+    flow, log_prob, sample = ON_TORCH[peer](model)
+    flow.to(rows.device)
+    optimizer = torch.optim.Adam(flow.parameters(), lr=1e-3)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        (-log_prob(rows).mean()).backward()
+        optimizer.step()
+
+    return {
+        "density": torch.no_grad()(lambda: log_prob(rows)),
+        "sampling": torch.no_grad()(lambda: sample(len(rows))),
+        "step": step,
+    }
+
+
+def _flowjax(model: Model, rows: NDArray[np.float32]) -> dict[str, Work]:
+    import equinox as eqx
+    import jax
+    import optax
+    import paramax
+    from flowjax.distributions import StandardNormal
+    from flowjax.flows import masked_autoregressive_flow
+    from flowjax.train.losses import MaximumLikelihoodLoss
+    from flowjax.train.train_utils import step as descend
+
+    flow = masked_autoregressive_flow(
+        jax.random.key(0),
+        base_dist=StandardNormal((model.dim,)),
+        flow_layers=model.transforms,
+        nn_width=model.hidden[0],
+        nn_depth=len(model.hidden),
+        invert=model.flow == "maf",
+    )
+    x, key = jax.numpy.asarray(rows), jax.random.key(1)
+    log_prob = eqx.filter_jit(lambda flow, x: flow.log_prob(x))
+    sample = eqx.filter_jit(lambda flow, key: flow.sample(key, (len(rows),)))
+    fixed = {"is_leaf": lambda leaf: isinstance(leaf, paramax.NonTrainable)}
+    parameters, static = eqx.partition(flow, eqx.is_inexact_array, **fixed)
+    optimizer, loss = optax.adam(1e-3), MaximumLikelihoodLoss()
+    state = [parameters, optimizer.init(parameters)]
+
+    def step() -> None:
+        state[:] = descend(state[0], static, x, optimizer=optimizer, opt_state=state[1], loss_fn=loss)[:2]
+        jax.block_until_ready(state[0])
+
+    return {
+        "density": lambda: jax.block_until_ready(log_prob(flow, x)),
+        "sampling": lambda: jax.block_until_ready(sample(flow, key)),
+        "step": step,
+    }
+
+
+class FlowjaxProcess:
+    """flowjax in a process of its own, on as many cores as torch has threads; it works only while it is asked to."""
+
+    def __init__(self, model: Model, rows: NDArray[np.float32], threads: int) -> None:
+        environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+        command = [sys.executable, "-m", "flowbench.peers", str(threads)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+        )
+        self._send({"model": asdict(model), "rows": list(rows.shape)})
+        self._write(np.ascontiguousarray(rows, dtype=np.float32).tobytes())
+
+    def run(self, work: str, runs: int) -> float:
+        """Seconds of one of ``runs`` runs of a work.
+
+        Raises:
+            RuntimeError: the process has ended.
+        """
+        self._send({"work": work, "runs": runs})
+        answer = cast("Any", self._process.stdout).readline()
+        if not answer:
+            raise RuntimeError(f"flowjax's process ended with {self._process.wait()}")
+        return float(answer)
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self._write(json.dumps(message).encode() + b"\n")
+
+    def _write(self, content: bytes) -> None:
+        pipe = cast("Any", self._process.stdin)
+        pipe.write(content)
+        pipe.flush()
+
+
+def _serve(threads: int) -> None:
+    """Build the model that stdin names, then time the works that it asks for."""
+    if hasattr(os, "sched_setaffinity"):  # JAX takes every core that it may use
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    head = json.loads(sys.stdin.buffer.readline())
+    shape = head["rows"]
+    rows = np.frombuffer(sys.stdin.buffer.read(4 * shape[0] * shape[1]), dtype=np.float32).reshape(shape)
+    works = _flowjax(Model(**{**head["model"], "hidden": tuple(head["model"]["hidden"])}), rows)
+    for line in sys.stdin.buffer:
+        order = json.loads(line)
+        began = time.perf_counter()
+        for _ in range(order["runs"]):
+            works[order["work"]]()
+        print((time.perf_counter() - began) / order["runs"], flush=True)
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))

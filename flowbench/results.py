@@ -204,7 +204,8 @@ def read(path: Path) -> Row:
 
 def read_all(folder: Path) -> list[Row]:
     """All rows under ``folder``, subfolders too, in the order of their paths; a file that is none is warned about."""
-    rows = (_read_or_warn(path) for path in sorted(folder.rglob("*.json")))
+    paths = (path for path in sorted(folder.rglob("*.json")) if not path.name.startswith("time-"))  # costs.py's
+    rows = (_read_or_warn(path) for path in paths)
     return [row for row in rows if row is not None]
 
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
-import platform
-import subprocess
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,32 +14,16 @@ from torch import Tensor
 
 from flowbench import checkpoint, flows, results, stats
 from flowbench.config import RunConfig
-from flowbench.console import DataError, DivergedError, FlowbenchError, Progress, UsageError, did_you_mean, warn
+from flowbench.console import DataError, DivergedError, FlowbenchError, Progress, warn
 from flowbench.data import Dataset, gaussian_ll
+from flowbench.environment import environment
 from flowbench.evaluate import bits_per_pixel, checks, image_log_likelihoods, log_likelihoods
 from flowbench.flows import Flow
-from flowbench.results import Environment, Row
+from flowbench.results import Row
 from flowbench.timing import time_flow
 from flowbench.train import Epoch, train
 
 Lls = NDArray[np.float64]
-
-
-def resolve_device(name: str) -> str:
-    """``auto`` as the GPU there is or the CPU; anything else as it is, if it is there.
-
-    Raises:
-        UsageError: no such device on this machine.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
-        raise UsageError(f"unknown device {name!r}", hint=did_you_mean(name, ["auto", "cpu", "cuda", "cuda:0", "mps"]))
-    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
-    if int(index or 0) >= there:
-        raise UsageError(f"this machine has no device {name!r}", hint="--device auto takes a GPU where there is one")
-    return name
 
 
 def run_name(config: RunConfig, dataset: Dataset) -> str:
@@ -186,45 +166,6 @@ def _identity(config: RunConfig, dataset: Dataset, flow: Flow) -> Row:
         parameters=sum(p.numel() for p in flow.parameters()),
         density_passes=flow.transform.density_passes,
         sampling_passes=flow.transform.sampling_passes,
-        environment=_environment(config),
+        environment=environment(config.device, config.threads),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _environment(config: RunConfig) -> Environment:
-    device = config.device
-    versions = {"python": platform.python_version()}
-    for package in ("flowbench", "torch", "numpy", "numba", "scikit-learn"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    return Environment(
-        device=device,
-        device_name=torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor(),
-        threads=config.threads,
-        dtype=str(torch.get_default_dtype()).removeprefix("torch."),
-        versions=versions,
-        git_revision=_git_revision(),
-        platform=f"{platform.system()} {platform.machine()}",
-    )
-
-
-def _processor() -> str:
-    """The processor's model; Python's ``platform`` knows the architecture only, on Linux."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.machine()
-
-
-def _git_revision() -> str | None:
-    """The revision of flowbench's own checkout, with + where it has changes; None in an installed wheel."""
-    checkout = Path(__file__).parents[1]
-    if not (checkout / ".git").exists():
-        return None
-    git = ["git", "-C", str(checkout), "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
-    except (OSError, subprocess.SubprocessError):
-        return None
