@@ -23,21 +23,28 @@ class Descent:
 
     def __init__(self, flow: Flow, options: TrainingOptions) -> None:
         self._flow = flow
+        # one parameter for the optimizer, of which the flow's are views: over many small ones it is mostly calls
         self._parameters = [parameter for parameter in flow.parameters() if parameter.requires_grad]
+        self._flat = Parameter(torch.cat([parameter.detach().flatten() for parameter in self._parameters]))
+        sizes = [parameter.numel() for parameter in self._parameters]
+        for parameter, part in zip(self._parameters, self._flat.detach().split(sizes), strict=True):
+            parameter.data = part.view_as(parameter)
         self._clip_norm = options.clip_norm
         choice: Any = {"lr": options.learning_rate, "eps": options.epsilon, "weight_decay": options.weight_decay}
         self._optimizer: Any
         if options.optimizer == "adam-inner-epsilon":
-            self._optimizer = AdamInnerEpsilon(self._parameters, **choice)
+            self._optimizer = AdamInnerEpsilon([self._flat], **choice)
         else:
-            self._optimizer = Adam(self._parameters, **choice, fused=True)
-        self.stopped = torch.zeros((), device=self._parameters[0].device)
+            self._optimizer = Adam([self._flat], **choice, fused=True)
+        self.stopped = torch.zeros((), device=self._flat.device)
 
     def step(self, rows: Tensor, rate: float) -> Tensor:
         """One step on ``rows`` (N, D) at this learning rate; the loss () before it, in nats, or what is not finite."""
         loss = self._flow.backpropagate(rows)
-        norm = torch.stack(torch._foreach_norm([p.grad for p in self._parameters if p.grad is not None])).norm()
-        loss = loss + 0 * norm  # a norm that is not finite shows in it
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
+        self._flat.grad = torch.cat([gradient.flatten() for gradient in gradients])
+        norm = torch.linalg.vector_norm(self._flat.grad)
+        loss = torch.add(loss, norm, alpha=0)  # a norm that is not finite shows in it
         # 1 and no more: Adam compares with 1
         self.stopped = torch.maximum(self.stopped, (~loss.isfinite()).to(self.stopped.dtype))
         self._optimizer.found_inf = self.stopped

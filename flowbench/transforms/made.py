@@ -102,7 +102,10 @@ class MADE(nn.Module):
         cuts = [dim * strip // STRIPS for strip in range(1, STRIPS)]
         self.layers = [Layer(a, b, cuts if len(a) * len(b) >= STRIPPED else []) for a, b in pairwise(degrees)]
         self.schedule = Schedule(inner, dim, univariate.parameters)
-        self.units = sum(layer.shape[0] for layer in self.layers)
+        self.level_sizes = [layer.shape[0] for layer in self.layers]
+        self.units = sum(self.level_sizes)
+        self.shapes = tuple(layer.shape for layer in self.layers)
+        self.whole = all(len(layer.strips) == 1 for layer in self.layers)
         self._sizes = [size for layer in self.layers for size in (*layer.sizes, layer.shape[0])]
         self._mask_shapes = [strip.partial for layer in self.layers for strip in layer.strips]
         self.register_buffer("_masks", torch.cat([layer.partial_masks() for layer in self.layers]), persistent=False)

@@ -38,8 +38,7 @@ class BatchNorm(WrittenTransform):
         """By the batch's statistics in training, by the training set's in evaluation."""
         log_gamma, beta = self.log_gamma.detach(), self.beta.detach()
         if not self.training:
-            log_scale = log_gamma - 0.5 * (self.variance + self.EPSILON).log()
-            return _shift_and_scale(x, self.mean, log_scale, beta)
+            return self._by_statistics(x, self.mean, beta, 1)
         kernels = compiled.of(x)
         way: Any = kernels.normalise if kernels else TorchNormalise
         u, log_det, saved = way.forward(x, log_gamma, beta, self.EPSILON)
@@ -52,14 +51,26 @@ class BatchNorm(WrittenTransform):
 
     def inverse_vjp(self, u: Tensor) -> tuple[Tensor, Tensor, Pull]:
         """By the training set's statistics."""
-        log_scale = 0.5 * (self.variance + self.EPSILON).log() - self.log_gamma.detach()
-        x, log_det, product = _shift_and_scale(u, self.beta.detach(), log_scale, self.mean)
+        x, log_det, product = self._by_statistics(u, self.beta.detach(), self.mean, -1)
 
         def pull(grad_x: Tensor, grad_log_det: Tensor) -> tuple[Tensor, list[Tensor]]:
             grad_u, (grad_log_scale, _) = product(grad_x, grad_log_det)
             return grad_u, [-grad_log_scale, -grad_u.sum(1)]
 
         return x, log_det, pull
+
+    def _by_statistics(self, x: Tensor, before: Tensor, after: Tensor, sign: int) -> tuple[Tensor, Tensor, Pull]:
+        """(x − before)·exp(s) + after, with s = ±(log γ − ½ log(v + ε)); the product gives gradients of s and after."""
+        kernels = compiled.of(x)
+        way: Any = kernels.normalise if kernels else TorchNormalise
+        out, log_scale = way.shift_and_scale(x, before, after, self.log_gamma.detach(), self.variance, self.EPSILON, sign)
+
+        def pull(grad_u: Tensor, grad_log_det: Tensor) -> tuple[Tensor, list[Tensor]]:
+            scale = log_scale.exp()[:, None]
+            scaled = (x - before[:, None]).mul_(scale)
+            return grad_u * scale, [(grad_u * scaled).sum(1) + grad_log_det.sum(), grad_u.sum(1)]
+
+        return out, log_scale.sum().expand(x.shape[1]), pull
 
     def plain_forward(self, x: Tensor) -> Pair:
         """As ``forward``."""
@@ -81,19 +92,16 @@ class BatchNorm(WrittenTransform):
         self.variance.copy_(squares / len(x))
 
 
-def _shift_and_scale(x: Tensor, before: Tensor, log_scale: Tensor, after: Tensor) -> tuple[Tensor, Tensor, Pull]:
-    """(x − before)·exp(log_scale) + after, for columns (D, N); the product gives the gradients of log_scale and after."""
-    scale = log_scale.exp()[:, None]
-    scaled = (x - before[:, None]).mul_(scale)
-
-    def pull(grad_u: Tensor, grad_log_det: Tensor) -> tuple[Tensor, list[Tensor]]:
-        return grad_u * scale, [(grad_u * scaled).sum(1) + grad_log_det.sum(), grad_u.sum(1)]
-
-    return scaled + after[:, None], log_scale.sum().expand(x.shape[1]), pull
-
-
 class TorchNormalise:
-    """Normalisation by the batch's own statistics, and its gradient, in torch's calls."""
+    """Normalisation by the batch's own statistics and its gradient, or by given ones, in torch's calls."""
+
+    @staticmethod
+    def shift_and_scale(
+        x: Tensor, before: Tensor, after: Tensor, log_gamma: Tensor, variance: Tensor, epsilon: float, sign: int
+    ) -> tuple[Tensor, Tensor]:
+        """(x − before)·exp(s) + after and s = ±(log γ − ½ log(v + ε)), for x (D, N) and a sign of 1 or −1."""
+        log_scale = sign * (log_gamma - 0.5 * (variance + epsilon).log())
+        return (x - before[:, None]).mul_(log_scale.exp()[:, None]).add_(after[:, None]), log_scale
 
     @staticmethod
     def forward(x: Tensor, log_gamma: Tensor, beta: Tensor, epsilon: float) -> tuple[Tensor, Tensor, list[Tensor]]:

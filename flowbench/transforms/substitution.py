@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,11 +53,11 @@ class Level:
 
 
 class Levels(list[Level]):
-    """All levels of one direction; ``before`` (levels, D + 1) has in one tensor where their units begin."""
+    """All levels of one direction; ``before`` (levels, D + 1) has in one array where their units begin."""
 
     def __init__(self, levels: Iterable[Level]) -> None:
         super().__init__(levels)
-        self.before = torch.tensor([level.before for level in self])
+        self.before = np.array([level.before for level in self])
 
 
 class Schedule:
@@ -234,8 +235,8 @@ def _invert(made: MADE, u: Tensor, flat: Tensor) -> tuple[Tensor, list[Tensor]]:
     """log_det (N,) and the values of all levels, the first of them x (D, N), from u (D, N)."""
     kernels = compiled.of(u, made.univariate)
     if kernels and kernels.small.suits(made, u.shape[1]):
-        x, log_det, values = kernels.small.invert(made, u, flat)
-        return log_det, [x, *values.split([layer.shape[0] for layer in made.layers])]
+        x, log_det, values = kernels.small.invert(made, u)
+        return log_det, [x, *torch.split_with_sizes(values, made.level_sizes)]
     values = _run_forward(made, u, flat)
     _, log_derivative = made.univariate.inverse(u, per_parameter(values[-1], made.dim))
     return log_derivative.sum(0), values

@@ -85,18 +85,17 @@ class WrittenTransform(Transform):
         """x (N, D) to (u, log_det)."""
         if not self.written or torch._C._are_functorch_transforms_active():
             return self.plain_forward(x)
-        return _run(self.forward_vjp, x, self.tensors())
+        return self._run(self.forward_vjp, x)
 
     def inverse(self, u: Tensor) -> Pair:
         """u (N, D) to (x, log_det)."""
-        return _run(self.inverse_vjp, u, self.tensors()) if self.written else self.plain_inverse(u)
+        return self._run(self.inverse_vjp, u) if self.written else self.plain_inverse(u)
 
-
-def _run(vjp: Callable[[Tensor], tuple[Tensor, Tensor, Pull]], x: Tensor, tensors: list[Tensor]) -> Pair:
-    if torch.is_grad_enabled():
-        return _Written.apply(vjp, x, *tensors)  # type: ignore[no-untyped-call]
-    out, log_det, _ = vjp(x.t().contiguous())
-    return out.t(), log_det
+    def _run(self, vjp: Callable[[Tensor], tuple[Tensor, Tensor, Pull]], x: Tensor) -> Pair:
+        if torch.is_grad_enabled():
+            return _Written.apply(vjp, x, *self.tensors())  # type: ignore[no-untyped-call]
+        out, log_det, _ = vjp(x.t().contiguous())
+        return out.t(), log_det
 
 
 class _Written(Function):

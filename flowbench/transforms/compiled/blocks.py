@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from flowbench.transforms.compiled.vectors import (
@@ -88,17 +90,17 @@ def _gradient_block(da, slopes, values, weights, before, start, stop):
 Steps = Callable[[int, int, Sequence[Tensor]], None]
 
 
-def inverse_steps(u: Tensor, values: Sequence[Tensor], before: Tensor, activation: str, affine: Affine) -> Steps:
+def inverse_steps(u: Tensor, values: Sequence[Tensor], before: NDArray[np.int64], activation: str, affine: Affine) -> Steps:
     """``_inverse_block`` on these tensors, as a function of the steps and their weights: (start, stop, weights)."""
     known = u.numpy(), _arrays(values)
     is_tanh, bound = activation == "tanh", affine.bound or 0.0
-    return lambda a, b, weights: _inverse_block(*known, _arrays(weights), before.numpy(), a, b, is_tanh, bound)
+    return lambda a, b, weights: _inverse_block(*known, _arrays(weights), before, a, b, is_tanh, bound)
 
 
-def gradient_steps(da: Tensor, slopes: Sequence[Tensor], values: Sequence[Tensor], before: Tensor) -> Steps:
+def gradient_steps(da: Tensor, slopes: Sequence[Tensor], values: Sequence[Tensor], before: NDArray[np.int64]) -> Steps:
     """``_gradient_block`` on these tensors, as a function of the steps and their weights: (start, stop, weights)."""
     known = da.numpy(), _arrays(slopes), _arrays(values)
-    return lambda a, b, weights: _gradient_block(*known, _arrays(weights), before.numpy(), a, b)
+    return lambda a, b, weights: _gradient_block(*known, _arrays(weights), before, a, b)
 
 
 def _arrays(tensors: Sequence[Tensor]) -> tuple[Any, ...]:

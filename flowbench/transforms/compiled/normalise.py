@@ -14,9 +14,9 @@ from torch import Tensor
 from flowbench.transforms.compiled.vectors import jit
 
 
-def _forward(x, log_gamma, beta, epsilon, u, normal, inverse_deviation):
+def _forward(x, log_gamma, beta, epsilon, u, normal, inverse_deviation, log_det):
     rows = x.shape[1]
-    log_det = 0.0
+    total_log_det = 0.0
     for column in range(len(x)):
         values, out, image = x[column], normal[column], u[column]
         total = 0.0
@@ -34,8 +34,8 @@ def _forward(x, log_gamma, beta, epsilon, u, normal, inverse_deviation):
             out[n] *= inverse
             image[n] = out[n] * gamma + shift
         inverse_deviation[column] = inverse
-        log_det += log_gamma[column] - 0.5 * math.log(variance)
-    return log_det
+        total_log_det += log_gamma[column] - 0.5 * math.log(variance)
+    log_det[0] = total_log_det
 
 
 _forward = jit(_forward, reorder_sums=True)
@@ -62,12 +62,33 @@ def _backward(normal, inverse_deviation, log_gamma, grad_u, grad_log_det, grad_x
 _backward = jit(_backward, reorder_sums=True)
 
 
+@jit
+def _shift_and_scale(x, before, after, log_gamma, variance, epsilon, sign, out, log_scale):
+    for column in range(len(x)):
+        values, image = x[column], out[column]
+        log_scale[column] = sign * (log_gamma[column] - 0.5 * math.log(variance[column] + epsilon))
+        scale = x.dtype.type(math.exp(log_scale[column]))
+        shift, base = before[column], after[column]
+        for n in range(len(values)):
+            image[n] = (values[n] - shift) * scale + base
+
+
+def shift_and_scale(
+    x: Tensor, before: Tensor, after: Tensor, log_gamma: Tensor, variance: Tensor, epsilon: float, sign: int
+) -> tuple[Tensor, Tensor]:
+    """As ``TorchNormalise.shift_and_scale``."""
+    out, log_scale = torch.empty_like(x), torch.empty_like(variance)
+    known = (tensor.numpy() for tensor in (x, before, after, log_gamma, variance))
+    _shift_and_scale(*known, epsilon, sign, out.numpy(), log_scale.numpy())
+    return out, log_scale
+
+
 def forward(x: Tensor, log_gamma: Tensor, beta: Tensor, epsilon: float) -> tuple[Tensor, Tensor, list[Tensor]]:
     """u (D, N), log_det of a row, and what the gradient needs, from x (D, N)."""
-    u, normal, inverse_deviation = torch.empty_like(x), torch.empty_like(x), torch.empty_like(beta)
-    parameters = log_gamma.detach().numpy(), beta.detach().numpy()
-    log_det = _forward(x.numpy(), *parameters, epsilon, u.numpy(), normal.numpy(), inverse_deviation.numpy())
-    return u, x.new_tensor(log_det), [normal, inverse_deviation]
+    u, normal, inverse_deviation, log_det = (torch.empty_like(t) for t in (x, x, beta, beta[:1]))
+    out = u.numpy(), normal.numpy(), inverse_deviation.numpy(), log_det.numpy()
+    _forward(x.numpy(), log_gamma.numpy(), beta.numpy(), epsilon, *out)
+    return u, log_det, [normal, inverse_deviation]
 
 
 def backward(
@@ -76,6 +97,6 @@ def backward(
     """The gradients of x (D, N), log γ and β (D,); ``grad_log_det`` () is the sum over rows."""
     grad_x, grad_log_gamma, grad_beta = torch.empty_like(grad_u), torch.empty_like(log_gamma), torch.empty_like(log_gamma)
     out = grad_x.numpy(), grad_log_gamma.numpy(), grad_beta.numpy()
-    known = (tensor.detach().numpy() for tensor in (*saved, log_gamma, grad_u))
+    known = (tensor.numpy() for tensor in (*saved, log_gamma, grad_u))
     _backward(*known, grad_log_det.item(), *out)
     return grad_x, grad_log_gamma, grad_beta

@@ -6,11 +6,12 @@ calls. The arithmetic here is the exact half that masks leave: each product stop
 Arrays are (units, N). ``flat`` is a MADE's, its matrices unstripped; ``layout`` (layers, 4) says where in it a layer's
 weights begin, how many units and columns they have, and where its biases begin; ``before`` is the schedule's:
 before[l, s] says where in level l the units of step s begin. ``values`` holds all levels but the input, one below the
-other.
+other, and some rows more than N.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,43 +36,39 @@ from flowbench.transforms.transform import Pull
 if TYPE_CHECKING:
     from flowbench.transforms.made import MADE
 
+LANES = 16
+"""Hidden values have a whole number of so many rows: what remains of a row that vectors do not divide is slow."""
+
 WORK = 1 << 22
 """Weights times rows up to which this is faster than torch's products."""
 
 
 def suits(made: MADE, rows: int) -> bool:
     """Whether the network is small enough, and its matrices are whole."""
-    return len(made.flat) * rows <= WORK and all(len(layer.strips) == 1 for layer in made.layers)
+    return made.whole and made.flat.numel() * rows <= WORK
 
 
-def _layout(made: MADE) -> NDArray[np.int64]:
-    """``layout`` as above."""
+@functools.cache
+def _layout(sizes: tuple[tuple[int, int], ...]) -> NDArray[np.int64]:
+    """``layout`` as above, from the layers' shapes."""
     rows, begin = [], 0
-    for layer in made.layers:
-        units, columns = layer.strips[0].shape
+    for units, columns in sizes:
         rows.append((begin, units, columns, begin + units * columns))
         begin += units * columns + units
     return np.array(rows)
 
 
-def _network(made: MADE, flat: Tensor) -> tuple[Any, ...]:
-    is_tanh, bound = made.activation.name == "tanh", made.univariate.bound or 0.0  # type: ignore[attr-defined]
-    return flat.detach().numpy(), _layout(made), made.schedule.inverse.before.numpy(), is_tanh, bound
-
-
-def invert(made: MADE, u: Tensor, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """x (D, N), log_det (N,) and the values of all levels but the input, from u (D, N)."""
-    x, log_det = torch.empty_like(u), u.new_empty(u.shape[1])
-    values = u.new_empty(made.units, u.shape[1])
-    _inverse(u.numpy(), *_network(made, flat), values.numpy(), x.numpy(), log_det.numpy())
-    return x, log_det, values
+def _network(made: MADE) -> tuple[Any, ...]:
+    bound = made.univariate.bound or 0.0  # type: ignore[attr-defined]
+    before = made.schedule.inverse.before
+    return made.flat.detach().numpy(), _layout(made.shapes), before, made.activation.name == "tanh", bound
 
 
 def forward(made: MADE, x: Tensor) -> tuple[Tensor, Tensor, Pull]:
     """``MaskedAutoregressive.forward_vjp``."""
-    network = _network(made, made.flat)
+    network = _network(made)
     u, precision, log_det = torch.empty_like(x), torch.empty_like(x), x.new_empty(x.shape[1])
-    values, image = x.new_empty(made.units, x.shape[1]).numpy(), (u.numpy(), precision.numpy())
+    values, image = x.new_empty(made.units, _padded(x)).numpy(), (u.numpy(), precision.numpy())
     _forward(x.numpy(), *network, values, *image, log_det.numpy())
 
     def pull(grad_u: Tensor, grad_log_det: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -81,6 +78,18 @@ def forward(made: MADE, x: Tensor) -> tuple[Tensor, Tensor, Pull]:
         return grad_x, [grad_flat]
 
     return u, log_det, pull
+
+
+def invert(made: MADE, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """x (D, N), log_det (N,) and the values of all levels but the input, from u (D, N)."""
+    x, log_det = torch.empty_like(u), u.new_empty(u.shape[1])
+    values = u.new_empty(made.units, _padded(u))
+    _inverse(u.numpy(), *_network(made), values.numpy(), x.numpy(), log_det.numpy())
+    return x, log_det, values[:, : u.shape[1]]
+
+
+def _padded(rows: Tensor) -> int:
+    return -(-rows.shape[1] // LANES) * LANES
 
 
 @jit
@@ -101,7 +110,7 @@ def _preset(values, flat, layout, lo, hi):
 
 
 @jit
-def _gather(values, x, flat, layout, before, layer, row, step, lo, hi):
+def _gather(values, x, flat, layout, before, layer, row, step, lo, hi, end):
     """Add to the units of ``layer`` that ``step`` finds, which begin at ``row`` in values, what they see below."""
     first, last = before[layer + 1, step], before[layer + 1, step + 1]
     if first == last:
@@ -111,7 +120,7 @@ def _gather(values, x, flat, layout, before, layer, row, step, lo, hi):
     if layer == 0:
         add_product(values, row + first, weights, x, 0, lo, hi)
     else:
-        add_product(values, row + first, weights, values, row - layout[layer - 1, 1], lo, hi)
+        add_product(values, row + first, weights, values, row - layout[layer - 1, 1], lo, end)
 
 
 @jit
@@ -126,13 +135,14 @@ def _forward(x, flat, layout, before, is_tanh, bound, values, u, precision, log_
     layers, dim = len(layout), len(x)
     for lo in range(0, x.shape[1], TILE):
         hi = min(lo + TILE, x.shape[1])
-        _preset(values, flat, layout, lo, hi)
+        end = min(lo + TILE, values.shape[1])
+        _preset(values, flat, layout, lo, end)
         row = 0
         for layer in range(layers):
             for step in range(dim):
-                _gather(values, x, flat, layout, before, layer, row, step, lo, hi)
+                _gather(values, x, flat, layout, before, layer, row, step, lo, hi, end)
             if layer + 1 < layers:
-                _activate(values, row, 0, layout[layer, 1], lo, hi, is_tanh)
+                _activate(values, row, 0, layout[layer, 1], lo, end, is_tanh)
                 row += layout[layer, 1]
         total = log_det[lo:hi]
         total[:] = 0
@@ -150,15 +160,16 @@ def _inverse(u, flat, layout, before, is_tanh, bound, values, x, log_det):
     layers, dim = len(layout), len(u)
     for lo in range(0, u.shape[1], TILE):
         hi = min(lo + TILE, u.shape[1])
-        _preset(values, flat, layout, lo, hi)
+        end = min(lo + TILE, values.shape[1])
+        _preset(values, flat, layout, lo, end)
         total = log_det[lo:hi]
         total[:] = 0
         for step in range(dim):
             row = 0
             for layer in range(layers):
-                _gather(values, x, flat, layout, before, layer, row, step, lo, hi)
+                _gather(values, x, flat, layout, before, layer, row, step, lo, hi, end)
                 if layer + 1 < layers:
-                    _activate(values, row, before[layer + 1, step], before[layer + 1, step + 1], lo, hi, is_tanh)
+                    _activate(values, row, before[layer + 1, step], before[layer + 1, step + 1], lo, end, is_tanh)
                     row += layout[layer, 1]
             shift, raw = values[row + 2 * step, lo:hi], values[row + 2 * step + 1, lo:hi]
             from_u, to_x = u[step, lo:hi], x[step, lo:hi]

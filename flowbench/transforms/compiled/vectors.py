@@ -233,7 +233,7 @@ def add_product(out, first, weights, below, row, lo, hi):
 
 
 def outer(out, above, below):
-    """Out (U, K) = above (U, N) @ below (K, N)ᵀ, two rows and four columns at a time."""
+    """Out (U, K) = above (U, ≥ N) @ below (K, N)ᵀ, two rows and four columns at a time."""
     units, columns = out.shape
     zero = out.dtype.type(0)
     for unit in range(0, units, 2):
@@ -244,7 +244,7 @@ def outer(out, above, below):
         while column + 4 <= columns:
             c, d, e, f = below[column], below[column + 1], below[column + 2], below[column + 3]
             ac, ad, ae, af, bc, bd, be, bf = zero, zero, zero, zero, zero, zero, zero, zero
-            for n in range(len(a)):
+            for n in range(len(c)):
                 x, y = a[n], b[n]
                 ac += x * c[n]
                 ad += x * d[n]
@@ -260,7 +260,7 @@ def outer(out, above, below):
         while column < columns:
             c = below[column]
             ac, bc = zero, zero
-            for n in range(len(a)):
+            for n in range(len(c)):
                 ac += a[n] * c[n]
                 bc += b[n] * c[n]
             own[column], other[column] = ac, bc
