@@ -113,9 +113,11 @@ def train(
     from flowbench.data import load
     from flowbench.environment import resolve_device
     from flowbench.files import ensure_writable
+    from flowbench.memory import keep_freed_memory
     from flowbench.run import run, run_name
     from flowbench.summary import summary
 
+    keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
     given = {"max_epochs": max_epochs, "max_seconds": max_seconds}
@@ -174,7 +176,9 @@ def time_(
     from flowbench.console import Working
     from flowbench.environment import resolve_device
     from flowbench.files import ensure_writable
+    from flowbench.memory import keep_freed_memory
 
+    keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
     chosen_device = resolve_device(device)

@@ -43,12 +43,12 @@ class MaskedAutoregressive(WrittenTransform):
             return kernels.small.forward(made, x)
         weights, biases = made.unpack(made.flat.detach())
         values = made.run(x, weights, biases)
-        ways = pointwise(x, made.units, self.univariate)
-        u, log_derivative = ways.transform(self.univariate, x, values[-1])
+        way = pointwise(x, self.univariate)
+        u, log_derivative = way.transform(self.univariate, x, values[-1])
 
         def pull(grad_u: Tensor, grad_log_det: Tensor) -> tuple[Tensor, list[Tensor]]:
             image, gradients = (u, log_derivative), (grad_u, grad_log_det)
-            grad_x, outputs = ways.transform_backward(self.univariate, x, values[-1], image, gradients)
+            grad_x, outputs = way.transform_backward(self.univariate, x, values[-1], image, gradients)
             cotangents = made.cotangents(values, weights, outputs)
             return grad_x.add_(cotangents[-1]), [made.gradient(values, cotangents)]
 

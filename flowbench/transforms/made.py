@@ -139,21 +139,20 @@ class MADE(nn.Module):
 
     def run(self, x: Tensor, weights: Weights, biases: Sequence[Tensor]) -> list[Tensor]:
         """The values of every level, (units, N): x (D, N), the hidden ones, θ (D·P, N) column by column."""
-        ways = pointwise(x, self.units, self.univariate)
         values = [x]
         for index, (layer, weights, bias) in enumerate(zip(self.layers, weights, biases, strict=True)):
             values.append(layer.forward(weights, values[-1]))
-            ways.finish(values[-1], bias, self.activation if index + 1 < len(self.layers) else None)
+            way = pointwise(values[-1], self.univariate)
+            way.finish(values[-1], bias, self.activation if index + 1 < len(self.layers) else None)
         return values
 
     def cotangents(self, values: Sequence[Tensor], weights: Weights, theta: Tensor) -> list[Tensor]:
         """Back-propagate the cotangent of θ: those of every level from the outputs down to the input."""
-        ways = pointwise(theta, self.units, self.univariate)
         found = [theta]
         for index in range(len(self.layers) - 1, -1, -1):
             found.append(self.layers[index].backward(weights[index], found[-1]))
             if index:
-                ways.slope(found[-1], values[index], self.activation)
+                pointwise(found[-1], self.univariate).slope(found[-1], values[index], self.activation)
         return found
 
     def gradient(self, values: Sequence[Tensor], cotangents: Sequence[Tensor]) -> Tensor:

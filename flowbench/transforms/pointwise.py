@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flowbench.transforms.made import Activation
 
 COMPILED = 1 << 17
-"""Numbers in all levels of a network up to which the compiled way, on one thread, is the faster one."""
+"""Numbers up to which the compiled way, on one thread, is the faster one."""
 
 
 def per_parameter(theta: Tensor, dim: int) -> tuple[Tensor, ...]:
@@ -58,7 +58,7 @@ class TorchPointwise:
         return grad_x, torch.stack(grad_theta, dim=1).flatten(0, 1)
 
 
-def pointwise(rows: Tensor, units: int, univariate: Univariate) -> Any:
-    """The way that suits a network of so many units on rows (D, N)."""
-    kernels = compiled.of(rows, univariate) if units * rows.shape[1] <= COMPILED else None
+def pointwise(values: Tensor, univariate: Univariate) -> Any:
+    """The way that suits these values (units, N)."""
+    kernels = compiled.of(values, univariate) if values.numel() <= COMPILED else None
     return kernels.pointwise if kernels else TorchPointwise
