@@ -1,4 +1,4 @@
-"""``flowbench time``: what a density, a sample and a training step of a flow cost, beside what they must and others do."""
+"""``flowbench time``: what a density, a sample and a training step cost, beside what they must and what others do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -133,7 +133,7 @@ def peak_bytes(work: Callable[[], object], device: str) -> int:
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         work()
-    events: Any = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
+    events: Any = profiler.profiler.kineto_results.events()
     changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
     return int(max(np.cumsum([change for _, change in changes]), default=0))
 
@@ -143,9 +143,11 @@ def time_shape(
 ) -> Shape:
     """Time one flow on ``rows`` (N, D) at each batch size, its peers in turns with it."""
     torch.manual_seed(0)
-    dim, device = rows.shape[1], str(rows.device)
+    dim = rows.shape[1]
     flow = flows.load(name).build(dim, options).to(rows.device)
-    costs = [cost for batch in plan.batches for cost in _time_batch(flow, name, options, rows, batch, plan, rate, on_run)]
+    costs = [
+        cost for batch in plan.batches for cost in _time_batch(flow, name, options, rows, batch, plan, rate, on_run)
+    ]
     sizes = options.model_dump()
     return Shape(
         flow=name,
@@ -182,24 +184,30 @@ def _time_batch(
             runners |= _peer_runners(name, options, rows, stack)
         samples = measure(runners, plan.seconds, lambda key: on_run(f"{' '.join(key)} @ {batch}"))
     floor = 2 * connections(flow) * batch / rate * 1e6
+    passes = {"density": flow.transform.density_passes, "sampling": flow.transform.sampling_passes}
     for (model, work), sample in samples.items():
-        ours = model == name
-        yield _cost(model, work, batch, sample).model_copy(
-            update={
-                "passes": {"density": flow.transform.density_passes, "sampling": flow.transform.sampling_passes}.get(work)
-                if ours
-                else None,
-                "floor_us": (floor * (3 if work == "step" else 1) or None) if ours else None,
-                "peak_bytes": peak_bytes(works[work], str(rows.device)) if ours else None,
-                "ours_us": None if ours else samples[name, work].quartiles(1e6)[1],
-            }
-        )
+        cost = _cost(model, work, batch, sample)
+        if model != name:
+            yield cost.model_copy(update={"ours_us": samples[name, work].quartiles(1e6)[1]})
+            continue
+        floor_us = floor * 3 if work == "step" else floor
+        peak = peak_bytes(works[work], str(rows.device))
+        own = {"passes": passes.get(work), "floor_us": floor_us or None, "peak_bytes": peak}
+        yield cost.model_copy(update=own)
 
 
 def _cost(model: str, work: Any, batch: int, sample: Sample) -> Cost:
     q1, median, q3 = sample.quartiles(1e6)
-    times = {"us": median, "us_q1": q1, "us_q3": q3, "first_us": sample.first * 1e6, "runs": sample.runs}
-    return Cost(model=model, work=work, batch=batch, **times)
+    return Cost(
+        model=model,
+        work=work,
+        batch=batch,
+        us=median,
+        us_q1=q1,
+        us_q3=q3,
+        first_us=sample.first * 1e6,
+        runs=sample.runs,
+    )
 
 
 def _own_works(flow: Flow, rows: Tensor) -> dict[str, Callable[[], object]]:
@@ -219,7 +227,7 @@ def _own_works(flow: Flow, rows: Tensor) -> dict[str, Callable[[], object]]:
         "sampling": evaluating(lambda: flow.sample(len(rows))),
     }
     if any(parameter.requires_grad for parameter in flow.parameters()):
-        descent = Descent(flow, TrainingOptions())
+        descent = Descent(flow, TrainingOptions.model_validate({}))
 
         def step() -> None:
             if not flow.training:
@@ -260,7 +268,9 @@ def scaling(
         for work, found in costs.items():
             found.append(samples[work].quartiles(1e6 / batch)[1])
     return [
-        Exponent(flow=name, work=work, exponent=_slope(dims, found), dims=tuple(dims), us_per_row=tuple(found))
+        Exponent(
+            flow=name, work=cast("Any", work), exponent=_slope(dims, found), dims=tuple(dims), us_per_row=tuple(found)
+        )
         for work, found in costs.items()
     ]
 

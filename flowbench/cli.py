@@ -151,12 +151,16 @@ def train(
 def time_(
     flow: Annotated[list[str] | None, typer.Argument(help="Flows.", show_default="maf iaf realnvp")] = None,
     data: Annotated[str | None, typer.Option(help="Take a dataset's rows and sizes.", show_default="patches")] = None,
-    dim: Annotated[int | None, typer.Option(min=1, help="Or random rows of so many columns.", show_default=False)] = None,
+    dim: Annotated[
+        int | None, typer.Option(min=1, help="Or random rows of so many columns.", show_default=False)
+    ] = None,
     hidden: Annotated[str | None, typer.Option(help="Hidden widths, e.g. 512,512.", show_default="the data's")] = None,
     transforms: Annotated[int | None, typer.Option(help="Transforms.", show_default="the data's")] = None,
     batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,100,1000",
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting more.")] = None,
-    inverse: Annotated[str, typer.Option(help="substitution; or passes, to time the textbook's beside it.")] = "substitution",
+    inverse: Annotated[
+        str, typer.Option(help="substitution; or passes, to time the textbook's beside it.")
+    ] = "substitution",
     scaling: Annotated[bool, typer.Option(help="How costs grow with D at fixed width (1024), 64 to 1024.")] = False,
     peers: Annotated[bool, typer.Option(help="Time zuko, nflows, normflows and flowjax in turns with it.")] = False,
     seconds: Annotated[float, typer.Option(min=0, help="Time for each figure, at the least.")] = 1.0,

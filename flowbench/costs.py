@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 from typing import Literal
 
+from pydantic import BaseModel, ConfigDict, FiniteFloat
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
-
-from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from flowbench.files import write_together
 from flowbench.results import SCHEMA_VERSION, Environment, FileStem
@@ -117,7 +116,9 @@ def _shape_table(shape: Shape) -> Table:
         costs = [found.get((batch, model, work)) for work in WORKS]  # type: ignore[arg-type]
         table.add_row(f"{batch:,}", model, *(Text(_cell(cost)) for cost in costs))
         if any(cost and cost.floor_us for cost in costs):
-            table.add_row("", Text("  × the arithmetic", style="dim"), *(Text(_over_floor(c), style="dim") for c in costs))
+            table.add_row(
+                "", Text("  × the arithmetic", style="dim"), *(Text(_over_floor(c), style="dim") for c in costs)
+            )
         if any(cost and cost.peak_bytes is not None for cost in costs):
             table.add_row("", Text("  memory", style="dim"), *(Text(_memory(c), style="dim") for c in costs))
     return table

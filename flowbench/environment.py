@@ -14,6 +14,7 @@ import torch
 from flowbench.console import UsageError, did_you_mean
 from flowbench.results import Environment
 
+
 def resolve_device(name: str) -> str:
     """``auto`` as the GPU there is or the CPU; anything else as it is, if it is there.
 

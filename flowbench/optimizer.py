@@ -86,7 +86,7 @@ class AdamInnerEpsilon(Optimizer):
         for group in self.param_groups:
             group["steps"] += 1
             parameters = [p for p in group["params"] if p.grad is not None]
-            gradients = [p.grad for p in parameters]
+            gradients: Any = [p.grad for p in parameters]
             if self.grad_scale is not None:
                 gradients = torch._foreach_div(gradients, self.grad_scale)
             gradients = torch._foreach_add(gradients, parameters, alpha=group["weight_decay"])

@@ -1,7 +1,7 @@
 """The same model built by other libraries, so that their times can stand beside ours: one adapter a library.
 
-zuko, nflows and normflows run on torch, in this process. flowjax runs on JAX, jitted, in a process of its own that works
-only when it is asked: ``python -m flowbench.peers`` is that process.
+zuko, nflows and normflows run on torch, in this process. flowjax runs on JAX, jitted, in a process of its own that
+works only when it is asked: ``python -m flowbench.peers`` is that process.
 
 Theirs are MAFs (and IAFs) of the same widths, relu units and number of transforms, each with its library's own affine
 map, permutations between, no batch normalisation; ours is timed with it. They are trained as their documentation does:

@@ -1,7 +1,7 @@
 """How long a piece of work takes: medians and quartiles over many warm runs, the device waited for.
 
-What is to be compared is run in turns, a little of each in each round: machines are noisy, and noise that comes and goes
-then falls on all alike.
+What is to be compared is run in turns, a little of each in each round: machines are noisy, and noise that comes and
+goes then falls on all alike.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Flow(nn.Module):
             self.zero_grad(set_to_none=True)
             with torch.enable_grad():
                 loss = -self(x).mean()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
             return loss.detach()
         parameters = transform.tensors()
         for parameter in parameters:  # first, so that the new ones take the old ones' place in memory
@@ -76,51 +76,6 @@ class Flow(nn.Module):
             _, gradients = pull(u / len(x), torch.full_like(log_det, each))
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
-            return each * (log_det.sum() + self.base.log_prob(u.t()).sum())
-
-    def sample(self, n: int, generator: Generator | None = None) -> Tensor:
-        """N draws (n, D)."""
-        origin = self.origin
-        return torch.randn(n, len(origin), device=origin.device, dtype=origin.dtype, generator=generator)
-
-
-class Flow(nn.Module):
-    """A density on rows of D columns: p(x) = p_base(f(x))·|det ∂f/∂x| (MAF paper, eq. 1)."""
-
-    def __init__(self, dim: int, transform: Transform) -> None:
-        super().__init__()
-        self.dim = dim
-        self.transform = transform
-        self.base = StandardNormal(dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Log-density (N,) of x (N, D) in nats, in the space of x. It *is* log_prob: what wraps a module wraps it."""
-        u, log_det = self.transform(x)
-        return self.base.log_prob(u) + log_det
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density (N,) of x (N, D) in nats."""
-        return self(x)
-
-    def backpropagate(self, x: Tensor) -> Tensor:
-        """Minus the mean log-density of x (N, D), (); its gradient is left in the parameters' ``grad``.
-
-        As ``-self(x).mean()`` and its ``backward``; where all gradients are written out, without autograd.
-        """
-        for parameter in self.parameters():  # first, so that the new ones take the old ones' place in memory
-            parameter.grad = None
-        transform = self.transform
-        if not (isinstance(transform, WrittenTransform) and transform.written):
-            with torch.enable_grad():
-                loss = -self(x).mean()
-                loss.backward()  # type: ignore[no-untyped-call]
-            return loss.detach()
-        with torch.no_grad():
-            u, log_det, pull = transform.forward_vjp(x.t().contiguous())
-            each = -1 / len(x)
-            _, gradients = pull(u / len(x), torch.full_like(log_det, each))
-            for parameter, gradient in zip(transform.tensors(), gradients, strict=True):
-                cast("nn.Parameter", parameter).grad = gradient
             return each * (log_det.sum() + self.base.log_prob(u.t()).sum())
 
     def sample(self, n: int, generator: Generator | None = None) -> Tensor:

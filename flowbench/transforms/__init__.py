@@ -17,6 +17,6 @@ __all__ = [
     "MaskedAutoregressive",
     "Permutation",
     "Transform",
-    "WrittenTransform",
     "Univariate",
+    "WrittenTransform",
 ]

@@ -115,7 +115,7 @@ class MADE(nn.Module):
         self.flat = nn.Parameter(torch.cat([part for pair in parts for part in pair]))
 
     def unpack(self, flat: Tensor) -> tuple[list[list[Tensor]], list[Tensor]]:
-        """The weights, strip by strip, and the biases (out,) of all layers, as views of what is shaped like ``flat``."""
+        """The weights, strip by strip, and the biases (out,) of all layers: views of what is shaped like ``flat``."""
         parts = iter(torch.split_with_sizes(flat, self._sizes))
         weights, biases = [], []
         for layer in self.layers:
@@ -140,8 +140,8 @@ class MADE(nn.Module):
     def run(self, x: Tensor, weights: Weights, biases: Sequence[Tensor]) -> list[Tensor]:
         """The values of every level, (units, N): x (D, N), the hidden ones, θ (D·P, N) column by column."""
         values = [x]
-        for index, (layer, weights, bias) in enumerate(zip(self.layers, weights, biases, strict=True)):
-            values.append(layer.forward(weights, values[-1]))
+        for index, (layer, own, bias) in enumerate(zip(self.layers, weights, biases, strict=True)):
+            values.append(layer.forward(own, values[-1]))
             way = pointwise(values[-1], self.univariate)
             way.finish(values[-1], bias, self.activation if index + 1 < len(self.layers) else None)
         return values

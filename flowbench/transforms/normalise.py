@@ -63,7 +63,9 @@ class BatchNorm(WrittenTransform):
         """(x − before)·exp(s) + after, with s = ±(log γ − ½ log(v + ε)); the product gives gradients of s and after."""
         kernels = compiled.of(x)
         way: Any = kernels.normalise if kernels else TorchNormalise
-        out, log_scale = way.shift_and_scale(x, before, after, self.log_gamma.detach(), self.variance, self.EPSILON, sign)
+        out, log_scale = way.shift_and_scale(
+            x, before, after, self.log_gamma.detach(), self.variance, self.EPSILON, sign
+        )
 
         def pull(grad_u: Tensor, grad_log_det: Tensor) -> tuple[Tensor, list[Tensor]]:
             scale = log_scale.exp()[:, None]
@@ -166,4 +168,8 @@ class Permutation(WrittenTransform):
 
 
 def _gather(x: Tensor, order: Tensor, back: Tensor) -> tuple[Tensor, Tensor, Pull]:
-    return x.index_select(0, order), x.new_zeros(()).expand(x.shape[1]), lambda grad_u, _: (grad_u.index_select(0, back), [])
+    return (
+        x.index_select(0, order),
+        x.new_zeros(()).expand(x.shape[1]),
+        lambda grad_u, _: (grad_u.index_select(0, back), []),
+    )

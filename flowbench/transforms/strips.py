@@ -19,7 +19,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Strip:
-    """Rows of a weight matrix. They see no unit below from ``seen`` on, and all of them see those before ``all_see``."""
+    """Rows of a weight matrix: none of them sees a unit below from ``seen`` on, all see those before ``all_see``."""
 
     rows: slice
     all_see: int
@@ -37,7 +37,7 @@ class Strip:
 
 
 class Layer:
-    """How the units of one level see those below: of equal or lower degree. It holds no weights, it says where they are.
+    """How the units of one level see those below: of equal or lower degree. It holds no weights, only where they lie.
 
     ``cuts`` are the degrees at which strips end. ``shape`` is that of the whole weight matrix, (out, in).
     """
@@ -102,7 +102,7 @@ class Layer:
             weight[:, strip.all_see :] *= mask
 
     def pieces(self, weights: Sequence[Tensor], rows: slice, columns: slice) -> Iterator[tuple[slice, slice, Tensor]]:
-        """The part of the matrix in ``rows`` and ``columns`` that strips hold: where each piece lies, and a view of it."""
+        """What strips hold of the part of the matrix in ``rows`` and ``columns``: where each piece lies, and a view."""
         for strip, weight in zip(self.strips, weights, strict=True):
             top, bottom = max(rows.start, strip.rows.start), min(rows.stop, strip.rows.stop)
             right = min(columns.stop, strip.seen)

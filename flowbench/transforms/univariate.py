@@ -26,7 +26,7 @@ class Univariate:
     def backward(
         self, x: Tensor, theta: tuple[Tensor, ...], image: tuple[Tensor, Tensor], gradients: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Cotangents of x and θ from those of what ``forward`` gave, which is ``image``; autograd's, if none are better."""
+        """Cotangents of x and θ from those of what ``forward`` gave, its ``image``: autograd's, if not overridden."""
         with torch.enable_grad():
             inputs = [tensor.detach().requires_grad_() for tensor in (x, *theta)]
             outputs = self.forward(inputs[0], tuple(inputs[1:]))

@@ -90,7 +90,9 @@ def _gradient_block(da, slopes, values, weights, before, start, stop):
 Steps = Callable[[int, int, Sequence[Tensor]], None]
 
 
-def inverse_steps(u: Tensor, values: Sequence[Tensor], before: NDArray[np.int64], activation: str, affine: Affine) -> Steps:
+def inverse_steps(
+    u: Tensor, values: Sequence[Tensor], before: NDArray[np.int64], activation: str, affine: Affine
+) -> Steps:
     """``_inverse_block`` on these tensors, as a function of the steps and their weights: (start, stop, weights)."""
     known = u.numpy(), _arrays(values)
     is_tanh, bound = activation == "tanh", affine.bound or 0.0

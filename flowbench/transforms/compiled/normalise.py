@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -95,8 +94,12 @@ def backward(
     saved: list[Tensor], log_gamma: Tensor, grad_u: Tensor, grad_log_det: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of x (D, N), log γ and β (D,); ``grad_log_det`` () is the sum over rows."""
-    grad_x, grad_log_gamma, grad_beta = torch.empty_like(grad_u), torch.empty_like(log_gamma), torch.empty_like(log_gamma)
+    grad_x, grad_log_gamma, grad_beta = (
+        torch.empty_like(grad_u),
+        torch.empty_like(log_gamma),
+        torch.empty_like(log_gamma),
+    )
     out = grad_x.numpy(), grad_log_gamma.numpy(), grad_beta.numpy()
-    known = (tensor.numpy() for tensor in (*saved, log_gamma, grad_u))
-    _backward(*known, grad_log_det.item(), *out)
+    normal, inverse_deviation = (tensor.numpy() for tensor in saved)
+    _backward(normal, inverse_deviation, log_gamma.numpy(), grad_u.numpy(), grad_log_det.item(), *out)
     return grad_x, grad_log_gamma, grad_beta
