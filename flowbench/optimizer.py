@@ -36,7 +36,7 @@ class Descent:
             self._optimizer = AdamInnerEpsilon([self._flat], **choice)
         else:
             self._optimizer = Adam([self._flat], **choice, fused=True)
-        self.stopped = torch.zeros((), device=self._flat.device)
+        self.stopped = torch.zeros((), device=self._flat.device, dtype=torch.float32)  # as fused Adam wants it
 
     def step(self, rows: Tensor, rate: float) -> Tensor:
         """One step on ``rows`` (N, D) at this learning rate; the loss () before it, in nats, or what is not finite."""
@@ -50,7 +50,7 @@ class Descent:
         self._optimizer.found_inf = self.stopped
         if self._clip_norm is not None:
             # Adam divides by it on its way: clipping costs no pass over the gradient
-            self._optimizer.grad_scale = (norm / self._clip_norm).clamp_(min=1)
+            self._optimizer.grad_scale = (norm / self._clip_norm).clamp_(min=1).float()
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 
-from flowbench.transforms.pointwise import pointwise
+from flowbench.transforms.pointwise import per_parameter, pointwise
 from flowbench.transforms.strips import Layer
 from flowbench.transforms.substitution import Schedule
 from flowbench.transforms.univariate import Univariate
@@ -124,11 +124,13 @@ class MADE(nn.Module):
         return weights, biases
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The univariate map's parameters for every column, each (N, D), in plain torch throughout.
+        """The univariate map's parameters for every column, each (N, D).
 
-        ``run`` is the fast one. This one is what tests hold it against, and what any of torch's transforms sees
-        through (twice differentiable, ``torch.func``).
+        With gradients in plain torch throughout: what tests hold ``run`` against, and what ``torch.func`` sees through.
         """
+        if not torch.is_grad_enabled():
+            theta = self.run(x.t().contiguous(), *self.unpack(self.flat))[-1]
+            return tuple(parameter.t() for parameter in per_parameter(theta, self.dim))
         for index, (layer, weights, bias) in enumerate(zip(self.layers, *self.unpack(self.flat), strict=True)):
             x = self.activation.apply_(x) if index else x
             weight = layer.dense(weights)
