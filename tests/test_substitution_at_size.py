@@ -64,7 +64,9 @@ def test_its_gradients_are_those_through_the_textbook(dim: int, hidden: tuple[in
     wanted = [u, transform.conditioner.flat]
 
     def gradients(out: Tensor, log_det: Tensor) -> list[Tensor]:
-        loss = (out * torch.linspace(-1, 2, out.numel()).view_as(out)).sum() + (log_det * torch.tensor([1.0, -2.0])).sum()
+        loss = (out * torch.linspace(-1, 2, out.numel()).view_as(out)).sum() + (
+            log_det * torch.tensor([1.0, -2.0])
+        ).sum()
         return list(torch.autograd.grad(loss, wanted))
 
     if dim == 784:  # a graph of 784 passes is gigabytes: the inverse function theorem gives the same, at the solution
