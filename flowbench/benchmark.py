@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import time
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from flowbench import flows, peers
 from flowbench.config import FlowOptions, TrainingOptions, packaged_layers, resolve, user_layers
 from flowbench.console import UsageError, did_you_mean, note
-from flowbench.costs import Cost, CostRow, Exponent, Shape
+from flowbench.costs import WORKS, Cost, CostRow, Exponent, Shape
 from flowbench.data import load
 from flowbench.environment import environment
 from flowbench.flows import Flow
@@ -52,11 +53,12 @@ def choose(names: Sequence[str], data: str | None, settings: Sequence[str]) -> d
     return chosen
 
 
-def rows(data: str | None, dim: int, device: str) -> Tensor:
-    """Test rows of a dataset, 10,000 at the most, or standard normal ones of ``dim`` columns."""
+def rows(data: str | None, dim: int, device: str) -> tuple[str, Tensor]:
+    """A dataset's name and test rows, 10,000 at the most, or standard normal ones of ``dim`` columns."""
     if data is None:
-        return torch.randn(1000, dim, generator=torch.Generator().manual_seed(0)).to(device)
-    return torch.from_numpy(np.array(load(data, allow_partial=True).test[:10_000])).to(device)
+        return f"d{dim}", torch.randn(1000, dim, generator=torch.Generator().manual_seed(0)).to(device)
+    dataset = load(data, allow_partial=True)
+    return dataset.name, torch.from_numpy(np.array(dataset.test[:10_000])).to(device)
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,9 @@ def by_passes(flow: Flow) -> Flow | None:
 
     if not any(isinstance(module, MaskedAutoregressive) for module in flow.modules()):
         return None
-    chain = flow.transform if isinstance(flow.transform, Chain) else [flow.transform]
-    return Flow(flow.dim, Chain(textbook(transform) for transform in chain)).to(flow.base.origin.device)
+    own = copy.deepcopy(flow).eval()  # its batch normalisation stays in evaluation, whatever the flow does meanwhile
+    chain = own.transform if isinstance(own.transform, Chain) else [own.transform]
+    return Flow(flow.dim, Chain(textbook(transform) for transform in chain)).to(flow.base.origin.device).eval()
 
 
 def connections(flow: Flow) -> int:
@@ -119,7 +122,10 @@ def matrix_rate(device: str) -> float:
 
 
 def peak_bytes(work: Callable[[], object], device: str) -> int:
-    """The most memory that a run of ``work`` holds beyond what was held before, as torch's allocators count it."""
+    """The most memory that a run of ``work`` holds beyond what was held before, as torch's allocators count it.
+
+    What a compiled kernel takes for itself on its way (small networks' gradients alone) is not among it.
+    """
     work()
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
@@ -179,7 +185,7 @@ def _time_batch(
         runners: dict[Key, Runner] = {(name, work): runner(run) for work, run in works.items()}
         if plan.passes and (textbook := by_passes(flow)):
             slow = "sampling" if flow.transform.sampling_passes > 1 else "density"
-            runners[f"{name}, {flow.dim} passes", slow] = runner(_own_works(textbook.eval(), rows)[slow])
+            runners[f"{name}, {flow.dim} passes", slow] = runner(_evaluation(textbook, rows)[slow])
         if plan.peers:
             runners |= _peer_runners(name, options, rows, stack)
         samples = measure(runners, plan.seconds, lambda key: on_run(f"{' '.join(key)} @ {batch}"))
@@ -210,8 +216,8 @@ def _cost(model: str, work: Any, batch: int, sample: Sample) -> Cost:
     )
 
 
-def _own_works(flow: Flow, rows: Tensor) -> dict[str, Callable[[], object]]:
-    """Evaluation as a user does it; a step as training does it, from a rate that changes nothing much."""
+def _evaluation(flow: Flow, rows: Tensor) -> dict[str, Callable[[], object]]:
+    """Densities and samples as a user takes them."""
 
     def evaluating(work: Callable[[], object]) -> Callable[[], object]:
         def run() -> object:
@@ -222,10 +228,15 @@ def _own_works(flow: Flow, rows: Tensor) -> dict[str, Callable[[], object]]:
 
         return run
 
-    works = {
+    return {
         "density": evaluating(lambda: flow.log_prob(rows)),
         "sampling": evaluating(lambda: flow.sample(len(rows))),
     }
+
+
+def _own_works(flow: Flow, rows: Tensor) -> dict[str, Callable[[], object]]:
+    """``_evaluation``, and a step as training does it, at a rate that changes nothing much."""
+    works = _evaluation(flow, rows)
     if any(parameter.requires_grad for parameter in flow.parameters()):
         descent = Descent(flow, TrainingOptions.model_validate({}))
 
@@ -250,7 +261,7 @@ def _peer_runners(name: str, options: FlowOptions, rows: Tensor, stack: ExitStac
         else:
             process = peers.FlowjaxProcess(model, rows.cpu().numpy(), torch.get_num_threads())
             stack.callback(process.close)
-            found |= {(peer, work): partial(process.run, work) for work in peers.WORKS}
+            found |= {(peer, work): partial(process.run, work) for work in WORKS}
     return found
 
 
@@ -262,7 +273,7 @@ def scaling(
     for dim in dims:
         torch.manual_seed(0)
         flow = flows.load(name).build(dim, options).to(device)
-        works = _own_works(flow, torch.randn(batch, dim, device=device))
+        works = _evaluation(flow, torch.randn(batch, dim, device=device))
         runners = {work: runner(works[work]) for work in costs}
         samples = measure(runners, seconds, lambda work, dim=dim: on_run(f"{name} {work} D={dim}"))  # type: ignore[misc]
         for work, found in costs.items():
@@ -282,7 +293,7 @@ def _slope(x: Sequence[float], y: Sequence[float]) -> float:
 def time_flows(
     chosen: dict[str, FlowOptions],
     rows: Tensor,
-    data: str | None,
+    data: str,
     plan: Plan,
     scale: bool,
     on_run: Callable[[str], None],
@@ -299,9 +310,9 @@ def time_flows(
             exponents += scaling(name, options, SCALING_DIMS, max(plan.batches), plan.seconds, device, on_run)
         else:
             shapes.append(time_shape(name, options, rows, plan, rate, on_run))
-    what = f"{chosen} {rows.shape[1]} {data} {plan} {scale} {device}"
+    what = f"{chosen} {data} {plan} {scale} {device} {torch.get_num_threads()}"
     return CostRow(
-        run=f"time-{'-'.join(chosen)}-{data or f'd{rows.shape[1]}'}-{hashlib.sha256(what.encode()).hexdigest()[:8]}",
+        run=f"time-{'-'.join(chosen)}-{'scaling' if scale else data}-{hashlib.sha256(what.encode()).hexdigest()[:8]}",
         data=data,
         matrix_gflops=rate / 1e9,
         shapes=shapes,

@@ -174,6 +174,10 @@ def time_(
         raise UsageError(f"unknown inverse {inverse!r}", hint=did_you_mean(inverse, ["substitution", "passes"]))
     if data is not None and (dim is not None or scaling):
         raise UsageError("--data brings its own columns: leave --dim and --scaling out")
+    if scaling and (dim is not None or peers or inverse == "passes"):
+        raise UsageError(
+            "--scaling times flowbench's own directions at its own dimensions: leave the other options out"
+        )
     import torch
 
     from flowbench import benchmark, costs, results
@@ -194,9 +198,9 @@ def time_(
     plan = benchmark.Plan(_batches(batch), seconds, inverse == "passes", peers)
     folder = results.results_dir(out)
     ensure_writable(folder)
-    rows = benchmark.rows(data, dim or 2, chosen_device)
+    name, rows = benchmark.rows(data, dim or 2, chosen_device)
     with Working() as working:
-        row = benchmark.time_flows(chosen, rows, data, plan, scaling, working.on)
+        row = benchmark.time_flows(chosen, rows, name, plan, scaling, working.on)
     path = costs.write(row, folder)
     if as_json:
         _print_json(row.model_dump(mode="json"))

@@ -21,7 +21,7 @@ class _Frozen(BaseModel):
 
 
 class Cost(_Frozen):
-    """One figure: seconds' median and quartiles, for a whole batch, and what it is held against.
+    """One figure: median and quartiles in microseconds for a whole batch, and what it is held against.
 
     ``floor_us`` is the time that the floating-point operations alone would take at the machine's measured matrix rate:
     2 for each weight that a mask leaves and each row, 6 for a training step. ``ours_us`` is flowbench's own median for
@@ -40,11 +40,6 @@ class Cost(_Frozen):
     floor_us: FiniteFloat | None = None
     ours_us: FiniteFloat | None = None
     peak_bytes: int | None = None
-
-    @property
-    def us_per_row(self) -> float:
-        """The median for one row."""
-        return self.us / self.batch
 
 
 class Shape(_Frozen):
@@ -74,7 +69,7 @@ class CostRow(_Frozen):
     schema_version: int = SCHEMA_VERSION
     kind: Literal["time"] = "time"
     run: FileStem
-    data: str | None
+    data: str
     matrix_gflops: FiniteFloat
     shapes: list[Shape] = []
     exponents: list[Exponent] = []
@@ -91,6 +86,7 @@ def write(row: CostRow, folder: Path) -> Path:
 
 
 WORKS = ("density", "sampling", "step")
+"""What is timed: densities of the rows, as many samples, one step of training on them."""
 
 
 def tables(row: CostRow) -> RenderableType:

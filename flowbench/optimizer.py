@@ -18,7 +18,8 @@ class Descent:
     """Steps down the mean negative log-likelihood of a flow.
 
     From the first loss or gradient that is not finite on, steps do nothing: the weights that gave it can be looked at.
-    ``stopped`` () is then 1; only reading it waits for the device.
+    ``stopped`` () is then 1; only reading it waits for the device. It takes the flow's parameters as parts of one
+    tensor: one descent a flow at a time, and no move to another device or dtype meanwhile.
     """
 
     def __init__(self, flow: Flow, options: TrainingOptions) -> None:
@@ -44,7 +45,7 @@ class Descent:
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
         self._flat.grad = torch.cat([gradient.flatten() for gradient in gradients])
         norm = torch.linalg.vector_norm(self._flat.grad)
-        loss = torch.add(loss, norm, alpha=0)  # a norm that is not finite shows in it
+        loss = loss + norm * 0  # a norm that is not finite shows in it
         # 1 and no more: Adam compares with 1
         self.stopped = torch.maximum(self.stopped, (~loss.isfinite()).to(self.stopped.dtype))
         self._optimizer.found_inf = self.stopped

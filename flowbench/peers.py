@@ -10,11 +10,13 @@ map, permutations between, no batch normalisation; ours is timed with it. They a
 
 from __future__ import annotations
 
-import importlib
+import contextlib
+import importlib.util
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,10 +25,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-Work = Callable[[], object]
+from flowbench.console import FlowbenchError
 
-WORKS = ("density", "sampling", "step")
-"""What is timed: densities of the rows, as many samples, one step of training on them."""
+Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,7 @@ def obstacle(peer: str, model: Model, device: str) -> str | None:
         return "its hidden layers have one width"
     if peer == "flowjax" and device != "cpu":
         return "it is timed on a CPU alone"
-    try:
-        importlib.import_module(peer)
-    except ImportError:
+    if importlib.util.find_spec(peer) is None:
         return "it is not installed; pip install 'flowbench[peers]' has it"
     return None
 
@@ -162,9 +161,10 @@ class FlowjaxProcess:
 
     def __init__(self, model: Model, rows: NDArray[np.float32], threads: int) -> None:
         environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         command = [sys.executable, "-m", "flowbench.peers", str(threads)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, env=environment
         )
         self._send({"model": asdict(model), "rows": list(rows.shape)})
         self._write(np.ascontiguousarray(rows, dtype=np.float32).tobytes())
@@ -173,26 +173,38 @@ class FlowjaxProcess:
         """Seconds of one of ``runs`` runs of a work.
 
         Raises:
-            RuntimeError: the process has ended.
+            FlowbenchError: the process has ended.
         """
         self._send({"work": work, "runs": runs})
         answer = cast("Any", self._process.stdout).readline()
         if not answer:
-            raise RuntimeError(f"flowjax's process ended with {self._process.wait()}")
+            raise self._ended()
         return float(answer)
 
     def close(self) -> None:
         """End the process."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        for file in (self._process.stdin, self._process.stdout, self._said):
+            with contextlib.suppress(OSError):
+                cast("Any", file).close()
+
+    def _ended(self) -> FlowbenchError:
+        self._process.wait()
+        self._said.seek(0)
+        last = self._said.read().decode(errors="replace").strip().splitlines()[-1:]
+        return FlowbenchError(f"flowjax's process ended: {' '.join(last)}", hint="leave --peers out, or mend flowjax")
 
     def _send(self, message: dict[str, Any]) -> None:
         self._write(json.dumps(message).encode() + b"\n")
 
     def _write(self, content: bytes) -> None:
         pipe = cast("Any", self._process.stdin)
-        pipe.write(content)
-        pipe.flush()
+        try:
+            pipe.write(content)
+            pipe.flush()
+        except OSError:
+            raise self._ended() from None
 
 
 def _serve(threads: int) -> None:

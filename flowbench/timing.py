@@ -26,7 +26,7 @@ BLOCK_SECONDS = 10e-3
 """Runs that are shorter are timed several at once, so that reading the clock does not count."""
 
 LONG_SECONDS = 5.0
-"""A first run that took longer is the only one: warming up is nothing beside it."""
+"""A warm run that took longer is the only one."""
 
 Runner = Callable[[int], float]
 """Do a piece of work so many times; return the seconds a run took."""
@@ -43,13 +43,13 @@ class Sample:
 
     def quartiles(self, scale: float) -> tuple[float, float, float]:
         """First quartile, median, third quartile, times a scale."""
-        q1, median, q3 = np.quantile(self.later or [self.first], [0.25, 0.5, 0.75]) * scale
+        q1, median, q3 = np.quantile(self.later, [0.25, 0.5, 0.75]) * scale
         return float(q1), float(median), float(q3)
 
     @property
     def runs(self) -> int:
         """How many measurements the quartiles are of."""
-        return max(1, len(self.later))
+        return len(self.later)
 
 
 def runner(work: Callable[[], object]) -> Runner:
@@ -61,17 +61,20 @@ def runner(work: Callable[[], object]) -> Runner:
 def measure(
     runners: Mapping[K, Runner], seconds: float | None = None, on_run: Callable[[K], None] = lambda name: None
 ) -> dict[K, Sample]:
-    """Time each runner in turns, for so many seconds each; ``on_run`` is told of each before it is run."""
+    """Time each runner in turns, for so many seconds each at the least; ``on_run`` is told of each before it is run."""
     seconds = SECONDS if seconds is None else seconds
     samples: dict[K, Sample] = {}
     for name, run in runners.items():
         on_run(name)
         samples[name] = Sample(run(1))
-    left = {name: run for name, run in runners.items() if samples[name].first < LONG_SECONDS}
-    at_once = {}
-    for name, run in left.items():
+    left, at_once = {}, {}
+    for name, run in runners.items():
         on_run(name)
-        at_once[name] = max(1, math.ceil(BLOCK_SECONDS / max(run(1), 1e-7)))
+        once = run(1)
+        if once < LONG_SECONDS:
+            left[name], at_once[name] = run, max(1, math.ceil(BLOCK_SECONDS / max(once, 1e-7)))
+        else:
+            samples[name].later.append(once)
     while left:
         for name, run in left.items():
             on_run(name)

@@ -173,7 +173,7 @@ def test_flowjax_works_in_a_process_of_its_own() -> None:
         pytest.skip(reason)
     process = peers.FlowjaxProcess(SMALL["maf"], torch.randn(6, 4).numpy(), 1)
     try:
-        assert all(process.run(work, 2) > 0 for work in peers.WORKS)
+        assert all(process.run(work, 2) > 0 for work in costs.WORKS)
     finally:
         process.close()
 

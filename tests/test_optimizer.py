@@ -10,7 +10,9 @@ from flow_cases import shaken
 
 from flowbench import flows
 from flowbench.config import TrainingOptions
+from flowbench.flows import Flow
 from flowbench.optimizer import Descent
+from flowbench.transforms import Affine, Chain, MaskedAutoregressive
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -79,3 +81,25 @@ def test_per_row_gradients_by_torch_func_are_autograds() -> None:
     for name, parameter in named.items():
         expected = [torch.autograd.grad(flow(row[None])[0], parameter)[0] for row in x]
         torch.testing.assert_close(each[name], torch.stack(expected), rtol=0, atol=1e-10)
+
+
+def test_weights_that_moved_before_backward_are_an_error() -> None:
+    flow = shaken("maf", 3)
+    loss = flow(torch.randn(4, 3)).mean()
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter += 1
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_a_transform_used_twice_adds_its_gradients_and_a_frozen_one_has_none() -> None:
+    torch.manual_seed(0)
+    shared, frozen = (MaskedAutoregressive(3, (5,), Affine(2.0)) for _ in range(2))
+    frozen.requires_grad_(False)
+    flow = Flow(3, Chain([shared, frozen, shared]))
+    x = torch.randn(6, 3)
+    (expected,) = torch.autograd.grad(-flow(x).mean(), [shared.conditioner.flat])
+    flow.backpropagate(x)
+    torch.testing.assert_close(shared.conditioner.flat.grad, expected, rtol=0, atol=1e-12)
+    assert frozen.conditioner.flat.grad is None

@@ -70,12 +70,13 @@ class Flow(nn.Module):
         parameters = transform.tensors()
         for parameter in parameters:  # first, so that the new ones take the old ones' place in memory
             parameter.grad = None
+        each = -1 / max(1, len(x))
         with torch.no_grad():
             u, log_det, pull = transform.forward_vjp(x.t().contiguous())
-            each = -1 / len(x)
-            _, gradients = pull(u / len(x), torch.full_like(log_det, each))
+            _, gradients = pull(u * -each, torch.full_like(log_det, each))
             for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient
+                if parameter.requires_grad:
+                    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
             return each * (log_det.sum() + self.base.log_prob(u.t()).sum())
 
     def sample(self, n: int, generator: Generator | None = None) -> Tensor:

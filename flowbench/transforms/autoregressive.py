@@ -39,7 +39,7 @@ class MaskedAutoregressive(WrittenTransform):
         """One pass of the network; its gradient another two."""
         made = self.conditioner
         kernels = compiled.of(x, self.univariate)
-        if kernels and kernels.small.suits(made, x.shape[1]):
+        if kernels and kernels.small.suits(made, x):
             return kernels.small.forward(made, x)
         weights, biases = made.unpack(made.flat.detach())
         values = made.run(x, weights, biases)
@@ -50,7 +50,7 @@ class MaskedAutoregressive(WrittenTransform):
             image, gradients = (u, log_derivative), (grad_u, grad_log_det)
             grad_x, outputs = way.transform_backward(self.univariate, x, values[-1], image, gradients)
             cotangents = made.cotangents(values, weights, outputs)
-            return grad_x.add_(cotangents[-1]), [made.gradient(values, cotangents)]
+            return grad_x + cotangents[-1], [made.gradient(values, cotangents)]
 
         return u, log_derivative.sum(0), pull
 

@@ -128,7 +128,7 @@ class MADE(nn.Module):
 
         With gradients in plain torch throughout: what tests hold ``run`` against, and what ``torch.func`` sees through.
         """
-        if not torch.is_grad_enabled():
+        if not (torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()):
             theta = self.run(x.t().contiguous(), *self.unpack(self.flat))[-1]
             return tuple(parameter.t() for parameter in per_parameter(theta, self.dim))
         for index, (layer, weights, bias) in enumerate(zip(self.layers, *self.unpack(self.flat), strict=True)):

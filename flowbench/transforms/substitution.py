@@ -234,7 +234,7 @@ def _partials(made: MADE, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Ten
 def _invert(made: MADE, u: Tensor, flat: Tensor) -> tuple[Tensor, list[Tensor]]:
     """log_det (N,) and the values of all levels, the first of them x (D, N), from u (D, N)."""
     kernels = compiled.of(u, made.univariate)
-    if kernels and kernels.small.suits(made, u.shape[1]):
+    if kernels and kernels.small.suits(made, u):
         x, log_det, values = kernels.small.invert(made, u)
         return log_det, [x, *torch.split_with_sizes(values, made.level_sizes)]
     values = _run_forward(made, u, flat)

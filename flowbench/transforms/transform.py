@@ -103,13 +103,16 @@ class _Written(Function):
 
     @staticmethod
     def forward(ctx: Any, vjp: Callable[[Tensor], tuple[Tensor, Tensor, Pull]], x: Tensor, *tensors: Tensor) -> Pair:
-        # the product keeps what it needs itself; not the outputs, which are views: that would be a cycle
+        # the product keeps what it needs itself; not the outputs, which are views: that would be a cycle. What it may
+        # share memory with is saved too, so that autograd tells when that is changed before it is used
         out, log_det, ctx.pull = vjp(x.t().contiguous())
+        ctx.save_for_backward(x, *tensors)
         return out.t(), log_det
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor, grad_log_det: Tensor) -> tuple[Tensor | None, ...]:
+        _ = ctx.saved_tensors
         grad_x, gradients = ctx.pull(grad_out.t().contiguous(), grad_log_det.contiguous())
         return None, grad_x.t(), *gradients
 

@@ -96,14 +96,18 @@ def inverse_steps(
     """``_inverse_block`` on these tensors, as a function of the steps and their weights: (start, stop, weights)."""
     known = u.numpy(), _arrays(values)
     is_tanh, bound = activation == "tanh", affine.bound or 0.0
-    return lambda a, b, weights: _inverse_block(*known, _arrays(weights), before, a, b, is_tanh, bound)
+    return lambda a, b, weights: _inverse_block(
+        *known, _arrays([weight.contiguous() for weight in weights]), before, a, b, is_tanh, bound
+    )
 
 
 def gradient_steps(da: Tensor, slopes: Sequence[Tensor], values: Sequence[Tensor], before: NDArray[np.int64]) -> Steps:
     """``_gradient_block`` on these tensors, as a function of the steps and their weights: (start, stop, weights)."""
     known = da.numpy(), _arrays(slopes), _arrays(values)
-    return lambda a, b, weights: _gradient_block(*known, _arrays(weights), before, a, b)
+    return lambda a, b, weights: _gradient_block(
+        *known, _arrays([weight.contiguous() for weight in weights]), before, a, b
+    )
 
 
 def _arrays(tensors: Sequence[Tensor]) -> tuple[Any, ...]:
-    return tuple(tensor.detach().contiguous().numpy() for tensor in tensors)
+    return tuple(tensor.detach().numpy() for tensor in tensors)

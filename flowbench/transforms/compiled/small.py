@@ -43,9 +43,9 @@ WORK = 1 << 22
 """Weights times rows up to which this is faster than torch's products."""
 
 
-def suits(made: MADE, rows: int) -> bool:
+def suits(made: MADE, rows: Tensor) -> bool:
     """Whether the network is small enough, and its matrices are whole."""
-    return made.whole and made.flat.numel() * rows <= WORK
+    return made.whole and made.flat.numel() * rows.shape[1] <= WORK and made.flat.dtype == rows.dtype
 
 
 @functools.cache

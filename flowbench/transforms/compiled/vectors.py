@@ -6,6 +6,9 @@ from zero is not checked for being negative: only such loops become vector instr
 
 from __future__ import annotations
 
+import functools
+import hashlib
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -22,10 +25,22 @@ def jit(function: Any, reorder_sums: bool = False) -> Any:
     # of the liberties of fast mathematics only these: NaN and infinities keep their meaning
     liberties = {"contract", "reassoc"} if reorder_sums else {"contract"}
     options: dict[str, Any] = {"nogil": True, "fastmath": liberties, "error_model": "numpy"}
+    folder = numba.config.CACHE_DIR
+    # kernels hold those of other files, of which numba's own stamp knows nothing: a folder for each state of them all
+    numba.config.CACHE_DIR = str(Path(folder or Path(__file__).parent / "__pycache__") / f"numba-{_digest()}")
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder can be written: compiled anew in each process
         return numba.njit(**options)(function)
+    finally:
+        numba.config.CACHE_DIR = folder
+
+
+@functools.cache
+def _digest() -> str:
+    """Of the kernels' sources."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
 
 
 @intrinsic
@@ -46,7 +61,7 @@ def _with_bits(context, bits):
 
 @jit
 def exp(x):
-    """exp(x) to the last bit or two of a double, in a form that becomes vector instructions; libm's does not.
+    """exp(x) to the last bit or two of a double for |x| < 708, in a form that becomes vector instructions.
 
     x = k·log 2 + r with |r| ≤ log(2)/2, and exp(r) by its Taylor polynomial, whose first neglected term is 4e-18.
     """
