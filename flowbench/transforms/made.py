@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # as everybody calls it
@@ -88,6 +89,8 @@ class MADE(nn.Module):
     """
 
     _masks: Tensor
+    weight_starts: Tensor
+    step_starts: Tensor
 
     def __init__(
         self, dim: int, hidden: Sequence[int], univariate: Univariate, activation: ActivationName = "relu"
@@ -108,11 +111,30 @@ class MADE(nn.Module):
         self.whole = all(len(layer.strips) == 1 for layer in self.layers)
         self._sizes = [size for layer in self.layers for size in (*layer.sizes, layer.shape[0])]
         self._mask_shapes = [strip.partial for layer in self.layers for strip in layer.strips]
+        starts, steps = self._places()
+        self.register_buffer("weight_starts", starts, persistent=False)
+        self.register_buffer("step_starts", steps, persistent=False)
         self.register_buffer("_masks", torch.cat([layer.partial_masks() for layer in self.layers]), persistent=False)
         # the MAF paper's initialisation; fan-in counts masked inputs too, as its code does
         weights = [torch.randn(layer.shape) / (layer.shape[1] + 1) ** 0.5 * layer.mask() for layer in self.layers]
         parts = [(layer.pack(w), w.new_zeros(len(w))) for layer, w in zip(self.layers, weights, strict=True)]
         self.flat = nn.Parameter(torch.cat([part for pair in parts for part in pair]))
+
+    def _places(self) -> tuple[Tensor, Tensor]:
+        """What a kernel needs that walks the network by itself, in which units are numbered through all levels.
+
+        Where in ``flat`` to find the weight by which a unit sees unit 0 (units,): unit b's is b further; and the first
+        unit of every step in every level, for the inverse and for its gradient (2, levels, D + 1).
+        """
+        tops, position = [0], 0
+        starts = [torch.zeros(self.dim, dtype=torch.int64)]
+        for layer in self.layers:
+            tops.append(sum(map(len, starts)))
+            starts.append(position - tops[-2] + layer.row_starts())
+            position += sum(layer.sizes) + layer.shape[0]
+        there, back = self.schedule.inverse.before, self.schedule.gradient.before
+        steps = np.stack([there + np.array(tops)[:, None], back + np.array(tops[::-1])[:, None]])
+        return torch.cat(starts), torch.from_numpy(steps)
 
     def unpack(self, flat: Tensor) -> tuple[list[list[Tensor]], list[Tensor]]:
         """The weights, strip by strip, and the biases (out,) of all layers: views of what is shaped like ``flat``."""

@@ -67,6 +67,12 @@ class Layer:
         """A whole matrix (out, in) as the strips' weights, one after the other."""
         return torch.cat([matrix[strip.rows, : strip.seen].flatten() for strip in self.strips])
 
+    def row_starts(self) -> Tensor:
+        """Where among the packed weights each row begins (out,)."""
+        lengths = [torch.full((strip.shape[0],), strip.seen) for strip in self.strips]
+        ends = torch.cat(lengths).cumsum(0)
+        return ends - torch.cat(lengths)
+
     def dense(self, weights: Sequence[Tensor]) -> Tensor:
         """The whole matrix (out, in)."""
         return torch.cat([torch.nn.functional.pad(w, (0, self.shape[1] - w.shape[1])) for w in weights])

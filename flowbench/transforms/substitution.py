@@ -233,6 +233,8 @@ def _partials(made: MADE, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Ten
 
 def _invert(made: MADE, u: Tensor, flat: Tensor) -> tuple[Tensor, list[Tensor]]:
     """log_det (N,) and the values of all levels, the first of them x (D, N), from u (D, N)."""
+    if fused := compiled.on_gpu(u, made.univariate):
+        return fused.invert(made, u)
     kernels = compiled.of(u, made.univariate)
     if kernels and kernels.small.suits(made, u):
         x, log_det, values = kernels.small.invert(made, u)
@@ -251,9 +253,12 @@ def substitute(made: MADE, u: Tensor) -> tuple[Tensor, Tensor, Pull]:
     log_det, values = _invert(made, u, flat)
 
     def pull(grad_x: Tensor, grad_log_det: Tensor) -> tuple[Tensor, list[Tensor]]:
-        da_du, da, dl_du, dl = _partials(made, u, values[-1])
-        cotangents = _run_backward(made, flat, values[1:-1], grad_x, da, dl * grad_log_det)
-        grad_u = cotangents[-1] * da_du + grad_log_det * dl_du
+        if fused := compiled.on_gpu(u, made.univariate):
+            grad_u, cotangents = fused.gradient(made, u, values, grad_x, grad_log_det)
+        else:
+            da_du, da, dl_du, dl = _partials(made, u, values[-1])
+            cotangents = _run_backward(made, flat, values[1:-1], grad_x, da, dl * grad_log_det)
+            grad_u = cotangents[-1] * da_du + grad_log_det * dl_du
         return grad_u, [made.gradient(values, cotangents)]
 
     return values[0], log_det, pull

@@ -1,6 +1,7 @@
-"""Kernels for a CPU, which numba compiles on the user's machine without a compiler there. None of them is needed.
+"""Kernels that are compiled on the user's machine, without a compiler there: numba's for a CPU, Triton's for CUDA.
 
-``of(rows)`` is there or None: where numba is missing, and on other devices, torch does all the work.
+None of them is needed: ``of(rows)`` and ``on_gpu(rows, …)`` are there or None, and where they are None torch does all the
+work.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Kernels(NamedTuple):
-    """The modules of kernels."""
+    """The modules of kernels for a CPU."""
 
     blocks: ModuleType
     small: ModuleType
@@ -40,3 +41,19 @@ def of(rows: Tensor, univariate: Univariate | None = None) -> Kernels | None:
     """The kernels, if they can work on ``rows`` with this univariate map: on a CPU, affine, in single or double."""
     plain = rows.device.type == "cpu" and rows.dtype in (torch.float32, torch.float64)
     return _load() if plain and (univariate is None or type(univariate) is Affine) else None
+
+
+@functools.cache
+def _load_fused() -> ModuleType | None:
+    """Import Triton, which comes with torch for CUDA."""
+    try:
+        from flowbench.transforms.compiled import fused
+    except ImportError:
+        return None
+    return fused
+
+
+def on_gpu(rows: Tensor, univariate: Univariate) -> ModuleType | None:
+    """Substitution in one kernel, if it can work on ``rows`` with this map: on CUDA, affine, in single or double."""
+    plain = rows.device.type == "cuda" and rows.dtype in (torch.float32, torch.float64)
+    return _load_fused() if plain and type(univariate) is Affine else None

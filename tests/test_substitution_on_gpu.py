@@ -1,0 +1,97 @@
+"""Substitution in one CUDA kernel: run by Triton's interpreter, held against the steps on a CPU, and compiled."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="needs Triton, which comes with torch for CUDA")
+
+from flowbench.transforms import Affine, MaskedAutoregressive, compiled, made, substitution
+from flowbench.transforms.compiled import fused
+
+CASES = [
+    (1, (4,), None, "relu", 3),
+    (2, (3,), 0.3, "tanh", 40),
+    (6, (40, 40), 2.0, "relu", 33),
+    (20, (7,), None, "tanh", 5),
+    (37, (50, 30), 2.0, "tanh", 9),
+]
+
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # where conftest.py has asked for the interpreter
+
+
+@pytest.mark.parametrize("stripped", [False, True])
+@pytest.mark.parametrize(("dim", "hidden", "bound", "activation", "n"), CASES)
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 2e-5)], ids=["double", "single"])
+def test_the_kernel_does_what_the_steps_do(
+    dim: int,
+    hidden: tuple[int, ...],
+    bound: float | None,
+    activation: Any,
+    n: int,
+    stripped: bool,
+    dtype: torch.dtype,
+    limit: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    if stripped:
+        monkeypatch.setattr(made, "STRIPPED", 1)
+    network = MaskedAutoregressive(dim, hidden, Affine(bound), activation).conditioner
+    with torch.no_grad():
+        network.flat += 0.1 * torch.randn_like(network.flat) * (network.flat != 0)
+    rows = torch.randn(dim, n), torch.randn(dim, n), torch.randn(n)
+
+    def everything(device: str) -> list[torch.Tensor]:
+        network.to(device, dtype)
+        u, grad_x, grad_log_det = (part.to(device, dtype) for part in rows)
+        x, log_det, pull = substitution.substitute(network, u)
+        grad_u, (grad_flat,) = pull(grad_x, grad_log_det)
+        return [part.cpu() for part in (x, log_det, grad_u, grad_flat)]
+
+    calls = []
+
+    def kernel(rows: torch.Tensor, univariate: Any) -> ModuleType:
+        calls.append(rows)
+        return fused
+
+    with torch.no_grad():
+        expected = everything("cpu")
+        monkeypatch.setattr(compiled, "on_gpu", kernel)
+        found = everything(DEVICE)
+    assert len(calls) == 2
+    for f, e in zip(found, expected, strict=True):
+        assert (f - e).abs().max() <= limit * (1 + e.abs().max())
+
+
+COMPILE = """
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from flowbench.transforms.compiled import fused
+
+for kernel in (fused._inverse, fused._gradient):
+    for number, capability, bound, layers in (("fp32", 90, 2.0, 3), ("fp64", 80, None, 2)):
+        constants = {"LAYERS": layers, "TANH": bound is None, "BOUND": bound, **fused._SHAPE}
+        kinds = {"starts": "*i64", "before": "*i64", "dim": "i32", "rows": "i32", "block": "i32"}
+        names = kernel.arg_names
+        signature = {p: "constexpr" if p in constants else kinds.get(p, "*" + number) for p in names}
+        source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+        assembly = compile(source, target=GPUTarget("cuda", capability, 32)).asm
+        assert "mma.sync" in assembly["ptx"], "products that are not the tensor cores'"
+        assert assembly["cubin"]
+"""
+
+
+def test_it_compiles_for_gpus_that_are_not_here(tmp_path: Path) -> None:
+    environment = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
