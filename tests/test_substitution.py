@@ -181,10 +181,10 @@ def test_masked_weights_stay_zero_under_decay_and_momentum() -> None:
     built = transform(6, (10, 10), None, "relu")
     for optimizer in (
         torch.optim.Adam(built.parameters(), weight_decay=0.1),
-        AdamInnerEpsilon(built.parameters(), lr=1e-2, weight_decay=0.1),
+        AdamInnerEpsilon(built.conditioner.flat, torch.tensor(1e-2), weight_decay=0.1),
     ):
         for _ in range(3):
-            optimizer.zero_grad()
+            built.zero_grad()
             built(torch.randn(8, 6))[1].sum().backward()
             optimizer.step()
     conditioner = built.conditioner

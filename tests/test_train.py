@@ -204,7 +204,7 @@ def test_batch_norm_is_calibrated_on_the_whole_training_set() -> None:
 
 def test_adam_with_inner_epsilon_is_the_papers_formula() -> None:
     weight = torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
-    optimizer = AdamInnerEpsilon([weight], lr=0.1, eps=1e-4, weight_decay=0.01)
+    optimizer = AdamInnerEpsilon(weight, torch.tensor(0.1, dtype=torch.float64), eps=1e-4, weight_decay=0.01)
     theta, m, v = np.array([1.0, -2.0]), np.zeros(2), np.zeros(2)
     for t, gradient in enumerate(([1e-3, 0.5], [-2e-3, 0.1], [0.0, 3.0]), 1):
         weight.grad = torch.tensor(gradient, dtype=torch.float64)

@@ -1,7 +1,7 @@
 """Kernels that are compiled on the user's machine, without a compiler there: numba's for a CPU, Triton's for CUDA.
 
-None of them is needed: ``of(rows)`` and ``on_gpu(rows, …)`` are there or None, and where they are None torch does all the
-work.
+None of them is needed: ``of(rows)`` and ``on_gpu(rows, …)`` are there or None, and where they are None torch does all
+the work.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ from flowbench.transforms.compiled.vectors import (
     normalise_backward,
     outer,
     slope,
+    total,
 )
 from flowbench.transforms.transform import Pull
 
@@ -144,14 +145,14 @@ def _forward(x, flat, layout, before, is_tanh, bound, values, u, precision, log_
             if layer + 1 < layers:
                 _activate(values, row, 0, layout[layer, 1], lo, end, is_tanh)
                 row += layout[layer, 1]
-        total = log_det[lo:hi]
-        total[:] = 0
+        sums = log_det[lo:hi]
+        sums[:] = 0
         for column in range(dim):
             shift, raw = values[row + 2 * column, lo:hi], values[row + 2 * column + 1, lo:hi]
             from_x, to_u, p = x[column, lo:hi], u[column, lo:hi], precision[column, lo:hi]
             normalise(from_x, shift, raw, bound, to_u, p)
             for n in range(len(p)):
-                total[n] += p[n]
+                sums[n] += p[n]
 
 
 @jit
@@ -162,8 +163,8 @@ def _inverse(u, flat, layout, before, is_tanh, bound, values, x, log_det):
         hi = min(lo + TILE, u.shape[1])
         end = min(lo + TILE, values.shape[1])
         _preset(values, flat, layout, lo, end)
-        total = log_det[lo:hi]
-        total[:] = 0
+        sums = log_det[lo:hi]
+        sums[:] = 0
         for step in range(dim):
             row = 0
             for layer in range(layers):
@@ -176,7 +177,7 @@ def _inverse(u, flat, layout, before, is_tanh, bound, values, x, log_det):
             for n in range(len(shift)):
                 to_x[n] = log_scale(raw[n], bound)
             for n in range(len(shift)):
-                total[n] += to_x[n]
+                sums[n] += to_x[n]
                 to_x[n] = from_u[n] * exp(to_x[n]) + shift[n]
 
 
@@ -201,7 +202,7 @@ def _backward(x, flat, layout, before, is_tanh, bound, values, u, precision, gra
         gradient = _weights(grad_flat, layout, layer)
         transposed = np.ascontiguousarray(_weights(flat, layout, layer).T)
         for unit in range(units):
-            grad_flat[bias + unit] = above[unit].sum()
+            grad_flat[bias + unit] = total(above[unit])
         for step in range(dim):
             first, last = before[layer + 1, step], before[layer + 1, step + 1]
             known = before[layer, step if layer == 0 else step + 1]
@@ -209,7 +210,6 @@ def _backward(x, flat, layout, before, is_tanh, bound, values, u, precision, gra
             first, last = before[layer, step], before[layer, step + 1]
             later = before[layer + 1, step + 1 if layer == 0 else step]
             add_product(out, first, transposed[first:last, later:], above, later, 0, out.shape[1])
-        if layer:
-            for unit in range(len(out)):
-                slope(out[unit], below[unit], is_tanh)
+        if layer:  # in one loop, because a short one costs what it checks first
+            slope(out.reshape(-1), below.reshape(-1), is_tanh)
         end = top
