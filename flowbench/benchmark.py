@@ -189,6 +189,7 @@ def _time_batch(
         if plan.peers:
             runners |= _peer_runners(name, options, rows, stack)
         samples = measure(runners, plan.seconds, lambda key: on_run(f"{' '.join(key)} @ {batch}"))
+    fresh = _own_works(copy.deepcopy(flow), rows)  # steps that are no graph yet: a replayed one takes no new memory
     floor = 2 * connections(flow) * batch / rate * 1e6
     passes = {"density": flow.transform.density_passes, "sampling": flow.transform.sampling_passes}
     for (model, work), sample in samples.items():
@@ -197,7 +198,7 @@ def _time_batch(
             yield cost.model_copy(update={"ours_us": samples[name, work].quartiles(1e6)[1]})
             continue
         floor_us = floor * 3 if work == "step" else floor
-        peak = peak_bytes(works[work], str(rows.device))
+        peak = peak_bytes(fresh[work], str(rows.device))
         own = {"passes": passes.get(work), "floor_us": floor_us or None, "peak_bytes": peak}
         yield cost.model_copy(update=own)
 

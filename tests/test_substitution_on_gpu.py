@@ -95,3 +95,13 @@ def test_it_compiles_for_gpus_that_are_not_here(tmp_path: Path) -> None:
     environment = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_where_no_kernel_can_be_launched_torch_takes_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_compiler() -> None:
+        raise RuntimeError("Failed to find C compiler")
+
+    assert compiled._load_fused.__wrapped__() is fused
+    monkeypatch.setattr(fused, "launch_nothing", no_compiler)
+    with pytest.warns(UserWarning, match="Failed to find C compiler"):
+        assert compiled._load_fused.__wrapped__() is None

@@ -7,6 +7,7 @@ the work.
 from __future__ import annotations
 
 import functools
+import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -45,10 +46,15 @@ def of(rows: Tensor, univariate: Univariate | None = None) -> Kernels | None:
 
 @functools.cache
 def _load_fused() -> ModuleType | None:
-    """Import Triton, which comes with torch for CUDA."""
+    """Import Triton, which comes with torch for CUDA, and try it: it wants a C compiler and a GPU not too old."""
     try:
         from flowbench.transforms.compiled import fused
-    except ImportError:
+
+        fused.launch_nothing()
+    except Exception as error:  # whatever Triton, the compiler and the driver may raise
+        warnings.warn(
+            f"substitution goes by torch's calls, which take longer: Triton fails here: {error}", stacklevel=2
+        )
         return None
     return fused
 
