@@ -9,9 +9,9 @@ import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import platformdirs
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from flowbench import console
 from flowbench.console import DataError
-from flowbench.data.card import Card, RawFile
+from flowbench.data.card import READY_MADE, Card, RawFile
 
 
 def data_dir() -> Path:
@@ -32,36 +32,37 @@ def status(card: Card) -> str:
     """``embedded`` (no raw files needed), ``present`` or ``missing``."""
     if card.embedded:
         return "embedded"
-    return "present" if all(_locate(card, file) for file in card.files) else "missing"
+    return "missing" if _whole_source(card) is None else "present"
 
 
 def find(card: Card) -> dict[str, Path]:
-    """The raw files by the names on the card.
+    """The raw files by the names on the card; if they are not all there, the ready-made members by their base names.
+
+    A member lies beside the raw files, or where the archive left it, unpacked in the data folder.
 
     Raises:
-        DataError: a file is missing; the hint says from where to get it, where to put it, and its checksum.
+        DataError: both sources miss a file; the hint says from where to get it, where to put it, and its checksum.
     """
-    located = {file.name: _locate(card, file) for file in card.files}
-    missing = [file for file in card.files if located[file.name] is None]
-    if missing:
-        wanted = "\n".join(f"  {file.url}\n    ({file.checksum})" for file in missing)
-        hint = f"put into {data_dir() / card.name} (FLOWBENCH_DATA_DIR sets the folder above it):\n{wanted}"
-        raise DataError(f"{card.name}: missing {', '.join(file.name for file in missing)}", hint)
-    return {name: path for name, path in located.items() if path is not None}
+    source = _whole_source(card)
+    if source is None:
+        missing = [file for file in card.files if _locate(card, file) is None]
+        raise DataError(f"{card.name}: missing {', '.join(file.name for file in missing)}", _where_from(card, missing))
+    return source
 
 
 def fingerprint(card: Card, raw: Mapping[str, Path]) -> str:
-    """Sha256 (hex) over the recipe's version and the content of the raw files.
+    """Sha256 (hex) over the recipe's version and the names and content of the files that `find` gave.
 
     A file whose checksum is not the card's gets a warning and no more: archives are recompressed while their contents
     stay, and the card's shapes and Gaussian value judge those.
     """
+    published = {file.name: file for file in card.files}
     whole = hashlib.sha256(f"{card.name} v{card.version}\n".encode())
-    for file in card.files:
-        path = raw[file.name]
+    for name, path in raw.items():
         digest = hash_file(path, "sha256")
-        whole.update(f"{file.name} {digest}\n".encode())
-        if path.name == file.name and _differs(file, path, digest):
+        whole.update(f"{name} {digest}\n".encode())
+        file = published.get(name)
+        if file is not None and path.name == name and _differs(file, path, digest):
             _warn_once(
                 f"{path} is not the published file ({file.checksum}) but has sha256 {digest}: "
                 "used if its content passes the card's checks, and recorded under its own fingerprint"
@@ -70,9 +71,14 @@ def fingerprint(card: Card, raw: Mapping[str, Path]) -> str:
 
 
 def hash_file(path: Path, algorithm: str) -> str:
-    """The file's checksum in hex."""
-    with reading(path), path.open("rb") as stream:
-        return hashlib.file_digest(stream, algorithm).hexdigest()
+    """The file's checksum in hex; a folder's is that of the names and checksums of the files in it."""
+    with reading(path):
+        if path.is_dir():
+            inside = sorted(member for member in path.iterdir() if member.is_file())
+            listing = "".join(f"{member.name} {hash_file(member, algorithm)}\n" for member in inside)
+            return hashlib.new(algorithm, listing.encode()).hexdigest()
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
 @contextmanager
@@ -109,9 +115,35 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         return body.reshape(shape)
 
 
+def _whole_source(card: Card) -> dict[str, Path] | None:
+    """The first of a dataset's sources of which every file is there."""
+    sources = [{file.name: _locate(card, file) for file in card.files}]
+    if card.ready_made:
+        sources.append({PurePosixPath(member).name: _locate_member(card, member) for member in card.ready_made})
+    for source in sources:
+        found = {name: path for name, path in source.items() if path is not None}
+        if len(found) == len(source):
+            return found
+    return None
+
+
 def _locate(card: Card, file: RawFile) -> Path | None:
     candidates = (data_dir() / card.name / name for name in (file.name, *file.alternatives))
+    return next((path for path in candidates if path.exists()), None)
+
+
+def _locate_member(card: Card, member: str) -> Path | None:
+    candidates = (data_dir() / card.name / PurePosixPath(member).name, data_dir() / member)
     return next((path for path in candidates if path.is_file()), None)
+
+
+def _where_from(card: Card, missing: Sequence[RawFile]) -> str:
+    wanted = "".join(f"\n  {file.url}\n    ({file.checksum})" for file in missing)
+    hint = f"put into {data_dir() / card.name} (FLOWBENCH_DATA_DIR sets the folder above it):{wanted}"
+    if card.ready_made:
+        members = ", ".join(card.ready_made)
+        hint += f"\nor unpack in {data_dir()}: {members} of\n  {READY_MADE.url}\n    ({READY_MADE.checksum})"
+    return hint
 
 
 def _differs(file: RawFile, path: Path, sha256: str) -> bool:
