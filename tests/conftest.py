@@ -10,7 +10,8 @@ import torch
 
 @pytest.fixture(scope="session", autouse=True)
 def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Prepared data goes to a temporary cache, that of subprocesses too. Raw files come from FLOWBENCH_DATA_DIR.
+    """Prepared data goes to a temporary cache, that of subprocesses too. Raw files come from FLOWBENCH_DATA_DIR,
+    never from the network.
 
     One thread: the flows of tests are small, and threads that wait for each other on a busy machine take ten times
     longer.
@@ -19,6 +20,7 @@ def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("FLOWBENCH_OFFLINE", "1")
         yield
 
 

@@ -23,7 +23,7 @@ from flowbench.data.card import READY_MADE, Card, RawFile
 
 
 def data_dir() -> Path:
-    """The folder of raw files, one folder a dataset in it. It is only ever read, so it may be read-only."""
+    """The folder of raw files, one folder a dataset in it. Only `fetch` writes to it: it may be read-only."""
     chosen = os.environ.get("FLOWBENCH_DATA_DIR")
     return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("flowbench") / "raw"
 
@@ -45,9 +45,29 @@ def find(card: Card) -> dict[str, Path]:
     """
     source = _whole_source(card)
     if source is None:
-        missing = [file for file in card.files if _locate(card, file) is None]
-        raise DataError(f"{card.name}: missing {', '.join(file.name for file in missing)}", _where_from(card, missing))
+        missing = missing_files(card)
+        raise DataError(f"{card.name}: missing {', '.join(file.name for file in missing)}", where_from(card, missing))
     return source
+
+
+def missing_files(card: Card) -> list[RawFile]:
+    """The publisher's files that are not there, under none of their names."""
+    return [file for file in card.files if _locate(card, file) is None]
+
+
+def missing_members(card: Card) -> list[str]:
+    """The members of the ready-made archive that are not there."""
+    return [member for member in card.ready_made if _locate_member(card, member) is None]
+
+
+def where_from(card: Card, missing: Sequence[RawFile]) -> str:
+    """How to get files by hand, or the ready-made ones in their place: URLs, folder, checksums."""
+    wanted = "".join(f"\n  {file.url}\n    ({file.checksum})" for file in missing)
+    hint = f"put into {data_dir() / card.name} (FLOWBENCH_DATA_DIR sets the folder above it):{wanted}"
+    if card.ready_made:
+        members = ", ".join(card.ready_made)
+        hint += f"\nor unpack in {data_dir()}: {members} of\n  {READY_MADE.url}\n    ({READY_MADE.checksum})"
+    return hint
 
 
 def fingerprint(card: Card, raw: Mapping[str, Path]) -> str:
@@ -135,15 +155,6 @@ def _locate(card: Card, file: RawFile) -> Path | None:
 def _locate_member(card: Card, member: str) -> Path | None:
     candidates = (data_dir() / card.name / PurePosixPath(member).name, data_dir() / member)
     return next((path for path in candidates if path.is_file()), None)
-
-
-def _where_from(card: Card, missing: Sequence[RawFile]) -> str:
-    wanted = "".join(f"\n  {file.url}\n    ({file.checksum})" for file in missing)
-    hint = f"put into {data_dir() / card.name} (FLOWBENCH_DATA_DIR sets the folder above it):{wanted}"
-    if card.ready_made:
-        members = ", ".join(card.ready_made)
-        hint += f"\nor unpack in {data_dir()}: {members} of\n  {READY_MADE.url}\n    ({READY_MADE.checksum})"
-    return hint
 
 
 def _differs(file: RawFile, path: Path, sha256: str) -> bool:
