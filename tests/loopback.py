@@ -93,7 +93,7 @@ def ranged(body: bytes, etag: str = '"v1"') -> Scenario:
 
     def answer(request: Request) -> None:
         first = request.first_byte
-        if not first or request.headers.get("If-Range") != etag:
+        if not first or request.headers.get("If-Range", etag) != etag:
             return request.answer(200, body, ETag=etag)
         span = f"bytes {first}-{len(body) - 1}/{len(body)}"
         return request.answer(206, body[first:], ETag=etag, Content_Range=span)
@@ -113,7 +113,7 @@ def status(code: int, **headers: str) -> Scenario:
 
 def silent(request: Request) -> None:
     """Nothing at all."""
-    request.server.closing.wait(10)
+    request.server.closing.wait(60)
 
 
 def stalled(body: bytes, n_bytes: int, **headers: str) -> Scenario:
@@ -121,7 +121,7 @@ def stalled(body: bytes, n_bytes: int, **headers: str) -> Scenario:
 
     def answer(request: Request) -> None:
         request.answer(200, body[:n_bytes], length=len(body), **headers)
-        request.server.closing.wait(10)
+        request.server.closing.wait(60)
 
     return answer
 

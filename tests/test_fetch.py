@@ -83,6 +83,7 @@ def test_a_good_file_is_fetched_once(
     assert fetch(card(raw_file(url))) == []
     (request,) = server.seen
     assert request.headers["User-Agent"].startswith("flowbench/")
+    assert request.headers["Accept-Encoding"] == "identity"
 
 
 def test_a_file_that_is_there_is_left_alone_whatever_its_checksum(server: LoopbackServer, data_dir: Path) -> None:
@@ -175,15 +176,17 @@ def test_a_cut_connection_is_resumed(server: LoopbackServer, data_dir: Path) -> 
     assert_fetched(data_dir)
 
 
-def test_progress_earns_new_attempts(server: LoopbackServer, data_dir: Path) -> None:
-    """A connection that breaks more often than there are attempts, but always brings something."""
+@pytest.mark.parametrize("honest", [True, False])
+def test_progress_earns_new_attempts(honest: bool, server: LoopbackServer, data_dir: Path) -> None:
+    """More pieces than attempts: from a server that gives no more at once, or whose connection breaks."""
     step = len(BODY) // 10
 
     def answer(request: loopback.Request) -> None:
         first = request.first_byte
         headers = {"Content_Range": f"bytes {first}-{len(BODY) - 1}/{len(BODY)}"} if first else {}
         body = BODY[first : first + step]
-        request.answer(206 if first else 200, body, length=len(BODY) - first, ETag='"v1"', **headers)
+        promised = step if first and honest else len(BODY) - first
+        request.answer(206 if first else 200, body, length=promised, ETag='"v1"', **headers)
 
     fetch(card(raw_file(server.serve("flaky", answer))))
     assert_fetched(data_dir)
@@ -200,7 +203,7 @@ def misplaced(request: loopback.Request) -> None:
     [
         ({"ETag": '"v0"'}, loopback.ranged(BODY)),  # the file was changed meanwhile
         ({"ETag": '"v1"'}, loopback.whole(BODY)),  # the server knows no ranges
-        ({"ETag": 'W/"v1"'}, loopback.ranged(BODY)),  # nothing tells whether it is the same
+        ({"ETag": 'W/"v1"'}, loopback.ranged(BODY, 'W/"v1"')),  # nothing tells whether it is the same
         ({}, loopback.ranged(BODY)),
         ({"ETag": '"v1"'}, misplaced),  # a range, but not the one asked for
     ],
@@ -209,6 +212,13 @@ def test_a_cut_connection_begins_anew_where_the_rest_may_be_of_another_file(
     headers: dict[str, str], then: Scenario, server: LoopbackServer, data_dir: Path
 ) -> None:
     fetch(card(raw_file(server.serve("cut", loopback.cut(OTHER, HALF, **headers), then), body=None)))
+    assert_fetched(data_dir)
+
+
+def test_a_mirror_does_not_go_on_with_the_first_servers_bytes(server: LoopbackServer, data_dir: Path) -> None:
+    first = server.serve("first", loopback.cut(OTHER, HALF, ETag='"v1"'), loopback.status(404))
+    fetch(card(raw_file(first, server.serve("mirror", loopback.ranged(BODY)))))
+    assert server.ranges() == [None, f"bytes={HALF}-", None]
     assert_fetched(data_dir)
 
 
