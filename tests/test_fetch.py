@@ -382,6 +382,19 @@ def test_the_archive_is_downloaded_once_for_all(server: LoopbackServer, archive:
     assert left_behind(data_dir) == {"data.tar.gz", "toy/a.csv", "toy/b.csv", "other/c.csv"}
 
 
+def test_an_archive_put_there_by_hand_needs_no_network(
+    server: LoopbackServer, archive: RawFile, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_dir.mkdir()
+    (data_dir / "data.tar.gz").write_bytes(gzip.compress(gzip.decompress((tmp_path / "data.tar.gz").read_bytes()), 1))
+    toy = card(raw_file(server.url("gone")), ready_made=MEMBERS)
+    fetch(toy, "ready-made")
+    shutil.rmtree(data_dir / "toy")
+    monkeypatch.setenv("FLOWBENCH_OFFLINE", "1")
+    assert len(fetch(toy, "ready-made")) == 2
+    assert server.seen == []
+
+
 def test_the_source_asked_for_is_the_only_one(server: LoopbackServer, archive: RawFile, data_dir: Path) -> None:
     good = card(raw_file(server.serve("good", loopback.whole(BODY))), ready_made=MEMBERS)
     with pytest.raises(DataError, match="404"):

@@ -80,7 +80,7 @@ def fetch(card: Card, source: Source | None = None) -> list[Fetched]:
         raise UsageError(f"{card.name} is not in the ready-made archive", "leave --from out")
     lacking = raw.missing_files(card)
     by_hand = raw.where_from(card, lacking)
-    if _is_offline():
+    if _is_offline() and not (source == "ready-made" and _archive().is_file()):
         names = ", ".join(file.name for file in lacking)
         raise DataError(f"{card.name}: missing {names}, and FLOWBENCH_OFFLINE is set", by_hand)
     try:
@@ -149,14 +149,17 @@ def _from_publisher(card: Card) -> Iterator[Fetched]:
 
 
 def _from_archive(card: Card) -> Iterator[Fetched]:
-    above = raw.data_dir()
-    archive = above / READY_MADE.name
-    with alone(above):
-        url = READY_MADE.url if archive.is_file() else _download(READY_MADE, above)
-    with alone(above / card.name):
-        for path in unpack(archive, raw.missing_members(card), above / card.name):
+    archive, folder = _archive(), raw.data_dir() / card.name
+    with alone(archive.parent):
+        url = READY_MADE.url if archive.is_file() else _download(READY_MADE, archive.parent)
+    with alone(folder):
+        for path in unpack(archive, raw.missing_members(card), folder):
             yield _fetched(path, url)
     note(f"{archive} is kept for the other datasets in it; delete it when you need none of them")
+
+
+def _archive() -> Path:
+    return raw.data_dir() / READY_MADE.name
 
 
 def _download(file: RawFile, folder: Path) -> str:
