@@ -268,7 +268,8 @@ def fetch(
         _print_json(document(reports))
     else:
         for report in reports:
-            print(report.summary)
+            if not report.error:
+                print(report.summary)
     errors = [report.error for report in reports if report.error]
     for error in errors[:-1]:
         show_error(error)

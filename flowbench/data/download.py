@@ -263,7 +263,7 @@ def _wait(error: Exception, attempt: int) -> float:
 
 
 def _reason(error: Exception) -> str:
-    """The error as a user reads it: no object addresses, no nested tuples."""
+    """The innermost reason as a user reads it, without the connection's address."""
     import requests
     import urllib3
 
@@ -272,5 +272,9 @@ def _reason(error: Exception) -> str:
         return f"{response.status_code} {response.reason}"
     if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
         return f"the server is silent, or too slow, for {TIMEOUT_SECONDS:g} s"
-    inner = getattr(error.args[0], "reason", error.args[0]) if error.args else error
-    return re.sub(r"<[^>]*>:? ?", "", str(inner)).strip() or type(error).__name__
+    if isinstance(error, urllib3.exceptions.ProtocolError):
+        return "the connection broke"
+    inner: BaseException = error
+    while isinstance(reason := getattr(inner, "reason", None) or (inner.args or ("",))[-1], BaseException):
+        inner = reason
+    return re.sub(r"^(<[^>]*>|\w+\([^)]*\)): ", "", str(inner)) or type(inner).__name__

@@ -49,7 +49,7 @@ class Report:
             "embedded": "needs no files",
             "present": f"already in {self.folder}",
             "fetched": f"{', '.join(file.path.name for file in self.files)} ({size}) in {self.folder}",
-            "failed": "not fetched",
+            "failed": f"{self.error}",
         }
         return f"{self.dataset}: {said[self.status]}"
 
