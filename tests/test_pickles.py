@@ -53,6 +53,17 @@ def test_python_2_streams_are_what_python_reads_too() -> None:
     np.testing.assert_array_equal(pickle.loads(py2(values), encoding="latin1"), values)
 
 
+def test_python_2_in_protocol_0() -> None:
+    """Numbers and strings as text: how long it takes a pickle to say [[1], [2]]."""
+    content = (
+        b"cnumpy.core.multiarray\n_reconstruct\np1\n(cnumpy\nndarray\np2\n(I0\ntS'b'\ntR(I1\n(I2\nL1L\nt"
+        b"cnumpy\ndtype\n(S'f4'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb"
+        b"I00\nS'\\x00\\x00\\x80?\\x00\\x00\\x00@'\ntb."
+    )
+    expected = np.array([[1], [2]], np.float32)
+    np.testing.assert_array_equal(pickles.array(pickles.load(content, ORIGIN)), expected, strict=True)
+
+
 def test_containers_stay_what_they_are() -> None:
     content = {"data": np.arange(3), "labels": [3, 1], "pair": ("text", None, True, 1.5, b"\xff")}
     for protocol in PROTOCOLS[3:]:
@@ -259,6 +270,7 @@ def test_structured_types_are_none() -> None:
         (["a"], [(np.ones((2, 3)), python2.places(0, 2))]),
         (["a", "b"], [(np.ones((2, 3)), python2.places(0, 1))]),
         (["a", "b"], [(np.ones((1, 3)), python2.places(0, 1))]),
+        (["a"], [(np.ones((1, 3, 2)), python2.places(0, 1))]),
         (["a", "a"], [(np.ones((2, 3)), python2.places(0, 2))]),
         (["a", "b"], [(np.ones((2, 3)), np.array([0, 2]))]),
         (["a", "b"], [(np.ones((1, 3)), np.array([0])), (np.ones((1, 4)), np.array([1]))]),

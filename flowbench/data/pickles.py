@@ -161,7 +161,10 @@ def _inspect(content: bytes, origin: Path) -> None:
 
 
 def _refusal(origin: Path, what: str) -> DataError:
-    hint = "nothing of it was run; do not use this file: get it again, and compare its checksum with the source's"
+    hint = (
+        "nothing of it was run: get it again and compare its checksum with the source's, "
+        "or take the publisher's own files, which come first where both are"
+    )
     return DataError(f"{origin}: its pickle {what}, which no pickle of arrays does: refused", hint)
 
 
@@ -236,7 +239,7 @@ def _bytes(loaded: object) -> bytes | bytearray:
 def _names(index: object) -> list[str]:
     match index:
         case _Index((_, {"data": _Array(_, (int(), (int(),), _Dtype(("O8" | "O", *_), _), _, list(names)))}), _):
-            if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
+            if all(isinstance(name, str) for name in names):
                 return [str(name) for name in names]
     raise ValueError("its pickle has a data frame whose columns have no names")
 
