@@ -16,6 +16,7 @@ import math
 import pickle
 import pickletools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,7 @@ _NEEDED = """
     GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE
 """
 _INSTRUCTIONS = frozenset(_NEEDED.split())
+_BY_CODE = {instruction.code.encode("latin1"): instruction for instruction in pickletools.opcodes}
 _MOST_TUPLES = 10_000  # hashing tuples in tuples recurses in C: more of them could exhaust its stack
 _NUMERIC = re.compile(r"b1|[iu][1248]|f[248]")
 
@@ -148,16 +150,29 @@ def load(content: bytes, origin: Path) -> object:
 def _inspect(content: bytes, origin: Path) -> None:
     """Refuse a program with instructions that arrays do not need, before the first is run."""
     tuples = 0
-    for instructions, (instruction, argument, _) in enumerate(pickletools.genops(content)):
-        name = instruction.name
+    for position, (name, argument) in enumerate(_instructions(io.BytesIO(content))):
         if name not in _INSTRUCTIONS:
             raise _refusal(origin, f"has the instruction {name}")
         # Python's memo is an array as long as the largest number in it
-        if name.endswith("PUT") and int(argument or 0) > instructions:
+        if name.endswith("PUT") and int(argument) > position:
             raise _refusal(origin, f"numbers an object {argument}")
         tuples += name.startswith("TUPLE")
         if tuples > _MOST_TUPLES:
             raise _refusal(origin, f"has more than {_MOST_TUPLES:,} tuples")
+
+
+def _instructions(stream: io.BytesIO) -> Iterator[tuple[str, Any]]:
+    """Each instruction's name and argument. `pickletools.genops` does so too, but for Python 2's text beyond ASCII."""
+    name = ""
+    while name != "STOP":
+        instruction = _BY_CODE.get(stream.read(1))
+        if instruction is None:
+            raise ValueError(f"no pickle, or one cut short, at byte {stream.tell()}")
+        name = instruction.name
+        if name == "STRING":
+            yield name, stream.readline()
+        else:
+            yield name, instruction.arg.reader(stream) if instruction.arg else None
 
 
 def _refusal(origin: Path, what: str) -> DataError:
