@@ -24,12 +24,6 @@ CARD = Card(
 )
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("FLOWBENCH_DATA_DIR", str(tmp_path))
-    return tmp_path
-
-
 def put(path: Path, content: str = "") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content)

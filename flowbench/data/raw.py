@@ -10,8 +10,9 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
+from typing import IO, cast
 
 import numpy as np
 import platformdirs
@@ -114,6 +115,36 @@ def reading(path: Path) -> Iterator[None]:
         reason = str(error).strip() or type(error).__name__
         hint = "it may be cut short or damaged: get it again, and compare its size and checksum with the source's"
         raise DataError(f"cannot read {path}: {reason}", hint) from error
+
+
+@contextmanager
+def opened(path: Path, member: str) -> Iterator[IO[bytes]]:
+    """The bytes of ``path``: unpacked if it is gzipped, of the file named ``member`` in it if it is a zip.
+
+    Raises:
+        DataError: as `reading`, which it includes.
+    """
+    with reading(path), ExitStack() as stack:
+        if path.suffix == ".zip":
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            inside = [name for name in archive.namelist() if PurePosixPath(name).name == member]
+            if not inside:
+                raise ValueError(f"there is no {member} in it")
+            yield stack.enter_context(archive.open(inside[0]))
+        elif path.suffix == ".gz":
+            yield cast(IO[bytes], stack.enter_context(gzip.GzipFile(path)))
+        else:
+            yield stack.enter_context(path.open("rb"))
+
+
+def read_npy(path: Path, n_columns: int) -> NDArray[np.float64]:
+    """A table (N, n_columns) of numbers from a .npy file; never a pickled one."""
+    with reading(path):
+        # mapped first: a header that promises more than the file holds is found out, not allocated
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        if rows.ndim != 2 or rows.shape[1] != n_columns:
+            raise ValueError(f"it has shape {rows.shape}, expected (rows, {n_columns})")
+        return np.array(rows, np.float64)
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
