@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import loopback
 import pytest
 import torch
+
+from flowbench.data import download
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,3 +42,19 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def server() -> Iterator[loopback.LoopbackServer]:
+    """An HTTP server on the loopback."""
+    with loopback.running() as it:
+        yield it
+
+
+@pytest.fixture
+def data_dir(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty data folder, downloads allowed, and no waiting for a server to recover."""
+    monkeypatch.delenv("FLOWBENCH_OFFLINE")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(download, "BACKOFF_SECONDS", 0.01)
+    return folder
