@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from flowbench.console import DataError
-from flowbench.data import Card, RawFile, Splits
+from flowbench.data import Card, RawFile, Splits, pickles
 from flowbench.data.images import dequantised_logits
-from flowbench.data.raw import read_idx
+from flowbench.data.raw import opened, read_idx, reading
 
 _MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"  # yann.lecun.com no longer serves them
+_SECOND_MIRROR = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 _TRAIN = "train-images-idx3-ubyte.gz"
 _TEST = "t10k-images-idx3-ubyte.gz"
+_READY_MADE = "mnist.pkl.gz"
 _N_VALIDATION = 10_000
 _LEVELS = 256
 _ALPHA = 1e-6
@@ -33,6 +35,7 @@ CARD = Card(
         RawFile(
             _TRAIN,
             _MIRROR + _TRAIN,
+            mirrors=(_SECOND_MIRROR + _TRAIN,),
             sha256="440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
             size_bytes=9_912_422,
             alternatives=("train-images-idx3-ubyte", "train-images.idx3-ubyte"),
@@ -40,11 +43,13 @@ CARD = Card(
         RawFile(
             _TEST,
             _MIRROR + _TEST,
+            mirrors=(_SECOND_MIRROR + _TEST,),
             sha256="8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
             size_bytes=1_648_877,
             alternatives=("t10k-images-idx3-ubyte", "t10k-images.idx3-ubyte"),
         ),
     ),
+    ready_made=(f"data/mnist/{_READY_MADE}",),
     gaussian_test_ll=-1366.90,
     gaussian_tolerance=0.5,
     logit_alpha=_ALPHA,
@@ -54,12 +59,36 @@ CARD = Card(
 
 def prepare(raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
     """The official training images, of which the last 10,000 are for validation, and the official test images."""
-    images = _read_images(raw[_TRAIN])
+    parts = _read_pickle(raw[_READY_MADE]) if _READY_MADE in raw else _read_idx_files(raw)
     # one stream of noise in this order: the published rows
-    train = dequantised_logits(images[:-_N_VALIDATION], _LEVELS, _ALPHA, rng)
-    validation = dequantised_logits(images[-_N_VALIDATION:], _LEVELS, _ALPHA, rng)
-    test = dequantised_logits(_read_images(raw[_TEST]), _LEVELS, _ALPHA, rng)
+    train, validation, test = (dequantised_logits(pixels, _LEVELS, _ALPHA, rng) for pixels in parts)
     return Splits(train, validation, test)
+
+
+def _read_pickle(path: Path) -> list[np.ndarray]:
+    """Grey values of the three parts from ((images, labels), ...) whose images are v / 256 in float32."""
+    with opened(path, path.stem) as packed:
+        content = packed.read()
+    with reading(path):
+        match pickles.load(content, path):
+            case ((train, _), (validation, _), (test, _)):
+                parts = [pickles.array(part) * np.float32(_LEVELS) for part in (train, validation, test)]
+            case _:
+                raise ValueError("its pickle does not hold the three parts of MNIST")
+        return [_grey_values(pixels) for pixels in parts]
+
+
+def _grey_values(pixels: np.ndarray) -> np.ndarray:
+    if pixels.ndim == 2 and pixels.shape[1] == CARD.dim and pixels.min() >= 0 and pixels.max() < _LEVELS:
+        whole = pixels.astype(np.uint8)
+        if np.array_equal(whole, pixels):
+            return whole
+    raise ValueError(f"its images are not rows of {CARD.dim} multiples of 1/{_LEVELS}")
+
+
+def _read_idx_files(raw: Mapping[str, Path]) -> list[np.ndarray]:
+    images = _read_images(raw[_TRAIN])
+    return [images[:-_N_VALIDATION], images[-_N_VALIDATION:], _read_images(raw[_TEST])]
 
 
 def _read_images(path: Path) -> np.ndarray:

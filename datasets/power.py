@@ -1,14 +1,13 @@
 """POWER: a household's electric power, minute by minute (MAF paper, section 4.2)."""
 
-import zipfile
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
-from flowbench.data import Card, RawFile, Splits, split_last_tenths
-from flowbench.data.raw import reading
+from flowbench.data import Card, RawFile, Splits
+from flowbench.data.columns import standardised_tenths
+from flowbench.data.raw import opened, read_npy
 
 _ARCHIVE = "household_power_consumption.zip"
 _MEMBER = "household_power_consumption.txt"
@@ -32,6 +31,7 @@ CARD = Card(
             alternatives=(_MEMBER,),  # UCI publishes no checksum: rows and Gaussian value identify the content
         ),
     ),
+    ready_made=("data/power/data.npy",),
     gaussian_test_ll=-7.74,
     gaussian_tolerance=0.06,
 )
@@ -52,35 +52,34 @@ def prepare(raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
     """Complete rows, shuffled, with uniform noise as wide as each column's resolution, split, standardised.
 
     The order of the draws is that of the reference code (gpapamak/maf, datasets/power.py). It adds none to the time of
-    day, which is a whole minute in the text: without a last draw for it, its density would be unbounded.
+    day. In the text that is a whole minute, whose density would be unbounded, so there a last draw is added to it; the
+    ready-made rows get it too if they are found to hold whole minutes, and are left alone if they hold noise already.
     """
-    rows = rng.permutation(_read_rows(raw[_ARCHIVE]))
+    rows = rng.permutation(_read_text(raw[_ARCHIVE]) if _ARCHIVE in raw else _read_array(raw["data.npy"]))
     n = len(rows)
     voltage = 0.01 * rng.random_sample((n, 1))
     active_power = 0.001 * rng.random_sample((n, 1))
     sub_meters = rng.random_sample((n, 3))
-    minute = rng.random_sample((n, 1))
+    whole = np.array_equal(rows[:, -1], np.floor(rows[:, -1]))
+    minute = rng.random_sample((n, 1)) if whole else np.zeros((n, 1))
     rows += np.hstack([active_power, voltage, sub_meters, minute])
-    train, validation, test = split_last_tenths(rows)
-    seen = rows[: len(train) + len(validation)]
-    mean, std = seen.mean(axis=0), seen.std(axis=0)
-    train, validation, test = (((part - mean) / std).astype(np.float32) for part in (train, validation, test))
+    train, validation, test = standardised_tenths(rows)
     return Splits(train, validation, test, columns=_COLUMNS)
 
 
-def _read_rows(path: Path) -> np.ndarray:
+def _read_array(path: Path) -> np.ndarray:
+    """The ready-made rows: the text's columns in its order, the time of day last."""
+    return np.delete(read_npy(path, 8), [1, 3], axis=1)  # _DROPPED
+
+
+def _read_text(path: Path) -> np.ndarray:
     """The complete rows (N, 6) of the text, zipped or not, in the units of _COLUMNS; the time in minutes."""
     import pyarrow as pa
     from pyarrow import csv
 
     types = {name: pa.float64() for name in (*_COLUMNS, *_DROPPED)} | {"Time": pa.time32("s")}
     convert = csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=["?", ""])
-    with reading(path), ExitStack() as opened:
-        if path.suffix == ".zip":
-            archive = opened.enter_context(zipfile.ZipFile(path))
-            text = opened.enter_context(archive.open(_MEMBER))
-        else:
-            text = opened.enter_context(path.open("rb"))
+    with opened(path, _MEMBER) as text:
         table = csv.read_csv(text, parse_options=csv.ParseOptions(delimiter=";"), convert_options=convert)
         complete = table.drop_null()
     seconds = complete["Time"].cast(pa.int32()).to_numpy()

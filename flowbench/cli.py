@@ -246,6 +246,37 @@ def list_(as_json: Json = False) -> None:
         _print(catalogue.render())
 
 
+@app.command()
+@_command
+def fetch(
+    names: Annotated[list[str], typer.Argument(help="Datasets (`flowbench list` has all).", metavar="NAME...")],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="raw: the publisher's files; ready-made: the archive of the MAF paper's data.",
+            show_default="raw, else ready-made",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Download the raw files of datasets into $FLOWBENCH_DATA_DIR; what is there is left alone."""
+    from flowbench.data.fetch import document, fetch_all
+
+    reports = fetch_all(names, source)
+    if as_json:
+        _print_json(document(reports))
+    else:
+        for report in reports:
+            if not report.error:
+                print(report.summary)
+    errors = [report.error for report in reports if report.error]
+    for error in errors[:-1]:
+        show_error(error)
+    if errors:
+        raise errors[-1]
+
+
 def _print_json(document: dict[str, Any]) -> None:
     print(json.dumps(document, indent=2, allow_nan=False))
 

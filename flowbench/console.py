@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
@@ -153,6 +154,42 @@ class Working:
         """It is this."""
         if self._status:
             self._status.update(escape(what))
+
+
+class Transfer:
+    """A download's bytes: what and how much in one line, then on a terminal a live bar, elsewhere a line each tenth.
+
+    ``total`` is None where the server does not say it; ``done`` bytes were there before.
+    """
+
+    def __init__(self, what: str, done: int, total: int | None) -> None:
+        from rich import progress
+
+        self._what, self._done, self._total = what, done, total
+        size = f" ({decimal(total)})" if total is not None else ""
+        note(f"fetching {what}{size}" + (f", going on at {decimal(done)}" if done else ""))
+        self._bar = None
+        if _is_live():
+            columns = progress.BarColumn(), progress.DownloadColumn(), progress.TransferSpeedColumn()
+            self._bar = progress.Progress(*columns, progress.TimeRemainingColumn(), console=stderr, transient=True)
+            self._task = self._bar.add_task("", completed=done, total=total)
+
+    def __enter__(self) -> Transfer:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def advance(self, n_bytes: int) -> None:
+        """So many bytes more have come."""
+        before, self._done = self._done, self._done + n_bytes
+        if self._bar:
+            self._bar.advance(self._task, n_bytes)
+        elif self._total and 10 * before // self._total < 10 * self._done // self._total < 10:
+            note(f"{self._what}: {decimal(self._done)} of {decimal(self._total)}")
 
 
 def _is_live() -> bool:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
+import loopback
 import pytest
 import torch
+
+from flowbench.data import download
 
 if not torch.cuda.is_available():  # before Triton is imported: then CUDA's kernels are interpreted, on the CPU
     os.environ["TRITON_INTERPRET"] = "1"
@@ -14,7 +18,8 @@ if not torch.cuda.is_available():  # before Triton is imported: then CUDA's kern
 
 @pytest.fixture(scope="session", autouse=True)
 def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Prepared data goes to a temporary cache, that of subprocesses too. Raw files come from FLOWBENCH_DATA_DIR.
+    """Prepared data goes to a temporary cache, that of subprocesses too. Raw files come from FLOWBENCH_DATA_DIR,
+    never from the network.
 
     One thread: the flows of tests are small, and threads that wait for each other on a busy machine take ten times
     longer.
@@ -23,7 +28,16 @@ def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("FLOWBENCH_OFFLINE", "1")
         yield
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty data folder, with an empty cache beside it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("FLOWBENCH_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"
 
 
 @pytest.fixture
@@ -32,3 +46,19 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def server() -> Iterator[loopback.LoopbackServer]:
+    """An HTTP server on the loopback."""
+    with loopback.running() as it:
+        yield it
+
+
+@pytest.fixture
+def data_dir(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty data folder, downloads allowed, and no waiting for a server to recover."""
+    monkeypatch.delenv("FLOWBENCH_OFFLINE")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(download, "BACKOFF_SECONDS", 0.01)
+    return folder

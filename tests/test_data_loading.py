@@ -14,7 +14,7 @@ from PIL import Image
 
 from flowbench import config
 from flowbench.console import DataError, UsageError
-from flowbench.data import card, load, names, raw_status, registry
+from flowbench.data import READY_MADE, card, load, names, raw_status, registry
 from flowbench.data.card import RawFile
 from flowbench.data.raw import read_idx
 
@@ -91,7 +91,7 @@ def test_another_package_named_datasets_is_not_ours(monkeypatch: pytest.MonkeyPa
     assert registry.folder() == tmp_path / "datasets"
 
 
-@pytest.mark.parametrize("name", ["mnist", "power", "bsds300"])
+@pytest.mark.parametrize("name", [name for name in names() if card(name).files])
 def test_a_missing_file_says_where_from_where_to_and_which(name: str, folders: Path) -> None:
     assert raw_status(name) == "missing"
     with pytest.raises(DataError) as caught:
@@ -102,6 +102,14 @@ def test_a_missing_file_says_where_from_where_to_and_which(name: str, folders: P
         assert file.name in str(caught.value)
         assert file.url in hint
         assert file.checksum in hint
+    for part in (*card(name).ready_made, READY_MADE.url, READY_MADE.checksum):
+        assert part in hint
+
+
+def test_the_seven_have_both_sources() -> None:
+    seven = {"power", "gas", "hepmass", "miniboone", "bsds300", "mnist", "cifar10"}
+    assert {name for name in names() if card(name).files} == seven
+    assert {name for name in names() if card(name).ready_made} == seven
 
 
 def test_status() -> None:

@@ -1,7 +1,7 @@
 """Every recipe in datasets/, held to one contract: a new one is tested without a line more."""
 
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -28,9 +28,14 @@ def test_card_is_complete(name: str) -> None:
     assert it.gaussian_tolerance > 0
     assert (it.space == "logit") == (it.logit_alpha is not None) == (it.levels is not None)
     for file in it.files:
-        assert file.url.startswith("https://")
+        assert all(url.startswith("https://") for url in (file.url, *file.mirrors))
         assert file.sha256 is None or len(file.sha256) == 64
         assert file.md5 is None or len(file.md5) == 32
+    members = [PurePosixPath(member) for member in it.ready_made]
+    assert all(member.parts[0] == "data" and ".." not in member.parts for member in members)
+    # `prepare` tells its sources apart by these
+    keys = [*(file.name for file in it.files), *(member.name for member in members)]
+    assert len(set(keys)) == len(keys)
 
 
 @pytest.mark.parametrize("name", names())

@@ -1,12 +1,13 @@
 """Datasets: cards, raw files, own tables, splits and their cache. Torch is never imported here."""
 
-from flowbench.data.card import Card, RawFile, Space
+from flowbench.data.card import READY_MADE, Card, RawFile, Space
 from flowbench.data.dataset import Dataset, Splits, split_last_tenths
 from flowbench.data.gaussian import fit_gaussian, gaussian_ll
 from flowbench.data.loading import load, raw_status
 from flowbench.data.registry import Recipe, card, names, recipe
 
 __all__ = [
+    "READY_MADE",
     "Card",
     "Dataset",
     "RawFile",

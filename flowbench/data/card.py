@@ -18,12 +18,14 @@ pixel dropped.
 class RawFile:
     """One file as its publisher offers it.
 
-    ``alternatives`` are other names under which the same content may lie in the data folder (an unpacked archive, say);
-    no checksum is known of those. ``sha256`` and ``md5`` are the publisher's; None where none is known for certain.
+    ``mirrors`` are second URLs of the same bytes. ``alternatives`` are other names under which the same content may lie
+    in the data folder (an unpacked archive, be it a file or a folder); no checksum is known of those. ``sha256`` and
+    ``md5`` are the publisher's; None where none is known for certain.
     """
 
     name: str
     url: str
+    mirrors: tuple[str, ...] = ()
     sha256: str | None = None
     md5: str | None = None
     size_bytes: int | None = None
@@ -37,6 +39,18 @@ class RawFile:
         return f"md5 {self.md5}" if self.md5 else "no published checksum; its content is checked instead"
 
 
+READY_MADE = RawFile(
+    "data.tar.gz",
+    "https://zenodo.org/records/1161203/files/data.tar.gz",
+    mirrors=(
+        "https://zenodo.org/api/records/1161203/files/data.tar.gz/content",
+        "https://zenodo.org/record/1161203/files/data.tar.gz?download=1",
+    ),
+    md5="9b9c9b0375315ad270eba4ce80c093ab",
+)
+"""The seven datasets as the MAF paper's own code reads them: about 857 MB, doi 10.5281/zenodo.1161203."""
+
+
 @dataclass(frozen=True)
 class Card:
     """A dataset's identity, its terms of use, and the figures that prove its preprocessing.
@@ -44,6 +58,8 @@ class Card:
     ``version`` counts changes of the recipe that change its arrays: results of different versions are not comparable.
     ``gaussian_test_ll`` is the mean test log-likelihood (nats) of a full-covariance Gaussian fitted to the training
     rows; what is prepared must agree with it within ``gaussian_tolerance``.
+    ``files`` are the publisher's, all of them needed; ``ready_made`` the members of the archive `READY_MADE` that serve
+    in their place, again all of them.
     ``logit_alpha`` and ``levels`` (the number of grey values of a pixel) are set for images in logit space, and lead
     from nats to bits per pixel.
     """
@@ -60,6 +76,7 @@ class Card:
     n_test: int
     space: Space
     files: tuple[RawFile, ...] = ()
+    ready_made: tuple[str, ...] = ()
     gaussian_test_ll: float | None = None
     gaussian_tolerance: float | None = None
     logit_alpha: float | None = None

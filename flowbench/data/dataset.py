@@ -73,11 +73,12 @@ def split_last_tenths(rows: RawArray) -> tuple[RawArray, RawArray, RawArray]:
     Test is the last int(0.1 N) of N rows, validation the last int(0.1 M) of the M others: the rule of the
     2017 experiments for POWER, GAS and MINIBOONE.
     """
-    rest, test = _cut_last_tenth(rows)
-    train, validation = _cut_last_tenth(rest)
+    rest, test = cut_last_tenth(rows)
+    train, validation = cut_last_tenth(rest)
     return train, validation, test
 
 
-def _cut_last_tenth(rows: RawArray) -> tuple[RawArray, RawArray]:
+def cut_last_tenth(rows: RawArray) -> tuple[RawArray, RawArray]:
+    """The rows, and the last int(0.1 N) of them."""
     cut = len(rows) - int(0.1 * len(rows))
     return rows[:cut], rows[cut:]

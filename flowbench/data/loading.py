@@ -1,4 +1,4 @@
-"""From a name or a path to a dataset: find, check, prepare once, and map from the cache ever after."""
+"""From a name or a path to a dataset: find or fetch, check, prepare once, and map from the cache ever after."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from flowbench.console import DataError
 from flowbench.data import cache, raw, registry, table
 from flowbench.data.card import Card
 from flowbench.data.dataset import Dataset, Splits
+from flowbench.data.fetch import fetch
 from flowbench.data.gaussian import gaussian_ll
 from flowbench.data.registry import Recipe
 
@@ -24,10 +25,11 @@ def load(data: str, *, seed: int = 0, allow_partial: bool = False) -> Dataset:
 
     ``data`` is a path if it ends in .csv, .tsv, .parquet or .npy or contains a path separator. ``seed`` splits an own
     table and does nothing else. ``allow_partial`` accepts raw files with fewer or more rows than the card says.
+    Raw files that are missing are downloaded, as `fetch.fetch` does it.
 
     Raises:
         UsageError: no dataset has that name.
-        DataError: raw files are missing or damaged, or the rows are unfit for a density.
+        DataError: raw files are damaged, or missing and cannot be downloaded, or the rows are unfit for a density.
     """
     if table.is_path(data):
         return table.load_table(Path(data).expanduser(), seed=seed)
@@ -42,6 +44,7 @@ def raw_status(name: str) -> str:
 def _load_recipe(name: str, *, allow_partial: bool) -> Dataset:
     recipe = registry.recipe(name)
     card = recipe.CARD
+    fetch(card)
     files = raw.find(card)
     fingerprint = raw.fingerprint(card, files)
     folder = cache.entry(card, fingerprint)

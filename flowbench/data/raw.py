@@ -9,9 +9,10 @@ import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, cast
 
 import numpy as np
 import platformdirs
@@ -19,11 +20,11 @@ from numpy.typing import NDArray
 
 from flowbench import console
 from flowbench.console import DataError
-from flowbench.data.card import Card, RawFile
+from flowbench.data.card import READY_MADE, Card, RawFile
 
 
 def data_dir() -> Path:
-    """The folder of raw files, one folder a dataset in it. It is only ever read, so it may be read-only."""
+    """The folder of raw files, one folder a dataset in it. Only `fetch` writes to it: it may be read-only."""
     chosen = os.environ.get("FLOWBENCH_DATA_DIR")
     return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("flowbench") / "raw"
 
@@ -32,36 +33,57 @@ def status(card: Card) -> str:
     """``embedded`` (no raw files needed), ``present`` or ``missing``."""
     if card.embedded:
         return "embedded"
-    return "present" if all(_locate(card, file) for file in card.files) else "missing"
+    return "missing" if _whole_source(card) is None else "present"
 
 
 def find(card: Card) -> dict[str, Path]:
-    """The raw files by the names on the card.
+    """The raw files by the names on the card; if they are not all there, the ready-made members by their base names.
+
+    A member lies beside the raw files, or where the archive left it, unpacked in the data folder.
 
     Raises:
-        DataError: a file is missing; the hint says from where to get it, where to put it, and its checksum.
+        DataError: both sources miss a file; the hint says from where to get it, where to put it, and its checksum.
     """
-    located = {file.name: _locate(card, file) for file in card.files}
-    missing = [file for file in card.files if located[file.name] is None]
-    if missing:
-        wanted = "\n".join(f"  {file.url}\n    ({file.checksum})" for file in missing)
-        hint = f"put into {data_dir() / card.name} (FLOWBENCH_DATA_DIR sets the folder above it):\n{wanted}"
-        raise DataError(f"{card.name}: missing {', '.join(file.name for file in missing)}", hint)
-    return {name: path for name, path in located.items() if path is not None}
+    source = _whole_source(card)
+    if source is None:
+        missing = missing_files(card)
+        raise DataError(f"{card.name}: missing {', '.join(file.name for file in missing)}", where_from(card, missing))
+    return source
+
+
+def missing_files(card: Card) -> list[RawFile]:
+    """The publisher's files that are not there, under none of their names."""
+    return [file for file in card.files if _locate(card, file) is None]
+
+
+def missing_members(card: Card) -> list[str]:
+    """The members of the ready-made archive that are not there."""
+    return [member for member in card.ready_made if _locate_member(card, member) is None]
+
+
+def where_from(card: Card, missing: Sequence[RawFile]) -> str:
+    """How to get files by hand, or the ready-made ones in their place: URLs, folder, checksums."""
+    wanted = "".join(f"\n  {file.url}\n    ({file.checksum})" for file in missing)
+    hint = f"put into {data_dir() / card.name} (FLOWBENCH_DATA_DIR sets the folder above it):{wanted}"
+    if card.ready_made:
+        members = ", ".join(card.ready_made)
+        hint += f"\nor unpack in {data_dir()}: {members} of\n  {READY_MADE.url}\n    ({READY_MADE.checksum})"
+    return hint
 
 
 def fingerprint(card: Card, raw: Mapping[str, Path]) -> str:
-    """Sha256 (hex) over the recipe's version and the content of the raw files.
+    """Sha256 (hex) over the recipe's version and the names and content of the files that `find` gave.
 
     A file whose checksum is not the card's gets a warning and no more: archives are recompressed while their contents
     stay, and the card's shapes and Gaussian value judge those.
     """
+    published = {file.name: file for file in card.files}
     whole = hashlib.sha256(f"{card.name} v{card.version}\n".encode())
-    for file in card.files:
-        path = raw[file.name]
+    for name, path in raw.items():
         digest = hash_file(path, "sha256")
-        whole.update(f"{file.name} {digest}\n".encode())
-        if path.name == file.name and _differs(file, path, digest):
+        whole.update(f"{name} {digest}\n".encode())
+        file = published.get(name)
+        if file is not None and path.name == name and _differs(file, path, digest):
             _warn_once(
                 f"{path} is not the published file ({file.checksum}) but has sha256 {digest}: "
                 "used if its content passes the card's checks, and recorded under its own fingerprint"
@@ -70,9 +92,14 @@ def fingerprint(card: Card, raw: Mapping[str, Path]) -> str:
 
 
 def hash_file(path: Path, algorithm: str) -> str:
-    """The file's checksum in hex."""
-    with reading(path), path.open("rb") as stream:
-        return hashlib.file_digest(stream, algorithm).hexdigest()
+    """The file's checksum in hex; a folder's is that of the names and checksums of the files in it."""
+    with reading(path):
+        if path.is_dir():
+            inside = sorted(member for member in path.iterdir() if member.is_file())
+            listing = "".join(f"{member.name} {hash_file(member, algorithm)}\n" for member in inside)
+            return hashlib.new(algorithm, listing.encode()).hexdigest()
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
 @contextmanager
@@ -88,6 +115,36 @@ def reading(path: Path) -> Iterator[None]:
         reason = str(error).strip() or type(error).__name__
         hint = "it may be cut short or damaged: get it again, and compare its size and checksum with the source's"
         raise DataError(f"cannot read {path}: {reason}", hint) from error
+
+
+@contextmanager
+def opened(path: Path, member: str) -> Iterator[IO[bytes]]:
+    """The bytes of ``path``: unpacked if it is gzipped, of the file named ``member`` in it if it is a zip.
+
+    Raises:
+        DataError: as `reading`, which it includes.
+    """
+    with reading(path), ExitStack() as stack:
+        if path.suffix == ".zip":
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            inside = [name for name in archive.namelist() if PurePosixPath(name).name == member]
+            if not inside:
+                raise ValueError(f"there is no {member} in it")
+            yield stack.enter_context(archive.open(inside[0]))
+        elif path.suffix == ".gz":
+            yield cast(IO[bytes], stack.enter_context(gzip.GzipFile(path)))
+        else:
+            yield stack.enter_context(path.open("rb"))
+
+
+def read_npy(path: Path, n_columns: int) -> NDArray[np.float64]:
+    """A table (N, n_columns) of numbers from a .npy file; never a pickled one."""
+    with reading(path):
+        # mapped first: a header that promises more than the file holds is found out, not allocated
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        if rows.ndim != 2 or rows.shape[1] != n_columns:
+            raise ValueError(f"it has shape {rows.shape}, expected (rows, {n_columns})")
+        return np.array(rows, np.float64)
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
@@ -109,8 +166,25 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         return body.reshape(shape)
 
 
+def _whole_source(card: Card) -> dict[str, Path] | None:
+    """The first of a dataset's sources of which every file is there."""
+    sources = [{file.name: _locate(card, file) for file in card.files}]
+    if card.ready_made:
+        sources.append({PurePosixPath(member).name: _locate_member(card, member) for member in card.ready_made})
+    for source in sources:
+        found = {name: path for name, path in source.items() if path is not None}
+        if len(found) == len(source):
+            return found
+    return None
+
+
 def _locate(card: Card, file: RawFile) -> Path | None:
     candidates = (data_dir() / card.name / name for name in (file.name, *file.alternatives))
+    return next((path for path in candidates if path.exists()), None)
+
+
+def _locate_member(card: Card, member: str) -> Path | None:
+    candidates = (data_dir() / card.name / PurePosixPath(member).name, data_dir() / member)
     return next((path for path in candidates if path.is_file()), None)
 
 
