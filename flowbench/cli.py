@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec
@@ -178,6 +179,7 @@ def time_(
         raise UsageError(
             "--scaling times flowbench's own directions at its own dimensions: leave the other options out"
         )
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # counting memory, it warns of blocks older than the count
     import torch
 
     from flowbench import benchmark, costs, results
