@@ -80,6 +80,7 @@ def _about(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
         "config": config.model_dump(mode="json"),
         "data": dataset.name,
         "data_fingerprint": dataset.fingerprint,
+        "space": dataset.card.space,
         "columns": dataset.columns,
         "location": None if dataset.location is None else dataset.location.tolist(),
         "scale": None if dataset.scale is None else dataset.scale.tolist(),
