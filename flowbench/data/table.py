@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from flowbench.console import DataError
 from flowbench.data import raw
 from flowbench.data.card import Card
 from flowbench.data.dataset import Dataset, Float32, Float64
-from flowbench.data.table_files import SUFFIXES, Table, read_table
+from flowbench.data.table_files import OPENERS, open_table
 
 _VERSION = 1
 _FEWEST_ROWS = 10  # of which a tenth is one row
@@ -22,7 +23,15 @@ _FEWEST_ROWS = 10  # of which a tenth is one row
 
 def is_path(data: str) -> bool:
     """Whether ``data`` means a file, not a known dataset."""
-    return data.lower().endswith(SUFFIXES) or "/" in data or os.sep in data
+    return data.lower().endswith(tuple(OPENERS)) or "/" in data or os.sep in data
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Named columns of numbers: ``values`` (N, D) float64; a missing value is NaN."""
+
+    columns: tuple[str, ...]
+    values: Float64
 
 
 def load_table(path: Path, *, seed: int) -> Dataset:
@@ -34,7 +43,8 @@ def load_table(path: Path, *, seed: int) -> Dataset:
     Raises:
         DataError: no density can be learnt of this table; the message names file and column.
     """
-    table = read_table(path)
+    source = open_table(path)
+    table = Table(source.columns, np.concatenate([np.empty((0, len(source.columns))), *source.batches()]))
     _check(path, table)
     n, dim = table.values.shape
     order = np.random.RandomState(seed).permutation(n)
