@@ -10,6 +10,7 @@ from typing import Annotated, Any, ParamSpec
 
 import typer
 
+from flowbench import cli_trained
 from flowbench.console import FlowbenchError, UsageError, did_you_mean, note, show_error, warn
 
 P = ParamSpec("P")
@@ -244,6 +245,10 @@ def list_(as_json: Json = False) -> None:
         _print_json(catalogue.document())
     else:
         _print(catalogue.render())
+
+
+app.command(name="log-prob")(_command(cli_trained.log_prob))
+app.command(name="sample")(_command(cli_trained.sample))
 
 
 def _print_json(document: dict[str, Any]) -> None:

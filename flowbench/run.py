@@ -68,7 +68,7 @@ def run(config: RunConfig, dataset: Dataset, folder: Path, progress: Progress) -
             figures["run"] = f"{row.run}-{figures['status']}"
         row = Row.model_validate(row.model_dump() | figures)
         # the row last: where it is, the rest is
-        about = _about(config, dataset)
+        about = _about(config, dataset) | {"status": row.status}
         checkpoint.save(folder / f"{row.run}.safetensors", flow, config.flow, config.model, about)
         results.write(row, folder, test_lls)
     return row

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Generator
 
 from flowbench import checkpoint
-from flowbench.console import DataError, DivergedError, UsageError, did_you_mean
+from flowbench.console import DataError, DivergedError, UsageError, did_you_mean, warn
 from flowbench.evaluate import ROWS, log_likelihoods
 from flowbench.flows import Flow
 
@@ -81,7 +81,7 @@ def _log_prob(flow: Flow, standardised: Float64) -> Float64:
 
 
 def load(path: Path, device: str = "cpu") -> Trained:
-    """What a run left in its checkpoint, on ``device``.
+    """What a run left in its checkpoint, on ``device``; with a warning if the run did not end well.
 
     Raises:
         DataError: not a checkpoint of flowbench's, damaged, or of a flow without a run.
@@ -92,12 +92,14 @@ def load(path: Path, device: str = "cpu") -> Trained:
         location = np.array(about["location"] if own_units else [0.0] * flow.dim, np.float64)
         scale = np.array(about["scale"] if own_units else [1.0] * flow.dim, np.float64)
         columns = None if about["columns"] is None else tuple(str(name) for name in about["columns"])
-        space = str(about["space"])
+        space, status = str(about["space"]), about["status"]
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} does not say what it was trained on: {error}", "train it again") from error
     fits = location.shape == scale.shape == (flow.dim,) and (columns is None or len(columns) == flow.dim)
     if not (fits and np.isfinite(location).all() and np.isfinite(scale).all() and (scale > 0).all()):
         raise DataError(f"{path} is damaged: its standardisation is not that of {flow.dim} columns", "train it again")
+    if status != "ok":
+        warn(f"the run of {path} {'was ' if status == 'interrupted' else ''}{status}: these are the weights it had")
     return Trained(flow.to(device), location, scale, columns, own_units, space)
 
 
