@@ -5,6 +5,7 @@ from flowbench.data.dataset import Dataset, Splits, split_last_tenths
 from flowbench.data.gaussian import fit_gaussian, gaussian_ll
 from flowbench.data.loading import load, raw_status
 from flowbench.data.registry import Recipe, card, names, recipe
+from flowbench.data.table_options import TableOptions
 
 __all__ = [
     "Card",
@@ -13,6 +14,7 @@ __all__ = [
     "Recipe",
     "Space",
     "Splits",
+    "TableOptions",
     "card",
     "fit_gaussian",
     "gaussian_ll",
