@@ -68,6 +68,7 @@ def sample(
 
 
 def _load(run: str, device: str, threads: int | None) -> Trained:
+    import numpy as np
     import torch
 
     from flowbench import results, trained
@@ -78,6 +79,10 @@ def _load(run: str, device: str, threads: int | None) -> Trained:
     density = trained.load(trained.find(run, results.results_dir()), resolve_device(device))
     if not density.own_units:
         note(f"rows and log-densities are in {density.space} space, as the rows were that the flow was trained on")
+    if density.columns and np.any(density.steps):
+        noisy = [name for name, step in zip(density.columns, np.ravel(density.steps), strict=True) if step]
+        names = ", ".join(map(repr, noisy))
+        note(f"learnt with noise on {names}: log-densities are taken in the middle of a step, samples are not rounded")
     return density
 
 

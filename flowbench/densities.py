@@ -53,7 +53,7 @@ def matched_columns(trained: Trained, table: TableFile) -> tuple[str, ...]:
         dim = trained.flow.dim
         if len(table.columns) != dim:
             there = len(table.columns)
-            raise DataError(f"{table.path} has {there} columns, the flow was trained on {dim}", "give it those")
+            raise DataError(f"the flow was trained on {dim} columns, {table.path} has {there}", "give it all of them")
         return table.columns
     others = [name for name in table.columns if name not in set(trained.columns)]
     missing = [name for name in trained.columns if name not in set(table.columns)]

@@ -84,6 +84,7 @@ def _about(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
         "columns": dataset.columns,
         "location": None if dataset.location is None else dataset.location.tolist(),
         "scale": None if dataset.scale is None else dataset.scale.tolist(),
+        "dequantised": dict(dataset.card.dequantised),
     }
 
 

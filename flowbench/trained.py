@@ -26,7 +26,9 @@ class Trained:
     """p(x) = p_flow((x − location)/scale)·Π 1/scale, for rows x (N, D) in the units of ``location`` and ``scale`` (D,).
 
     ``columns`` are the names of the D columns, None where they have none. ``own_units`` is false where the flow was
-    trained on rows as they came from a known dataset's recipe: then x lies in that dataset's ``space``.
+    trained on rows as they came from a known dataset's recipe: then x lies in that dataset's ``space``. ``steps`` (D,)
+    are the widths of the uniform noise that was added to columns of discrete values before they were learnt, 0 for the
+    others.
     """
 
     flow: Flow
@@ -35,14 +37,16 @@ class Trained:
     columns: tuple[str, ...] | None = None
     own_units: bool = True
     space: str = "raw"
+    steps: Float64 | float = 0.0
 
     def log_prob(self, rows: Float64) -> Float64:
-        """Log-density (N,) in nats of each of ``rows`` (N, D).
+        """Log-density (N,) in nats of each of ``rows`` (N, D); of a discrete value, in the middle of its step.
 
         Rows so far out that the flow's single precision overflows are taken in double; NaN or −∞ is left only where
         that overflows too.
         """
-        standardised = (rows - self.location) / self.scale  # before it is rounded: a small spread may lie far from zero
+        # before it is rounded: a small spread may lie far from zero
+        standardised = (rows - self.location + np.multiply(self.steps, 0.5)) / self.scale
         lls = _log_prob(self.flow, standardised)
         far = ~np.isfinite(lls)
         if far.any():
@@ -50,7 +54,7 @@ class Trained:
         return np.asarray(lls - np.log(self.scale).sum())
 
     def samples(self, n: int, generator: Generator) -> Iterator[Float64]:
-        """N draws, some (k, D) at a time; ``generator`` is of the flow's device.
+        """N draws, some (k, D) at a time; ``generator`` is of the flow's device. Steps are not rounded to.
 
         Noise is drawn for as many rows whatever ``n`` is: fewer draws are the first of more, but for rounding.
 
@@ -92,15 +96,16 @@ def load(path: Path, device: str = "cpu") -> Trained:
         location = np.array(about["location"] if own_units else [0.0] * flow.dim, np.float64)
         scale = np.array(about["scale"] if own_units else [1.0] * flow.dim, np.float64)
         columns = None if about["columns"] is None else tuple(str(name) for name in about["columns"])
+        steps = np.array([about["dequantised"].get(name, 0.0) for name in columns or [""] * flow.dim], np.float64)
         space, status = str(about["space"]), about["status"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path} does not say what it was trained on: {error}", "train it again") from error
     fits = location.shape == scale.shape == (flow.dim,) and (columns is None or len(columns) == flow.dim)
     if not (fits and np.isfinite(location).all() and np.isfinite(scale).all() and (scale > 0).all()):
         raise DataError(f"{path} is damaged: its standardisation is not that of {flow.dim} columns", "train it again")
     if status != "ok":
         warn(f"the run of {path} {'was ' if status == 'interrupted' else ''}{status}: these are the weights it had")
-    return Trained(flow.to(device), location, scale, columns, own_units, space)
+    return Trained(flow.to(device), location, scale, columns, own_units, space, steps)
 
 
 def find(run: str, folder: Path) -> Path:

@@ -18,11 +18,15 @@ from flowbench import checkpoint, cli_trained, data, flows, results, trained
 from flowbench.config import RunConfig, TrainingOptions
 from flowbench.console import DataError, DivergedError, FlowbenchError, Progress, UsageError
 from flowbench.data import Dataset
+from flowbench.data.table_options import TableOptions
 from flowbench.evaluate import ROWS, log_likelihoods
 from flowbench.run import run
 from flowbench.trained import Trained
 
 NAMES = ["mass", "voltage, V", "größe"]
+
+WELL = {"space": "raw", "status": "ok", "dequantised": {}}
+"""What a checkpoint says of a run that ended well, beside its columns."""
 
 
 def table(n: int, seed: int = 0) -> pd.DataFrame:
@@ -40,7 +44,7 @@ class Done:
     dataset: Dataset
 
 
-def finish(source: str, folder: Path, flow: str = "maf") -> Done:
+def finish(source: str, folder: Path, flow: str = "maf", **options: bool) -> Done:
     module = flows.load(flow)
     sizes = {"hidden": (8,), "transforms": 2} if flow == "maf" else {}
     training = TrainingOptions(max_epochs=2, warmup_steps=0)
@@ -48,7 +52,7 @@ def finish(source: str, folder: Path, flow: str = "maf") -> Done:
         flow=flow, data=source, recipe="fast", seed=0, device="cpu", threads=1, model=module.Options(**sizes),
         training=training,
     )  # fmt: skip
-    dataset = data.load(source, seed=0)
+    dataset = data.load(source, seed=0, table_options=TableOptions(**options))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("flowbench.run.time_flow", lambda flow, rows: [])  # two seconds
         return Done(run(config, dataset, folder, Progress(None)).run, folder, dataset)
@@ -207,10 +211,23 @@ def test_a_known_datasets_rows_stay_in_its_space(tmp_path: Path, capsys: pytest.
     assert "in raw space" in capsys.readouterr().err
     np.testing.assert_allclose(np.load("lls.npy"), recorded, atol=1e-5)
     pd.DataFrame(run.dataset.test[:, :1], columns=["any"]).to_csv("banana.csv", index=False)
-    with pytest.raises(DataError, match="has 1 columns, the flow was trained on 2"):
+    with pytest.raises(DataError, match=r"trained on 2 columns, banana\.csv has 1"):
         cli_trained.log_prob(path, "banana.csv", None, "cpu")
     with pytest.raises(UsageError, match="a table in a file, not 'truth-banana'"):
         cli_trained.log_prob(path, "truth-banana", None, "cpu")
+
+
+def test_a_discrete_value_has_the_density_of_its_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whole numbers with noise on [0, 1): the density over a step is the value's probability."""
+    whole = np.rint(np.random.RandomState(0).normal(50, 10, size=(20_000, 1)))
+    pd.DataFrame(whole, columns=["n"]).to_csv("whole.csv", index=False)
+    run = finish("whole.csv", tmp_path / "results", "gaussian", dequantise=True)
+    pd.DataFrame({"n": np.arange(101)}).to_csv("all.csv", index=False)
+    cli_trained.log_prob(str(run.folder / f"{run.name}.safetensors"), "all.csv", Path("lls.npy"), "cpu")
+    assert "learnt with noise on 'n'" in capsys.readouterr().err
+    probabilities = np.exp(np.load("lls.npy"))
+    assert probabilities.sum() == pytest.approx(1, abs=1e-3)
+    assert probabilities @ np.arange(101) == pytest.approx(whole.mean(), abs=0.3)
 
 
 def test_a_run_that_is_not_there(done: Done, tmp_path: Path) -> None:
@@ -225,11 +242,18 @@ def test_a_run_that_is_not_there(done: Done, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "about", [{"scale": [1.0, 1.0]}, {"scale": [1.0, 1.0, 0.0]}, {"columns": ["a"]}, {"location": ["a", "b", "c"]}]
+    "about",
+    [
+        {"scale": [1.0, 1.0]},
+        {"scale": [1.0, 1.0, 0.0]},
+        {"columns": ["a"]},
+        {"location": ["a", "b", "c"]},
+        {"dequantised": []},
+    ],
 )
 def test_a_checkpoint_that_says_nonsense_of_its_columns_is_refused(about: dict[str, object], tmp_path: Path) -> None:
     module = flows.load("gaussian")
-    whole = {"columns": NAMES, "location": [0.0] * 3, "scale": [1.0] * 3, "space": "raw", "status": "ok"}
+    whole = {"columns": NAMES, "location": [0.0] * 3, "scale": [1.0] * 3, **WELL}
     path, options = tmp_path / "x.safetensors", module.Options()
     checkpoint.save(path, module.build(3, options), "gaussian", options, whole)
     trained.load(path)
@@ -240,7 +264,7 @@ def test_a_checkpoint_that_says_nonsense_of_its_columns_is_refused(about: dict[s
 
 def test_a_run_that_ended_badly_is_used_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = flows.load("gaussian")
-    about = {"columns": None, "location": None, "scale": None, "space": "raw", "status": "diverged"}
+    about = {"columns": None, "location": None, "scale": None, **WELL, "status": "diverged"}
     checkpoint.save(tmp_path / "x.safetensors", module.build(3, module.Options()), "gaussian", module.Options(), about)
     trained.load(tmp_path / "x.safetensors")
     assert "diverged" in capsys.readouterr().err
