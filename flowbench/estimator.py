@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ from flowbench.train import Epoch, train
 from flowbench.trained import Trained
 
 Float64 = NDArray[np.float64]
+
+_BUILDING = threading.Lock()
+"""Weights are drawn from torch's one generator for the CPU: by one of the threads of a parallel search at a time."""
 
 
 class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -160,7 +164,7 @@ def _fit(
     config: RunConfig, parts: Sequence[torch.Tensor], location: Float64, scale: Float64
 ) -> tuple[Trained, list[Epoch]]:
     """Train on standardised rows, those kept and those held out."""
-    with torch.random.fork_rng(devices=[]):
+    with _BUILDING, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)  # torch.manual_seed would move the GPUs' generators too
         flow = flows.load(config.flow).build(parts[0].shape[1], config.model).to(config.device)
     rows, validation = (part.to(config.device) for part in parts)
