@@ -26,7 +26,7 @@ _VERSION = 2
 
 def is_path(data: str) -> bool:
     """Whether ``data`` means a file or folder, not a known dataset."""
-    return data.lower().endswith(tuple(OPENERS)) or "/" in data or os.sep in data
+    return data.lower().endswith(tuple(OPENERS)) or "/" in data or os.sep in data or data in (".", "..")
 
 
 def load_table(path: Path, options: TableOptions, *, seed: int) -> Dataset:
