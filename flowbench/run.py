@@ -85,7 +85,6 @@ def _about(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
         "dequantised": dict(dataset.card.dequantised),
         "location": None if dataset.location is None else dataset.location.tolist(),
         "scale": None if dataset.scale is None else dataset.scale.tolist(),
-        "dequantised": dict(dataset.card.dequantised),
     }
 
 

@@ -46,7 +46,8 @@ class Trained:
         that overflows too.
         """
         # before it is rounded: a small spread may lie far from zero
-        standardised = (rows - self.location + np.multiply(self.steps, 0.5)) / self.scale
+        with np.errstate(over="ignore"):  # it comes out as a density that is not finite
+            standardised = (rows - self.location + np.multiply(self.steps, 0.5)) / self.scale
         lls = _log_prob(self.flow, standardised)
         far = ~np.isfinite(lls)
         if far.any():

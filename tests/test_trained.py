@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,10 +82,10 @@ def log_prob(done: Done, frame: pd.DataFrame, out: str = "lls.npy") -> NDArray[n
     return np.load(out)
 
 
-def refusal(kind: type[FlowbenchError], done: Done, frame: pd.DataFrame) -> str:
+def refusal(kind: type[FlowbenchError], done: Done, frame: pd.DataFrame, there: Sequence[str] = ()) -> str:
     with pytest.raises(kind) as caught:
         log_prob(done, frame)
-    assert sorted(path.name for path in Path().iterdir()) == ["new.parquet"]  # no output, whole or half
+    assert sorted(path.name for path in Path().iterdir()) == [*there, "new.parquet"]  # no output, whole or half
     return f"{caught.value} | {caught.value.hint}"
 
 
@@ -129,9 +130,9 @@ def test_columns_come_in_any_order_among_others(done: Done, capsys: pytest.Captu
 
 def test_missing_and_renamed_columns_are_named(done: Done) -> None:
     rows = table(50, 1)
-    message = refusal(DataError, done, rows.rename(columns={"mass": "Mass ", "größe": "groesse"}))
+    message = refusal(DataError, done, rows.rename(columns={"mass": "MASS ", "größe": "groesse"}))
     assert "lacks columns 'mass', 'größe'" in message
-    assert "rename 'Mass ' to 'mass'; rename 'groesse' to 'größe'" in message
+    assert "rename 'MASS ' to 'mass'; rename 'groesse' to 'größe'" in message
     assert "lacks column 'mass'" in refusal(DataError, done, rows[NAMES[1:]])
 
 
@@ -140,8 +141,9 @@ def test_a_row_without_a_density_is_named(done: Done, value: float, what: str) -
     rows = table(50, 1)
     rows.iloc[20, 1] = value
     assert f"'voltage, V' has {what} in row 21" in refusal(DataError, done, rows)
-    rows.iloc[20, 1] = 1e300
-    assert "row 21 lies so far out" in refusal(DataError, done, rows)
+    for far in (1e300, 1e307):
+        rows.iloc[20, 1] = far
+        assert "row 21 lies so far out" in refusal(DataError, done, rows)
 
 
 def test_a_row_beyond_single_precision_has_a_density(done: Done) -> None:
@@ -163,6 +165,8 @@ def test_batches_come_and_go(done: Done, monkeypatch: pytest.MonkeyPatch) -> Non
     )
     np.testing.assert_allclose(log_prob(done, rows), whole, atol=1e-5)
     assert seen == [100] * 10
+    rows.iloc[520, 0] = np.nan
+    assert "in row 521" in refusal(DataError, done, rows, there=["lls.npy"])
 
 
 def test_samples_have_the_names_and_the_distribution_of_the_table(tmp_path: Path) -> None:
@@ -270,7 +274,8 @@ def test_a_run_that_ended_badly_is_used_with_a_warning(tmp_path: Path, capsys: p
     assert "diverged" in capsys.readouterr().err
 
 
-def test_an_output_that_cannot_be_is_found_at_once(done: Done) -> None:
+def test_an_output_that_cannot_be_is_found_at_once(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trained, "log_prob", lambda self, rows: pytest.fail("it began"))
     Path("folder.csv").mkdir()
     table(5).to_csv("new.csv", index=False)
     content = Path("new.csv").read_bytes()
