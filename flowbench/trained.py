@@ -100,7 +100,10 @@ def load(path: Path, device: str = "cpu") -> Trained:
         steps = np.array([about["dequantised"].get(name, 0.0) for name in columns or [""] * flow.dim], np.float64)
         space, status = str(about["space"]), about["status"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path} does not say what it was trained on: {error}", "train it again") from error
+        raise DataError(
+            f"{path} does not say what it was trained on: {error}",
+            "an older flowbench may have written it: train again",
+        ) from error
     fits = location.shape == scale.shape == (flow.dim,) and (columns is None or len(columns) == flow.dim)
     if not (fits and np.isfinite(location).all() and np.isfinite(scale).all() and (scale > 0).all()):
         raise DataError(f"{path} is damaged: its standardisation is not that of {flow.dim} columns", "train it again")
