@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -124,7 +125,7 @@ def _spool(
     groups = None if options.group is None else _groups(source, options.group, dropna=options.dropna)
     kept: list[NDArray[np.int32]] = []
     start = 0
-    for rows in source.batches(columns):
+    for rows in _ahead(source.batches(columns)):
         of_group = None if groups is None else groups[start : start + len(rows)]
         start += len(rows)
         if of_group is not None and (of_group < 0).any():
@@ -134,6 +135,15 @@ def _spool(
         if of_group is not None:
             kept.append(of_group if usable is None else of_group[usable])
     return None if groups is None else np.concatenate([np.empty(0, np.int32), *kept])
+
+
+def _ahead(batches: Iterator[Float64]) -> Iterator[Float64]:
+    """The same, the next one being read while one is worked on."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
 
 
 def _groups(source: TableFile, column: str, *, dropna: bool) -> NDArray[np.int32]:
