@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -52,7 +53,7 @@ def test_reads_in_order(array: np.ndarray, mapped: MappedRows) -> None:
 @pytest.mark.parametrize("size", [1, 7, 299, 1003])
 def test_an_epoch_has_every_row_once_in_another_order(size: int, array: np.ndarray, mapped: MappedRows) -> None:
     cuts = [*range(0, N, size), N]
-    batches = [slice(a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
+    batches = [slice(a, b) for a, b in itertools.pairwise(cuts)]
     generator = torch.Generator().manual_seed(0)
     first, second = (list(shuffled(mapped, batches, generator)) for _ in range(2))
     assert [len(batch) for batch in first] == [b.stop - b.start for b in batches]
