@@ -58,7 +58,7 @@ def convert(
         groups = _spool(source, columns, options, profiler, rows)
         profile = profiler.profile()
         said = profile.lines(path.name)
-        for line in said:
+        for line in said if profile.rows else ():
             console.note(line)
         refuse_unfit(path, profile, options)
         rows.widths = noise_widths(path, profile, options)
