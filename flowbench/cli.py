@@ -149,7 +149,6 @@ def train(
     from flowbench.run import run, run_name
     from flowbench.summary import summary
 
-    keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
     given = {"max_epochs": max_epochs, "max_seconds": max_seconds}
@@ -159,6 +158,7 @@ def train(
     chosen = resolve(flows.load(flow).Options, layers, user, flow=flow, data=data, recipe=recipe, seed=seed, **where)
     table_options = TableOptions(_names(columns), _names(drop_columns), dropna, split, test_fraction, dequantise)
     dataset = load(data, seed=seed, allow_partial=allow_partial, table_options=table_options)
+    keep_freed_memory()  # of training: what a large table needed while it was converted is given back
     chosen = chosen.model_copy(update={"data": dataset.card.name})  # a table is what it holds, wherever it lies
     if dataset.dim == 1:
         warn("with one column there is nothing to condition on: every affine flow is a Gaussian")

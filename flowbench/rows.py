@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -102,15 +103,16 @@ class MappedRows:
         rows, dim = self._array.shape
         order = torch.randperm(-(-rows // self.block), device=self.device, generator=generator).cpu().numpy()
         longest = max(batch.stop - batch.start for batch in batches)
-        at_once = max(1, WINDOW_BYTES // (self._array.itemsize * dim) // longest)  # batches in a window
-        memory = torch.empty(min(rows, at_once * longest), dim)
-        for i in range(0, len(batches), at_once):
-            first, last = batches[i].start, batches[min(i + at_once, len(batches)) - 1].stop
-            window = memory[: last - first]
+        windows = -(-len(batches) // max(1, WINDOW_BYTES // (self._array.itemsize * dim) // longest))
+        cuts = [i * len(batches) // windows for i in range(windows + 1)]  # all alike: none is of a few blocks only
+        memory = torch.empty(min(rows, longest * -(-len(batches) // windows)), dim)
+        for part in (batches[i:j] for i, j in pairwise(cuts)):
+            first = part[0].start
+            window = memory[: part[-1].stop - first]
             self._fill(window.numpy(), order, first)
             window = window.to(self.device)
             within = torch.randperm(len(window), device=self.device, generator=generator)
-            for batch in batches[i : i + at_once]:
+            for batch in part:
                 yield window[within[batch.start - first : batch.stop - first]]
 
     def _fill(self, out: NDArray[np.float32], order: NDArray[np.int64], first: int) -> None:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import platformdirs
@@ -90,11 +91,22 @@ def unfinished(folder: Path, fingerprint: str) -> Iterator[Path]:
 
 
 def write_meta(
-    place: Path, fingerprint: str, shapes: Mapping[str, tuple[int, ...]], columns: tuple[str, ...] | None
+    place: Path,
+    fingerprint: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    columns: tuple[str, ...] | None,
+    about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write what ``read`` holds the arrays in ``place`` against."""
-    meta = {"fingerprint": fingerprint, "shapes": {name: list(shape) for name, shape in shapes.items()}}
-    (place / "meta.json").write_text(json.dumps(meta | {"columns": columns}, indent=1), "utf-8")
+    """Write what ``read`` holds the arrays in ``place`` against, and what else there is to know (strict JSON)."""
+    listed = {name: list(shape) for name, shape in shapes.items()}
+    meta = {"fingerprint": fingerprint, "shapes": listed, "columns": columns, "about": about}
+    (place / "meta.json").write_text(json.dumps(meta, indent=1), "utf-8")
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What else there is to know of an entry that ``read`` has read."""
+    about: dict[str, Any] = json.loads((folder / "meta.json").read_text("utf-8"))["about"]
+    return about
 
 
 def _discard(folder: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from flowbench.data.dataset import Float32
 
-_AROUND = 1 << 17  # pages beside a touched one that the system maps along with it: 64 KiB by Linux's default
+_AROUND = 1 << 21  # bytes beside a touched page that may be mapped along with it: Linux maps whole folios
 
 
 def is_mapped(array: Float32) -> bool:

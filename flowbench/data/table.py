@@ -44,10 +44,11 @@ def load_table(path: Path, options: TableOptions, *, seed: int) -> Dataset:
     columns = options.select(source)
     fingerprint = _fingerprint(source, columns, options, seed)
     folder = cache.place(f"table-v{_VERSION}", fingerprint)
-    facts, splits = Facts.read(folder), cache.read(folder, fingerprint)
-    if facts is None or splits is None:
+    splits = cache.read(folder, fingerprint)
+    if splits is None:
         facts, splits = _prepare(source, columns, options, seed, folder, fingerprint)
     else:
+        facts = Facts(**cache.read_about(folder))
         for line in facts.profile:
             console.note(line)
     scale = np.array(facts.scale)
@@ -101,10 +102,10 @@ def _prepare(
 
 
 def _read(folder: Path, fingerprint: str) -> tuple[Facts, Splits]:
-    facts, splits = Facts.read(folder), cache.read(folder, fingerprint)
-    if facts is None or splits is None:
+    splits = cache.read(folder, fingerprint)
+    if splits is None:
         raise OSError(f"{folder} cannot be read back")
-    return facts, splits
+    return Facts(**cache.read_about(folder)), splits
 
 
 def _card(name: str, path: Path, splits: Splits, facts: Facts) -> Card:

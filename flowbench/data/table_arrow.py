@@ -159,8 +159,9 @@ def _to_float64(path: Path, name: str, column: Any, first: int) -> NDArray[Any]:
         raise _not_numbers(path, name, value, first + row + 1)
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.uint8())
-    # unsafe only in that integers beyond 2^53 are rounded
-    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
+    if column.type != pa.float64():  # unsafe only in that integers beyond 2^53 are rounded
+        column = column.cast(pa.float64(), safe=False)
+    return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
 def _not_numbers(path: Path, column: str, value: Any, row: int) -> DataError:

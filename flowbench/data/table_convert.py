@@ -8,9 +8,9 @@ lost in float32.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -33,25 +33,13 @@ CHUNK_VALUES = 1 << 20
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a converted table besides its arrays; a JSON file beside them."""
+    """What is known of a converted table besides its arrays."""
 
     location: list[float]
     scale: list[float]
     dequantised: dict[str, float]
     profile: list[str]
     """What is printed of it, line by line."""
-
-    def write(self, place: Path) -> None:
-        """Write it to the folder of the arrays."""
-        (place / "table.json").write_text(json.dumps(asdict(self), indent=1), "utf-8")
-
-    @classmethod
-    def read(cls, place: Path) -> Facts | None:
-        """As it was written; None if it is not there, or damaged."""
-        try:
-            return cls(**json.loads((place / "table.json").read_text("utf-8")))
-        except (OSError, ValueError, TypeError):
-            return None
 
 
 def convert(
@@ -70,7 +58,7 @@ def convert(
         groups = _spool(source, columns, options, profiler, rows)
         profile = profiler.profile()
         said = profile.lines(path.name)
-        for line in said:
+        for line in said if profile.rows else ():
             console.note(line)
         refuse_unfit(path, profile, options)
         rows.widths = noise_widths(path, profile, options)
@@ -85,8 +73,8 @@ def convert(
     if noisy:
         said.append(f"  noise added    {', '.join(f'{name!r} [0, {width:g})' for name, width in noisy.items())}")
         console.note(said[-1])
-    Facts(location.tolist(), scale.tolist(), noisy, said).write(place)
-    cache.write_meta(place, fingerprint, shapes, tuple(columns))
+    facts = Facts(location.tolist(), scale.tolist(), noisy, said)
+    cache.write_meta(place, fingerprint, shapes, tuple(columns), asdict(facts))
 
 
 class _Rows:
@@ -124,7 +112,7 @@ def _spool(
     groups = None if options.group is None else _groups(source, options.group, dropna=options.dropna)
     kept: list[NDArray[np.int32]] = []
     start = 0
-    for rows in source.batches(columns):
+    for rows in _ahead(source.batches(columns)):
         of_group = None if groups is None else groups[start : start + len(rows)]
         start += len(rows)
         if of_group is not None and (of_group < 0).any():
@@ -134,6 +122,15 @@ def _spool(
         if of_group is not None:
             kept.append(of_group if usable is None else of_group[usable])
     return None if groups is None else np.concatenate([np.empty(0, np.int32), *kept])
+
+
+def _ahead(batches: Iterator[Float64]) -> Iterator[Float64]:
+    """The same, the next one being read while one is worked on."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
 
 
 def _groups(source: TableFile, column: str, *, dropna: bool) -> NDArray[np.int32]:
@@ -156,7 +153,8 @@ class _Moments:
 
     def __init__(self, dim: int) -> None:
         self._n = 0
-        self.mean = np.zeros(dim)
+        self._origin = np.zeros(dim)
+        self._mean = np.zeros(dim)  # from the origin, a row: or far from zero the deviation would lose digits
         self._squares = np.zeros(dim)
         self._low, self._high = np.full(dim, np.inf), np.full(dim, -np.inf)
 
@@ -164,14 +162,21 @@ class _Moments:
         if not len(rows):
             return
         self._low, self._high = np.minimum(self._low, rows.min(axis=0)), np.maximum(self._high, rows.max(axis=0))
+        if not self._n:
+            self._origin = rows[0].copy()
         # values near the ends of floating point overflow here: they are refused by name
         with np.errstate(all="ignore"):
+            rows = rows - self._origin
             mean = rows.mean(axis=0)
-            away = mean - self.mean
+            away = mean - self._mean
             n = self._n + len(rows)
             self._squares += np.square(rows - mean).sum(axis=0) + away**2 * (self._n * len(rows) / n)
-            self.mean = self.mean + away * (len(rows) / n)
+            self._mean = self._mean + away * (len(rows) / n)
         self._n = n
+
+    @property
+    def mean(self) -> Float64:
+        return self._origin + self._mean
 
     @property
     def deviation(self) -> Float64:

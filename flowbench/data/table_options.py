@@ -92,25 +92,29 @@ def assign(rows: int, options: TableOptions, seed: int, groups: NDArray[np.int32
 
 
 def _assign_groups(groups: NDArray[np.int32], share: int, rng: np.random.RandomState) -> NDArray[np.int8]:
-    """Whole groups in random order, each to test or validation if at least half of it is still wanted there."""
+    """Whole groups in random order to test or validation, where at least half of one is still wanted.
+
+    The largest is always trained on, and each of the three gets a group.
+    """
     sizes = np.bincount(groups)
     if len(sizes) < 3:
         raise DataError(
             f"the column to split by has {len(sizes)} different values: three splits need three or more",
             "split by another column, or --split random",
         )
-    wanted = {TEST: share, VALIDATION: share}
+    left = {TEST: share, VALIDATION: share}
     part_of = np.full(len(sizes), TRAIN, np.int8)
     shuffled = rng.permutation(len(sizes))
+    shuffled = shuffled[shuffled != sizes.argmax()]
     for group in shuffled:
-        part = next((part for part, left in wanted.items() if sizes[group] <= 2 * left), None)
-        if part is not None:
-            part_of[group] = part
-            wanted[part] -= sizes[group]
-        elif max(wanted.values()) <= 0:
+        part = max(left, key=lambda part: left[part])
+        if left[part] <= 0:
             break
-    for part in wanted:  # the smallest left, where all are too large
+        if sizes[group] <= 2 * left[part]:
+            part_of[group] = part
+            left[part] -= int(sizes[group])
+    for part in left:  # the smallest, where all are too large
         if not (part_of == part).any():
-            left = shuffled[part_of[shuffled] == TRAIN]
-            part_of[left[np.argmin(sizes[left])]] = part
+            candidates = shuffled[part_of[shuffled] == TRAIN]
+            part_of[candidates[sizes[candidates].argmin()]] = part
     return part_of[groups]

@@ -13,6 +13,10 @@ _COARSER = 8
 """A step must be so many times the resolution of the numbers, of which all floats are multiples: that ten continuous
 values or more have a coarser one by chance has a probability of 1e-9."""
 
+_FINEST = 1e-8
+"""Of the spread of a column's values. What is written in text has some last place; noise as fine as that would not
+survive in float32, nor is it worth the time to look for it in millions of rows."""
+
 
 class Steps:
     """Takes rows (n, D), and knows each column's step over all of them.
@@ -67,8 +71,9 @@ def _fits(values: Float64, places: int) -> NDArray[np.bool_]:
         if places == 0:
             # beyond 2^53 every float64 is whole
             return np.asarray((rounded == values).all(axis=0) & (farthest < 2.0**53))
+        usable = 10.0**-places >= _FINEST * (values.max(axis=0) - values.min(axis=0))
         fits = np.zeros(values.shape[1], np.bool_)
         for kind in (np.float64, np.float32):
             resolved = 10.0**-places >= _COARSER * np.finfo(kind).eps * farthest
-            fits |= resolved & (rounded.astype(kind) == values).all(axis=0)
+            fits |= usable & resolved & (rounded.astype(kind) == values).all(axis=0)
         return fits
