@@ -31,8 +31,8 @@ def save(path: Path, flow: Flow, name: str, options: FlowOptions, about: Mapping
     write_together({path: to_bytes(state, header)})
 
 
-def load(path: Path) -> Flow:
-    """The flow in evaluation mode, on the CPU.
+def load(path: Path) -> tuple[Flow, dict[str, Any]]:
+    """The flow in evaluation mode, on the CPU, and what ``save`` was told ``about`` it.
 
     Raises:
         DataError: not a checkpoint of flowbench's, damaged, or with weights that a mask forbids.
@@ -45,6 +45,7 @@ def load(path: Path) -> Flow:
         with torch.random.fork_rng(devices=[]):  # building draws weights; loading must not move the caller's generator
             flow = module.build(int(header["dim"]), module.Options.model_validate_json(header["options"]))
         flow.load_state_dict(state)
+        about: dict[str, Any] = json.loads(header["about"])
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, UsageError) as error:
         raise DataError(f"{path} is not a readable checkpoint: {error}") from error
-    return flow.eval()
+    return flow.eval(), about

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import json
 import os
@@ -11,6 +12,7 @@ from typing import Annotated, Any, ParamSpec
 
 import typer
 
+from flowbench import cli_trained
 from flowbench.console import FlowbenchError, UsageError, did_you_mean, note, show_error, warn
 
 P = ParamSpec("P")
@@ -23,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+_TABLES = "Tables of your own"
 
 _debug = False
 
@@ -87,7 +91,9 @@ def _global(
 @_command
 def train(
     flow: Annotated[str, typer.Argument(help="A flow: maf, iaf, realnvp, gaussian (`flowbench list` has all).")],
-    data: Annotated[str, typer.Option(help="A dataset's name, or a .csv, .tsv, .parquet or .npy file.")] = "patches",
+    data: Annotated[
+        str, typer.Option(help="A dataset's name, or a .csv, .tsv, .parquet, .npy or .npz file, or a folder of such.")
+    ] = "patches",
     recipe: Annotated[str, typer.Option(help="fast, or paper: the protocol of 2017.")] = "fast",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of weights, batches and an own table's split.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")] = "auto",
@@ -101,6 +107,32 @@ def train(
     ] = None,
     max_seconds: Annotated[float | None, typer.Option(help="Training time at the most.", show_default=False)] = None,
     allow_partial: Annotated[bool, typer.Option(help="Take raw files with fewer rows than published.")] = False,
+    columns: Annotated[
+        str | None, typer.Option(rich_help_panel=_TABLES, help="The columns to model: a,b,c.", show_default="all")
+    ] = None,
+    drop_columns: Annotated[
+        str | None, typer.Option(rich_help_panel=_TABLES, help="Columns to leave out.", show_default=False)
+    ] = None,
+    dropna: Annotated[
+        bool, typer.Option("--dropna", rich_help_panel=_TABLES, help="Leave out rows with missing values.")
+    ] = False,
+    split: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_TABLES,
+            help="random; time: the last rows are validation and test; or a column: all rows with one value of it "
+            "go to one split, and it is not modelled.",
+        ),
+    ] = "random",
+    test_fraction: Annotated[
+        float, typer.Option(rich_help_panel=_TABLES, help="Share of rows for test, and again for validation.")
+    ] = 0.1,
+    dequantise: Annotated[
+        bool,
+        typer.Option(
+            "--dequantise", rich_help_panel=_TABLES, help="Add uniform noise to whole numbers and to heavy ties."
+        ),
+    ] = False,
     force: Annotated[bool, typer.Option(help="Train again what is already finished.")] = False,
     out: Out = None,
     as_json: Json = False,
@@ -111,14 +143,13 @@ def train(
     from flowbench import flows, results
     from flowbench.config import packaged_layers, resolve, user_layers
     from flowbench.console import Progress
-    from flowbench.data import load
+    from flowbench.data import TableOptions, load
     from flowbench.environment import resolve_device
     from flowbench.files import ensure_writable
     from flowbench.memory import keep_freed_memory
     from flowbench.run import run, run_name
     from flowbench.summary import summary
 
-    keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
     given = {"max_epochs": max_epochs, "max_seconds": max_seconds}
@@ -126,7 +157,9 @@ def train(
     where = {"device": resolve_device(device), "threads": torch.get_num_threads()}
     layers = packaged_layers(flow, data, recipe)
     chosen = resolve(flows.load(flow).Options, layers, user, flow=flow, data=data, recipe=recipe, seed=seed, **where)
-    dataset = load(data, seed=seed, allow_partial=allow_partial)
+    table_options = TableOptions(_names(columns), _names(drop_columns), dropna, split, test_fraction, dequantise)
+    dataset = load(data, seed=seed, allow_partial=allow_partial, table_options=table_options)
+    keep_freed_memory()  # of training: what a large table needed while it was converted is given back
     chosen = chosen.model_copy(update={"data": dataset.card.name})  # a table is what it holds, wherever it lies
     if dataset.dim == 1:
         warn("with one column there is nothing to condition on: every affine flow is a Gaussian")
@@ -145,6 +178,11 @@ def train(
         note(f"written to {folder / row.run}.json")
     if row.status != "ok":
         raise FlowbenchError(f"the run {row.status}: {row.error}")
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    """Names as a line of CSV has them: with commas between, and in quotation marks where they have commas."""
+    return tuple(next(csv.reader([text]), [])) if text else ()
 
 
 @app.command(name="time")
@@ -277,6 +315,10 @@ def fetch(
         show_error(error)
     if errors:
         raise errors[-1]
+
+
+app.command(name="log-prob")(_command(cli_trained.log_prob))
+app.command(name="sample")(_command(cli_trained.sample))
 
 
 def _print_json(document: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from flowbench.flows import Flow
 from flowbench.results import Check
+from flowbench.rows import Rows
 from flowbench.transforms import MADE
 
 ROWS = 5_000
@@ -21,12 +22,12 @@ ROUNDTRIP_ROWS, JACOBIAN_ROWS = 256, 3
 
 
 @torch.no_grad()
-def log_likelihoods(flow: Flow, rows: Tensor) -> NDArray[np.float64]:
+def log_likelihoods(flow: Flow, rows: Rows) -> NDArray[np.float64]:
     """Log-density (N,) in nats of each of ``rows`` (N, D), in order, as float64: every row once, none left out."""
     return torch.cat([flow(batch).cpu().double() for batch in rows.split(ROWS)]).numpy()
 
 
-def checks(flow: Flow, rows: Tensor, test_lls: NDArray[np.float64]) -> dict[str, Check]:
+def checks(flow: Flow, rows: Rows, test_lls: NDArray[np.float64]) -> dict[str, Check]:
     """Hold a trained flow against its own claims on test ``rows`` (N, D); see each check's ``what``.
 
     Mathematics is checked in float64 on the CPU, where an error is an error of the formula and not of rounding.
@@ -85,14 +86,18 @@ def _jacobian(u: Tensor, copies: Tensor) -> Tensor:
     return gradient.view(dim, -1, dim).transpose(0, 1)
 
 
-def image_log_likelihoods(rows: Tensor, lls: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
+def image_log_likelihoods(rows: Rows, lls: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
     """From logit space to pixels in [0, 1]: log p + D·log(1 − 2α) − Σ(log σ(x) + log(1 − σ(x))).
 
     MAF paper, appendix E.2; ``rows`` (N, D) are the logits, ``lls`` (N,) their log-densities in nats.
     """
-    x = rows.cpu().double()
-    log_slope = torch.nn.functional.logsigmoid(x) + torch.nn.functional.logsigmoid(-x)
-    return np.asarray(lls + x.shape[1] * math.log(1 - 2 * alpha) - log_slope.sum(1).numpy())
+    dim = rows[:1].shape[1]
+    log_slope = torch.cat([_log_slope(part.cpu().double()) for part in rows.split(ROWS)])
+    return np.asarray(lls + dim * math.log(1 - 2 * alpha) - log_slope.numpy())
+
+
+def _log_slope(x: Tensor) -> Tensor:
+    return (torch.nn.functional.logsigmoid(x) + torch.nn.functional.logsigmoid(-x)).sum(1)
 
 
 def bits_per_pixel(image_lls: NDArray[np.float64], dim: int, levels: int) -> NDArray[np.float64]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from flowbench.console import UsageError
 
@@ -49,6 +51,28 @@ def write_together(files: Mapping[Path, bytes]) -> None:
         for temporary in temporaries.values():
             if temporary.exists():
                 temporary.unlink()
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the place of ``path`` when the block has ended, and is gone if it fails.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    temporary = _temporary(path)
+    try:
+        if path.is_dir():  # found now, not by the renaming
+            raise IsADirectoryError("it is a folder")
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}", "name another file") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _temporary(path: Path) -> Path:

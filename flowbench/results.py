@@ -106,6 +106,7 @@ class Row(_Frozen):
     ``run`` is the file's stem. ``*_stderr`` are standard errors of a mean over test rows (not over seeds); printed
     intervals are twice that, as in the papers. ``nats_below_truth`` is the mean over test rows of the true log-density
     minus the flow's, its error that of the paired differences. ``started_at`` is ISO 8601 in UTC.
+    ``dequantised`` are the columns of an own table that uniform noise was added to, and its width in their units.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -118,6 +119,7 @@ class Row(_Frozen):
     data_version: int
     data_fingerprint: str
     partial: bool
+    dequantised: dict[str, float] = {}
     space: str
     dim: int
     n_train: int

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from flowbench import checkpoint, flows, results, stats
 from flowbench.config import RunConfig
@@ -20,6 +19,7 @@ from flowbench.environment import environment
 from flowbench.evaluate import bits_per_pixel, checks, image_log_likelihoods, log_likelihoods
 from flowbench.flows import Flow
 from flowbench.results import Row
+from flowbench.rows import Rows, on_device
 from flowbench.timing import time_flow
 from flowbench.train import Epoch, train
 
@@ -46,7 +46,7 @@ def run(config: RunConfig, dataset: Dataset, folder: Path, progress: Progress) -
     row = _identity(config, dataset, flow)
     try:
         train_rows, validation, test = (
-            _on_device(part, config.device) for part in (dataset.train, dataset.validation, dataset.test)
+            on_device(part, config.device) for part in (dataset.train, dataset.validation, dataset.test)
         )
         for epoch in train(flow, train_rows, validation, config.training, config.seed, progress.step):
             epochs.append(epoch)
@@ -68,7 +68,7 @@ def run(config: RunConfig, dataset: Dataset, folder: Path, progress: Progress) -
             figures["run"] = f"{row.run}-{figures['status']}"
         row = Row.model_validate(row.model_dump() | figures)
         # the row last: where it is, the rest is
-        about = _about(config, dataset)
+        about = _about(config, dataset) | {"status": row.status}
         checkpoint.save(folder / f"{row.run}.safetensors", flow, config.flow, config.model, about)
         results.write(row, folder, test_lls)
     return row
@@ -80,7 +80,9 @@ def _about(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
         "config": config.model_dump(mode="json"),
         "data": dataset.name,
         "data_fingerprint": dataset.fingerprint,
+        "space": dataset.card.space,
         "columns": dataset.columns,
+        "dequantised": dict(dataset.card.dequantised),
         "location": None if dataset.location is None else dataset.location.tolist(),
         "scale": None if dataset.scale is None else dataset.scale.tolist(),
     }
@@ -94,11 +96,6 @@ def _gaussian(dataset: Dataset) -> dict[str, Any]:
         warn(f"no Gaussian to stand beside the flow: {error}. A continuous density of such rows can grow without bound")
         return {}
     return {"gaussian_test_ll_nats": mean, "gaussian_test_ll_stderr_nats": stderr}
-
-
-def _on_device(part: NDArray[np.float32], device: str) -> Tensor:
-    # a copy: the arrays may be read-only maps of files, and training gathers from them at random
-    return torch.from_numpy(np.array(part)).to(device)
 
 
 def _failure(error: BaseException) -> dict[str, Any]:
@@ -126,7 +123,7 @@ def _training(epochs: list[Epoch]) -> dict[str, Any]:
     return figures
 
 
-def _likelihoods(dataset: Dataset, test: Tensor, lls: Lls) -> dict[str, Any]:
+def _likelihoods(dataset: Dataset, test: Rows, lls: Lls) -> dict[str, Any]:
     """The test figures: what the flow reached, in each unit that the data has."""
     figures: dict[str, Any] = {}
     figures["test_ll_nats"], figures["test_ll_stderr_nats"] = stats.mean_and_stderr(lls)
@@ -154,6 +151,7 @@ def _identity(config: RunConfig, dataset: Dataset, flow: Flow) -> Row:
         data_version=dataset.card.version,
         data_fingerprint=dataset.fingerprint,
         partial=dataset.partial,
+        dequantised=dict(dataset.card.dequantised),
         space=dataset.card.space,
         dim=dataset.dim,
         n_train=n_train,

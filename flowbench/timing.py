@@ -17,6 +17,7 @@ from torch.utils.benchmark import Timer
 
 from flowbench.flows import Flow
 from flowbench.results import Timing
+from flowbench.rows import Rows
 
 BATCHES = (100, 1000)
 ROUNDS, SECONDS = 10, 0.5
@@ -90,9 +91,10 @@ def _enough(sample: Sample, at_once: int, seconds: float) -> bool:
 
 
 @torch.no_grad()
-def time_flow(flow: Flow, rows: torch.Tensor, batches: tuple[int, ...] = BATCHES) -> list[Timing]:
+def time_flow(flow: Flow, rows: Rows, batches: tuple[int, ...] = BATCHES) -> list[Timing]:
     """Time a density of ``rows`` (N, D), repeated as often as a batch needs, and a sample, at each batch size."""
-    return [_time_batch(flow, repeated(rows, batch), batch) for batch in batches]
+    first = rows[: max(batches)]
+    return [_time_batch(flow, repeated(first, batch), batch) for batch in batches]
 
 
 def repeated(rows: torch.Tensor, batch: int) -> torch.Tensor:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice, pairwise
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from flowbench.console import DivergedError
 from flowbench.evaluate import log_likelihoods
 from flowbench.flows import Flow
 from flowbench.optimizer import Descent
+from flowbench.rows import Rows, shuffled
 from flowbench.transforms import Chain
 
 
@@ -37,13 +39,13 @@ class Epoch:
 
 def train(
     flow: Flow,
-    rows: Tensor,
-    validation: Tensor,
+    rows: Rows,
+    validation: Rows,
     options: TrainingOptions,
     seed: int,
     on_step: Callable[[int, int], None] = lambda step, steps: None,
 ) -> Iterator[Epoch]:
-    """Fit ``flow`` to ``rows`` (N, D), yielding after each epoch; all tensors lie on the flow's device.
+    """Fit ``flow`` to ``rows`` (N, D), yielding after each epoch; all rows lie on the flow's device.
 
     However it ends (the last epoch, patience, time, an interrupt, a divergence), the flow is left in evaluation mode
     with the weights and statistics of the epoch that was best by validation.
@@ -64,17 +66,19 @@ def train(
             epoch += 1
             began = clock.seconds()
             flow.train()
-            order = torch.randperm(len(rows), device=rows.device, generator=generator)
+            drawn = generator.get_state()
+            batches = shuffled(rows, plan.batches, generator)
             losses = torch.empty(plan.steps, device=rows.device)
             done = 0
             while done < plan.steps and not (done and clock.over()):
                 # stays on the device: reading it here would wait for every step
-                losses[done] = descent.step(rows[order[plan.batch(done)]], plan.rate(epoch, done, clock.seconds()))
+                losses[done] = descent.step(next(batches), plan.rate(epoch, done, clock.seconds()))
                 done += 1
                 on_step(done, plan.steps)
             train_seconds = clock.seconds() - began
             if descent.stopped:  # the one wait of the epoch
-                raise _divergence(flow, rows[order], plan, losses[:done], epoch)
+                batches = shuffled(rows, plan.batches, generator.set_state(drawn))
+                raise _divergence(flow, batches, losses[:done], epoch)
 
             flow.eval()
             flow.calibrate(rows)
@@ -84,7 +88,7 @@ def train(
                 # over-fitting, or a rate too high to see more: neither is mended by going on from here
                 flow.load_state_dict(best.state)
                 plan.peak_rate /= 3
-            train_ll, seen = -float(losses[:done].mean()), plan.batch(done - 1).stop
+            train_ll, seen = -float(losses[:done].mean()), plan.batches[done - 1].stop
             yield Epoch(epoch, plan.last_epoch, train_ll, validation_ll, better, seen, train_seconds, clock.seconds())
         if epoch and not best.epoch:
             raise DivergedError(f"the validation log-likelihood was not finite in any of {epoch} epochs")
@@ -100,16 +104,14 @@ class _Plan:
         self.options = options
         # a 20th of the rows by default: a small table still gets many steps from an epoch
         batch_size = options.batch_size or min(500, max(50, rows // 20))
-        self._rows = rows
         self.peak_rate = options.learning_rate
         self.steps = math.ceil(rows / batch_size)
+        cuts = [step * rows // self.steps for step in range(self.steps + 1)]
+        self.batches = [slice(start, stop) for start, stop in pairwise(cuts)]
+        """The steps' parts of an epoch's order: every row once an epoch, batches equal but for one row."""
         self.last_epoch = options.max_epochs
         if options.max_epochs is None and options.max_steps is not None:
             self.last_epoch = math.ceil(options.max_steps / self.steps)
-
-    def batch(self, step: int) -> slice:
-        """The step's part of the epoch's permutation: every row once an epoch, batches equal but for one row."""
-        return slice(step * self._rows // self.steps, (step + 1) * self._rows // self.steps)
 
     def rate(self, epoch: int, done: int, seconds: float) -> float:
         """Linear warm-up; then constant, or half a cosine to zero at the last step or second, whichever is sooner."""
@@ -156,11 +158,11 @@ class _Best:
 
 
 @torch.no_grad()
-def _divergence(flow: Flow, rows: Tensor, plan: _Plan, losses: Tensor, epoch: int) -> DivergedError:
+def _divergence(flow: Flow, batches: Iterator[Tensor], losses: Tensor, epoch: int) -> DivergedError:
     """Where and how an epoch left the finite. The weights are still those with which it did: none followed."""
     step = int((~losses.isfinite()).nonzero()[0])
     last = f"the last finite loss was {float(losses[step - 1]):.4g}" if step else "no loss of the epoch was finite"
-    x, culprit = rows[plan.batch(step)], "the gradient"
+    x, culprit = next(islice(batches, step, None)), "the gradient"
     for index, transform in enumerate(flow.transform if isinstance(flow.transform, Chain) else [flow.transform]):
         x, log_det = transform(x)
         if not (x.isfinite().all() and log_det.isfinite().all()):

@@ -245,7 +245,10 @@ def test_a_crash_shows_a_traceback_only_with_debug(results: Path, tmp_path: Path
     assert "Traceback" in loud.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["compare"], ["list"], ["fetch", "digits"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["train", "--help"], ["sample", "--help"], ["compare"], ["list"], ["fetch", "digits"]],
+)
 def test_torch_stays_away_where_it_is_not_needed(arguments: list[str]) -> None:
     program = (
         "import sys, flowbench.cli\nsys.argv = sys.argv[1:]\n"

@@ -129,7 +129,8 @@ def test_a_saved_flow_is_the_same_flow(name: str, dim: int, tmp_path: Path) -> N
     options = module.Options(**{k: v for k, v in small.items() if k in module.Options.model_fields})
     checkpoint.save(tmp_path / "flow.safetensors", flow, name, options, {"data": "x"})
     torch.set_default_dtype(torch.float32)
-    again = checkpoint.load(tmp_path / "flow.safetensors")
+    again, about = checkpoint.load(tmp_path / "flow.safetensors")
+    assert about == {"data": "x"}
     x = torch.randn(6, dim)
     assert torch.equal(again(x), flow(x))
     assert [path.name for path in tmp_path.iterdir()] == ["flow.safetensors"]
@@ -148,11 +149,11 @@ def test_a_checkpoint_with_forbidden_weights_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "header", [{"flow": "nice"}, {"options": "[1]"}, {"options": '{"hidden": "x"}'}, {"dim": "two"}]
+    "header", [{"flow": "nice"}, {"options": "[1]"}, {"options": '{"hidden": "x"}'}, {"dim": "two"}, {"about": "{"}]
 )
 def test_a_checkpoint_with_a_damaged_header_is_refused(header: dict[str, str], tmp_path: Path) -> None:
     module = flows.load("maf")
-    whole = {"flow": "maf", "dim": "3", "options": module.Options().model_dump_json()}
+    whole = {"flow": "maf", "dim": "3", "options": module.Options().model_dump_json(), "about": "{}"}
     state = {key: value.contiguous() for key, value in module.build(3, module.Options()).state_dict().items()}
     save_file(state, tmp_path / "flow.safetensors", whole)
     checkpoint.load(tmp_path / "flow.safetensors")

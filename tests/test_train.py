@@ -122,9 +122,9 @@ def test_every_row_is_seen_once_an_epoch() -> None:
     (epoch,) = fit(built(), 83, batch_size=50, max_epochs=1)
     assert epoch.rows == 83
     plan = _Plan(TrainingOptions(batch_size=50), 83)
-    seen = torch.cat([torch.arange(83)[plan.batch(step)] for step in range(plan.steps)])
+    seen = torch.cat([torch.arange(83)[batch] for batch in plan.batches])
     assert torch.equal(seen, torch.arange(83))
-    assert {plan.batch(step).stop - plan.batch(step).start for step in range(plan.steps)} == {41, 42}
+    assert {batch.stop - batch.start for batch in plan.batches} == {41, 42}
 
 
 def test_time_ends_training_within_an_epoch() -> None:

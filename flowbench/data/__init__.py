@@ -5,6 +5,7 @@ from flowbench.data.dataset import Dataset, Splits, split_last_tenths
 from flowbench.data.gaussian import fit_gaussian, gaussian_ll
 from flowbench.data.loading import load, raw_status
 from flowbench.data.registry import Recipe, card, names, recipe
+from flowbench.data.table_options import TableOptions
 
 __all__ = [
     "READY_MADE",
@@ -14,6 +15,7 @@ __all__ = [
     "Recipe",
     "Space",
     "Splits",
+    "TableOptions",
     "card",
     "fit_gaussian",
     "gaussian_ll",

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import platformdirs
 
+from flowbench import console
 from flowbench.data.card import Card
 from flowbench.data.dataset import Splits
 
-_SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
+"""Each in a file of its name."""
 
 
 def entry(card: Card, fingerprint: str) -> Path:
     """The folder that holds, or will hold, this version of this dataset from these raw files."""
-    prepared = platformdirs.user_cache_path("flowbench") / "prepared"
-    return prepared / f"{card.name}-v{card.version}-{fingerprint[:12]}"
+    return place(f"{card.name}-v{card.version}", fingerprint)
+
+
+def place(label: str, fingerprint: str) -> Path:
+    """The folder for arrays of this kind with this fingerprint."""
+    return platformdirs.user_cache_path("flowbench") / "prepared" / f"{label}-{fingerprint[:12]}"
 
 
 def read(folder: Path, fingerprint: str) -> Splits | None:
@@ -31,7 +41,7 @@ def read(folder: Path, fingerprint: str) -> Splits | None:
         if meta["fingerprint"] != fingerprint or any(list(a.shape) != meta["shapes"][k] for k, a in arrays.items()):
             return None
         columns = None if meta["columns"] is None else tuple(meta["columns"])
-        train, validation, test = (arrays[name] for name in _SPLITS)
+        train, validation, test = (arrays[name] for name in SPLITS)
         return Splits(train, validation, test, arrays.get("test_true_ll"), columns)
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
@@ -40,8 +50,27 @@ def read(folder: Path, fingerprint: str) -> Splits | None:
 def write(folder: Path, fingerprint: str, splits: Splits) -> Splits:
     """Store the splits under ``folder`` and return them memory-mapped.
 
-    They are written to a sibling and renamed, so a half-written entry is never seen. If another process was faster,
-    its entry, which is the same, is used.
+    Raises:
+        OSError: the cache cannot be written.
+    """
+    with unfinished(folder, fingerprint) as place:
+        arrays = {name: getattr(splits, name) for name in SPLITS}
+        if splits.test_true_ll is not None:
+            arrays["test_true_ll"] = splits.test_true_ll
+        for name, array in arrays.items():
+            np.save(place / f"{name}.npy", array, allow_pickle=False)
+        write_meta(place, fingerprint, {name: array.shape for name, array in arrays.items()}, splits.columns)
+    stored = read(folder, fingerprint)
+    if stored is None:
+        raise OSError(f"{folder} cannot be read back")
+    return stored
+
+
+@contextmanager
+def unfinished(folder: Path, fingerprint: str) -> Iterator[Path]:
+    """A place to write an entry to, a sibling of ``folder``: renamed to it at the end, or removed if that fails.
+
+    So a half-written entry is never seen. If another process was faster, its entry, which is the same, is kept.
 
     Raises:
         OSError: the cache cannot be written.
@@ -49,31 +78,35 @@ def write(folder: Path, fingerprint: str, splits: Splits) -> Splits:
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists() and read(folder, fingerprint) is None:
         _discard(folder)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    place = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        _fill(unfinished, fingerprint, splits)
+        yield place
         try:
-            unfinished.rename(folder)
+            place.rename(folder)
         except OSError:
             if not folder.exists():
                 raise
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    stored = read(folder, fingerprint)
-    if stored is None:
-        raise OSError(f"{folder} cannot be read back")
-    return stored
+        shutil.rmtree(place, ignore_errors=True)
 
 
-def _fill(folder: Path, fingerprint: str, splits: Splits) -> None:
-    arrays = {name: getattr(splits, name) for name in _SPLITS}
-    if splits.test_true_ll is not None:
-        arrays["test_true_ll"] = splits.test_true_ll
-    for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array, allow_pickle=False)
-    shapes = {name: list(array.shape) for name, array in arrays.items()}
-    meta = {"fingerprint": fingerprint, "shapes": shapes, "columns": splits.columns}
-    (folder / "meta.json").write_text(json.dumps(meta, indent=1), "utf-8")
+def write_meta(
+    place: Path,
+    fingerprint: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    columns: tuple[str, ...] | None,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Write what ``read`` holds the arrays in ``place`` against, and what else there is to know (strict JSON)."""
+    listed = {name: list(shape) for name, shape in shapes.items()}
+    meta = {"fingerprint": fingerprint, "shapes": listed, "columns": columns, "about": about}
+    (place / "meta.json").write_text(json.dumps(meta, indent=1), "utf-8")
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What else there is to know of an entry that ``read`` has read."""
+    about: dict[str, Any] = json.loads((folder / "meta.json").read_text("utf-8"))["about"]
+    return about
 
 
 def _discard(folder: Path) -> None:
@@ -81,3 +114,13 @@ def _discard(folder: Path) -> None:
     doomed = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     os.replace(folder, doomed / "damaged")
     shutil.rmtree(doomed, ignore_errors=True)
+
+
+def warn_unwritable(folder: Path, error: OSError) -> None:
+    """Say, once, that prepared arrays are not kept, and why."""
+    _warn_once(f"{folder} cannot be written ({error.strerror or error}): arrays stay in memory")
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    console.warn(message)

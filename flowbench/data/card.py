@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 Space = Literal["raw", "standardised", "logit", "patch"]
@@ -62,6 +63,7 @@ class Card:
     in their place, again all of them.
     ``logit_alpha`` and ``levels`` (the number of grey values of a pixel) are set for images in logit space, and lead
     from nats to bits per pixel.
+    ``dequantised`` are columns of an own table to which uniform noise was added, and its width in the column's units.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Card:
     gaussian_tolerance: float | None = None
     logit_alpha: float | None = None
     levels: int | None = None
+    dequantised: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def embedded(self) -> bool:

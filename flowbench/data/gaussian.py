@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from flowbench.console import DataError
 from flowbench.data.dataset import Float32, Float64
+from flowbench.data.mapped import read_rows
 
 _CHUNK_VALUES = 2**22  # 32 MiB of float64 at a time, whatever D is
 _LEAST_VARIANCE_LEFT = 1e-13
@@ -22,22 +23,27 @@ def gaussian_ll(train: Float32, test: Float32) -> Float64:
         DataError: the covariance is singular, so that no density exists.
     """
     dim = train.shape[1]
-    mean, cholesky = fit_gaussian(train)
+    mean, cholesky = fit_gaussian(lambda: _chunks(train))
     log_normaliser = 0.5 * dim * np.log(2 * np.pi) + np.sum(np.log(np.diag(cholesky)))
     # numpy's general solve, not scipy's triangular one: scipy's import costs more than this saves
-    distances = [np.sum(np.linalg.solve(cholesky, rows.T) ** 2, axis=0) for rows in _centred(test, mean)]
+    distances = [np.sum(np.linalg.solve(cholesky, rows.T) ** 2, axis=0) for rows in _centred(_chunks(test), mean)]
     return np.asarray(-0.5 * np.concatenate(distances) - log_normaliser, dtype=np.float64)
 
 
-def fit_gaussian(train: Float32) -> tuple[Float64, Float64]:
-    """Mean m (D,) and Cholesky factor L (D, D) of the covariance (divided by N) of ``train`` (N, D), all in float64.
+def fit_gaussian(chunks: Callable[[], Iterable[Float32]]) -> tuple[Float64, Float64]:
+    """Mean m (D,) and Cholesky factor L (D, D) of the covariance (divided by N) of rows, all in float64.
+
+    ``chunks`` gives the rows (n, D) some at a time, each time it is called: they need not all be in memory.
 
     Raises:
         DataError: the covariance is singular, so that no density exists.
     """
-    dim = train.shape[1]
-    mean: Float64 = np.asarray(np.mean(train, axis=0, dtype=np.float64))
-    covariance = sum((rows.T @ rows for rows in _centred(train, mean)), start=np.zeros((dim, dim))) / len(train)
+    rows, total = 0, np.float64(0)
+    for chunk in chunks():
+        rows += len(chunk)
+        total = total + chunk.sum(axis=0, dtype=np.float64)
+    mean: Float64 = np.asarray(total / rows)
+    covariance = sum((chunk.T @ chunk for chunk in _centred(chunks(), mean)), start=np.zeros((len(mean),) * 2)) / rows
     return mean, _cholesky(covariance)
 
 
@@ -55,7 +61,10 @@ def _cholesky(covariance: Float64) -> Float64:
     return cholesky
 
 
-def _centred(rows: Float32, mean: Float64) -> Iterator[Float64]:
+def _chunks(rows: Float32) -> Iterator[Float32]:
     step = max(1, _CHUNK_VALUES // rows.shape[1])
-    for start in range(0, len(rows), step):
-        yield rows[start : start + step] - mean
+    return (read_rows(rows, start, start + step) for start in range(0, len(rows), step))
+
+
+def _centred(chunks: Iterable[Float32], mean: Float64) -> Iterator[Float64]:
+    return (chunk - mean for chunk in chunks)

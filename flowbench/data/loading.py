@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from flowbench import console
-from flowbench.console import DataError
+from flowbench.console import DataError, UsageError
 from flowbench.data import cache, raw, registry, table
 from flowbench.data.card import Card
 from flowbench.data.dataset import Dataset, Splits
 from flowbench.data.fetch import fetch
 from flowbench.data.gaussian import gaussian_ll
 from flowbench.data.registry import Recipe
+from flowbench.data.table_options import TableOptions
 
 _SEED = 42  # of all published preprocessing (gpapamak/maf); a run's own seed never changes the data
+_WHOLE = TableOptions()
 
 
-def load(data: str, *, seed: int = 0, allow_partial: bool = False) -> Dataset:
-    """The dataset of that name, or the table in that file.
+def load(data: str, *, seed: int = 0, allow_partial: bool = False, table_options: TableOptions = _WHOLE) -> Dataset:
+    """The dataset of that name, or the table in that file or folder.
 
-    ``data`` is a path if it ends in .csv, .tsv, .parquet or .npy or contains a path separator. ``seed`` splits an own
-    table and does nothing else. ``allow_partial`` accepts raw files with fewer or more rows than the card says.
-    Raw files that are missing are downloaded, as `fetch.fetch` does it.
+    ``data`` is a path if it ends in .csv, .tsv, .parquet, .npy or .npz or contains a path separator. ``seed`` splits an
+    own table (and draws its noise) and does nothing else. ``allow_partial`` accepts raw files with fewer or more rows
+    than the card says. ``table_options`` say what of an own table is modelled, and how. Raw files that are missing are
+    downloaded, as `fetch.fetch` does it.
 
     Raises:
-        UsageError: no dataset has that name.
+        UsageError: no dataset has that name, or ``table_options`` are given for one, or name what is not there.
         DataError: raw files are damaged, or missing and cannot be downloaded, or the rows are unfit for a density.
     """
     if table.is_path(data):
-        return table.load_table(Path(data).expanduser(), seed=seed)
+        return table.load_table(Path(data).expanduser(), table_options, seed=seed)
+    if table_options != _WHOLE:
+        raise UsageError(
+            f"{data} is a dataset with columns and splits of its own: options of tables do not go with it",
+            f"to give a file or folder of that name, write ./{data}",
+        )
     return _load_recipe(data, allow_partial=allow_partial)
 
 
@@ -130,10 +136,5 @@ def _store(folder: Path, fingerprint: str, splits: Splits) -> Splits:
     try:
         return cache.write(folder, fingerprint, splits)
     except OSError as error:
-        _warn_unwritable(f"{folder.parent} cannot be written ({error.strerror or error}): arrays stay in memory")
+        cache.warn_unwritable(folder.parent, error)
         return splits
-
-
-@functools.cache
-def _warn_unwritable(message: str) -> None:
-    console.warn(message)

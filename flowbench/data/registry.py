@@ -15,6 +15,7 @@ from flowbench.config import shipped
 from flowbench.console import UsageError, did_you_mean
 from flowbench.data.card import Card
 from flowbench.data.dataset import Splits
+from flowbench.data.table_files import KINDS
 
 
 class Recipe(Protocol):
@@ -45,7 +46,7 @@ def recipe(name: str) -> Recipe:
     """
     known = names()
     if name not in known:
-        hint = f"{did_you_mean(name, known)}; or give a path to a .csv, .tsv, .parquet or .npy file"
+        hint = f"{did_you_mean(name, known)}; or give a path to a {KINDS} file, or ./FOLDER"
         raise UsageError(f"there is no dataset {name!r}", hint)
     return _import_recipe(folder() / f"{name}.py")
 

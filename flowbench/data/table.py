@@ -1,132 +1,126 @@
-"""A user's own table as a dataset: checked, split 80/10/10 by seed, standardised."""
+"""A user's own table as a dataset: converted once to standardised splits in the cache, and mapped from there."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 import os
+import re
+import tempfile
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowbench import console
 from flowbench.console import DataError
-from flowbench.data import raw
+from flowbench.data import cache, raw
 from flowbench.data.card import Card
-from flowbench.data.dataset import Dataset, Float32, Float64
-from flowbench.data.table_files import SUFFIXES, Table, read_table
+from flowbench.data.dataset import Dataset, Splits
+from flowbench.data.table_convert import Facts, convert
+from flowbench.data.table_files import OPENERS, TableFile, open_table
+from flowbench.data.table_options import TableOptions
 
-_VERSION = 1
-_FEWEST_ROWS = 10  # of which a tenth is one row
+_VERSION = 2
 
 
 def is_path(data: str) -> bool:
-    """Whether ``data`` means a file, not a known dataset."""
-    return data.lower().endswith(SUFFIXES) or "/" in data or os.sep in data
+    """Whether ``data`` means a file or folder, not a known dataset."""
+    return data.lower().endswith(tuple(OPENERS)) or "/" in data or os.sep in data or data in (".", "..")
 
 
-def load_table(path: Path, *, seed: int) -> Dataset:
-    """The numeric table in ``path``, its rows shuffled by ``seed`` and split 80/10/10.
+def load_table(path: Path, options: TableOptions, *, seed: int) -> Dataset:
+    """The columns of numbers of the table in ``path``, split and standardised.
 
     Every column is standardised with mean and population standard deviation of the training rows, in float64; the
-    dataset's ``location``, ``scale`` and ``unit_log_det`` lead back to the table's own units.
+    dataset's ``location``, ``scale`` and ``unit_log_det`` lead back to the table's own units. Rows keep their order
+    within each split.
 
     Raises:
+        UsageError: ``options`` name a column that is not there.
         DataError: no density can be learnt of this table; the message names file and column.
     """
-    table = read_table(path)
-    _check(path, table)
-    n, dim = table.values.shape
-    order = np.random.RandomState(seed).permutation(n)
-    n_test = n_validation = n // 10
-    train, validation, test = np.split(table.values[order], [n - n_validation - n_test, n - n_test])
-    location, scale = _location_and_scale(path, table, train)
-
-    def standardise(rows: Float64) -> Float32:
-        return ((rows - location) / scale).astype(np.float32, order="C")
-
-    content = raw.hash_file(path, "sha256")
+    source = open_table(path)
+    columns = options.select(source)
+    fingerprint = _fingerprint(source, columns, options, seed)
+    folder = cache.place(f"table-v{_VERSION}", fingerprint)
+    splits = cache.read(folder, fingerprint)
+    if splits is None:
+        facts, splits = _prepare(source, columns, options, seed, folder, fingerprint)
+    else:
+        facts = Facts(**cache.read_about(folder))
+        for line in facts.profile:
+            console.note(line)
+    scale = np.array(facts.scale)
+    name = re.sub(r"[\x00-\x1f/\\]", "_", path.absolute().name)  # it becomes part of a run's name, which is a file's
     return Dataset(
-        train=standardise(train),
-        validation=standardise(validation),
-        test=standardise(test),
-        columns=table.columns,
-        name=path.name,
-        card=_card(path, dim, (len(train), len(validation), len(test))),
-        fingerprint=hashlib.sha256(f"table v{_VERSION} seed {seed}\n{content}\n".encode()).hexdigest(),
-        location=location,
+        train=splits.train,
+        validation=splits.validation,
+        test=splits.test,
+        columns=columns,
+        name=name,
+        card=_card(name, path, splits, facts),
+        fingerprint=fingerprint,
+        location=np.array(facts.location),
         scale=scale,
         unit_log_det=float(-np.log(scale).sum()),
     )
 
 
-def _check(path: Path, table: Table) -> None:
-    n, dim = table.values.shape
-    if n == 0:
-        raise DataError(f"{path} is an empty table: it has no rows", "expected at least 10 rows of numbers")
-    if dim == 0:
-        raise DataError(f"{path} has no columns", "expected at least one column of numbers")
-    _refuse(path, table, np.isnan(table.values), "missing value", "fill it in, or leave its row out")
-    _refuse(path, table, np.isinf(table.values), "infinite value", "replace it, or leave its row out")
-    if n < _FEWEST_ROWS:
-        rows = "1 row" if n == 1 else f"{n} rows"
-        hint = f"expected at least {_FEWEST_ROWS}, to be split into 80% training, 10% validation, 10% test"
-        raise DataError(f"{path} has only {rows}", hint)
-    constant = table.values.min(axis=0) == table.values.max(axis=0)
-    if constant.any():
-        column = table.columns[int(np.argmax(constant))]
-        value = table.values[0, constant][0]
-        raise DataError(f"{path}: column {column!r} is constant ({value:g})", "drop it: it has no density")
-    # beyond 2^53 every float64 is whole
-    whole = ((table.values == np.rint(table.values)) & (np.abs(table.values) < 2**53)).all(axis=0)
-    discrete = [column for column, is_whole in zip(table.columns, whole, strict=True) if is_whole]
-    if discrete:
-        console.warn(
-            f"{path}: whole numbers only in {', '.join(map(repr, discrete))}: a density of them grows without bound; "
-            "adding uniform noise of width 1 makes it comparable"
-        )
+def _fingerprint(source: TableFile, columns: tuple[str, ...], options: TableOptions, seed: int) -> str:
+    content = [raw.hash_file(file, "sha256") for file in source.files]
+    made = dataclasses.asdict(options) | {
+        "columns": columns,
+        "drop_columns": (),
+        "seed": seed if options.draws else None,
+    }
+    return hashlib.sha256(json.dumps([f"table v{_VERSION}", content, made]).encode()).hexdigest()
 
 
-def _refuse(path: Path, table: Table, bad: NDArray[np.bool_], what: str, hint: str) -> None:
-    counts = bad.sum(axis=0)
-    if counts.any():
-        column = int(np.argmax(counts > 0))
-        first = int(np.argmax(bad[:, column])) + 1
-        number = f"1 {what}" if counts[column] == 1 else f"{counts[column]} {what}s, the first"
-        raise DataError(f"{path}: column {table.columns[column]!r} has {number} in row {first}", hint)
+def _prepare(
+    source: TableFile, columns: tuple[str, ...], options: TableOptions, seed: int, folder: Path, fingerprint: str
+) -> tuple[Facts, Splits]:
+    """Convert the table into the cache; where that cannot be written, into a temporary folder and then memory."""
+    try:
+        with cache.unfinished(folder, fingerprint) as place:
+            convert(source, columns, options, seed, place, fingerprint)
+        return _read(folder, fingerprint)
+    except OSError as error:
+        cache.warn_unwritable(folder.parent, error)
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            convert(source, columns, options, seed, Path(temporary), fingerprint)
+            facts, splits = _read(Path(temporary), fingerprint)
+            train, validation, test = (np.array(part) for part in (splits.train, splits.validation, splits.test))
+            return facts, Splits(train, validation, test, columns=columns)
+    except OSError as error:
+        raise DataError(
+            f"{source.path} cannot be converted: {error.strerror or error}",
+            "free some space, or name folders with XDG_CACHE_HOME and TMPDIR: a table of N rows and D columns "
+            "takes 12 N D bytes while it is converted",
+        ) from error
 
 
-def _location_and_scale(path: Path, table: Table, train: Float64) -> tuple[Float64, Float64]:
-    # values near the ends of float64 and float32 overflow here: they are refused below, by name
-    with np.errstate(all="ignore"):
-        location = train.mean(axis=0)
-        scale = train.std(axis=0)
-        farthest = np.abs((table.values - location) / scale).max(axis=0)
-    constant = train.min(axis=0) == train.max(axis=0)
-    unfit = ~np.isfinite(scale) | (scale == 0) | ~(farthest < np.finfo(np.float32).max)
-    for column, is_constant, is_unfit in zip(table.columns, constant, unfit, strict=True):
-        if is_constant:
-            raise DataError(
-                f"{path}: column {column!r} is constant in the training rows: it takes other values too rarely",
-                "drop it, or give more rows or another --seed",
-            )
-        if is_unfit:
-            raise DataError(f"{path}: column {column!r} has values or a spread beyond floating point", "rescale it")
-    return location, scale
+def _read(folder: Path, fingerprint: str) -> tuple[Facts, Splits]:
+    splits = cache.read(folder, fingerprint)
+    if splits is None:
+        raise OSError(f"{folder} cannot be read back")
+    return Facts(**cache.read_about(folder)), splits
 
 
-def _card(path: Path, dim: int, rows: tuple[int, int, int]) -> Card:
-    n_train, n_validation, n_test = rows
+def _card(name: str, path: Path, splits: Splits, facts: Facts) -> Card:
+    n_train, n_validation, n_test = splits.rows
     return Card(
-        name=path.name,
+        name=name,
         version=_VERSION,
-        title=path.name,
+        title=name,
         source_url=str(path),
         licence="the table's own",
         citation="",
-        dim=dim,
+        dim=splits.dim,
         n_train=n_train,
         n_validation=n_validation,
         n_test=n_test,
         space="standardised",
+        dequantised=facts.dequantised,
     )

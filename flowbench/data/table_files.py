@@ -1,133 +1,144 @@
-"""Reading a user's own table: CSV, TSV, Parquet or .npy, strictly, and never unpickling."""
+"""A user's own table in files: CSV, TSV, Parquet, .npy or .npz, read in batches of rows, and never unpickled."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
+from numpy.typing import NDArray
 
 from flowbench import console
-from flowbench.console import DataError
-from flowbench.data.dataset import Float64, RawArray
+from flowbench.console import DataError, UsageError, did_you_mean
+from flowbench.data.dataset import Float64
+from flowbench.data.table_arrays import NpyPart, NpzPart
+from flowbench.data.table_arrow import CsvPart, ParquetPart
 
-SUFFIXES = (".csv", ".tsv", ".parquet", ".npy")
+
+class Part(Protocol):
+    """One file of a table."""
+
+    names: tuple[str, ...]
+    """Its columns as they are: nothing has been checked."""
+
+    def batches(self, columns: Sequence[str]) -> Iterator[Float64]:
+        """The rows in order, some (n, D) at a time, with these columns; a missing value is NaN."""
+        ...
+
+    def labels(self, column: str) -> Iterator[NDArray[Any]]:
+        """One column as text or None where a value is missing, some (n,) at a time."""
+        ...
+
+
+OPENERS: dict[str, Callable[[Path], Part]] = {
+    ".csv": partial(CsvPart, delimiter=","),
+    ".tsv": partial(CsvPart, delimiter="\t"),
+    ".parquet": ParquetPart,
+    ".npy": NpyPart,
+    ".npz": NpzPart,
+}
+"""How each kind is opened; a file that is damaged raises a DataError."""
+
+KINDS = f"{', '.join(list(OPENERS)[:-1])} or {list(OPENERS)[-1]}"
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
-    """Named columns of numbers: ``values`` (N, D) float64; a missing value is NaN."""
+class TableFile:
+    """A table in a file, or in the files of a folder one after the other in the order of their names.
 
+    It is read as often as it is iterated over, and only some megabytes of it are in memory at a time.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
     columns: tuple[str, ...]
-    values: Float64
+    parts: tuple[Part, ...]
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[Float64]:
+        """The rows in order, (n, D) float64 at a time, of all columns or of these in this order.
+
+        A missing value is NaN. Rows of a batch are contiguous in memory.
+
+        Raises:
+            UsageError: there is no such column.
+            DataError: the file is damaged, or a column is not one of numbers.
+        """
+        wanted = self.columns if columns is None else tuple(columns)
+        for name in wanted:
+            self.require(name)
+        for part in self.parts:
+            yield from part.batches(wanted)
+
+    def labels(self, column: str) -> Iterator[NDArray[Any]]:
+        """One column as text, (n,) objects at a time: str, or None where a value is missing.
+
+        Raises:
+            UsageError: there is no such column.
+            DataError: the file is damaged.
+        """
+        self.require(column)
+        for part in self.parts:
+            yield from part.labels(column)
+
+    def require(self, column: str) -> None:
+        """Raise UsageError unless the table has this column."""
+        if column not in self.columns:
+            raise UsageError(f"{self.path} has no column {column!r}", did_you_mean(column, self.columns))
 
 
-def read_table(path: Path) -> Table:
-    """The whole table in ``path``.
+def open_table(path: Path) -> TableFile:
+    """The table in ``path``, opened as far as the names of its columns.
+
+    A folder's files must be of one kind and have the same columns; files whose names begin with a dot or an
+    underscore, as those do that Spark leaves beside its own, are passed over.
 
     Raises:
-        DataError: it is missing, unreadable, of another kind, has duplicate or nameless columns, or a column of text.
+        DataError: it is missing, unreadable or of another kind, or has duplicate or nameless columns.
     """
-    if not path.is_file():
-        raise DataError(f"there is no file {path}", "give a path to a .csv, .tsv, .parquet or .npy file")
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise DataError(f"{path} is of no kind that flowbench reads", f"it reads {', '.join(SUFFIXES)}")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is an empty file", "expected a table with rows")
-    return _read_npy(path) if suffix == ".npy" else _from_arrow(path, _read_arrow(path, suffix))
-
-
-def _read_npy(path: Path) -> Table:
-    try:
-        # not numpy.load, which also opens archives and pickles
-        with path.open("rb") as stream:
-            array = np.lib.format.read_array(stream, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
-        reason = "it holds pickled objects" if "pickle" in str(error) else str(error)
-        raise DataError(f"cannot read {path}: {reason}", "expected what numpy.save writes of numbers") from error
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"{path} has dtype {array.dtype}, expected real numbers", "convert it with array.astype(float)")
-    if array.ndim != 2:
-        hint = "a single column is array.reshape(-1, 1)" if array.ndim == 1 else "reshape it to rows and columns"
-        raise DataError(f"{path} has shape {array.shape}, expected (rows, columns)", hint)
-    return Table(tuple(str(i) for i in range(array.shape[1])), np.asarray(array, np.float64))
-
-
-def _read_arrow(path: Path, suffix: str) -> Any:
-    import pyarrow as pa
-    from pyarrow import csv, parquet
-
-    try:
-        if suffix == ".parquet":
-            return parquet.read_table(path)
-        # one thread, so that an error names its row
-        options = csv.ReadOptions(use_threads=False)
-        delimiter = "\t" if suffix == ".tsv" else ","
-        table = csv.read_csv(path, read_options=options, parse_options=csv.ParseOptions(delimiter=delimiter))
-        _check_header(path, table.column_names)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).strip()
-        hint = "expected an undamaged file in UTF-8 with one line of column names and as many fields in every row"
-        if suffix == ".parquet":
-            hint = "it may be cut short or no Parquet file: write it again"
-        raise DataError(f"cannot read {path}: {reason}", hint) from error
-    return table
-
-
-def _check_header(path: Path, names: list[str]) -> None:
-    if any("\x00" in name for name in names):
-        raise DataError(f"{path} is not text in UTF-8", "save it in UTF-8")
-    if len(names) == 1 and any(mark in names[0] for mark in ";\t|,"):
-        raise DataError(
-            f"{path} has one column, named {names[0]!r}", "separate columns by commas (.csv) or tabs (.tsv)"
-        )
-    # 0, 1, 2, ... are the names that pandas gives to columns without any
-    if all(_is_number(name) for name in names) and names != [str(i) for i in range(len(names))]:
-        raise DataError(f"the first line of {path} holds numbers, expected column names", "put a line of names first")
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _from_arrow(path: Path, table: Any) -> Table:
-    # how pandas stores a nameless index: row labels, not data
-    labels = [name for name in table.column_names if name.startswith("__index_level_")]
-    if labels:
+    files = _files(path)
+    parts = tuple(OPENERS[file.suffix.lower()](file) for file in files)
+    for file, part in zip(files, parts, strict=True):
+        _check_names(file, part.names)
+        if set(part.names) != set(parts[0].names):
+            other = min(set(part.names) ^ set(parts[0].names))
+            raise DataError(
+                f"{file} and {files[0]} have other columns: only one of them has {other!r}",
+                "a folder's files are parts of one table: give them the same columns",
+            )
+    labels = [name for name in parts[0].names if name.startswith("__index_level_")]
+    if labels:  # how pandas stores a nameless index in Parquet: row labels, not data
         console.note(f"{path}: left out the pandas index ({', '.join(labels)})")
-        table = table.drop_columns(labels)
-    names = tuple(table.column_names)
+    return TableFile(path, files, tuple(name for name in parts[0].names if name not in labels), parts)
+
+
+def _files(path: Path) -> tuple[Path, ...]:
+    if path.is_dir():
+        files = tuple(sorted(file for file in path.iterdir() if file.is_file() and file.name[0] not in "._"))
+        kinds = sorted({file.suffix.lower() for file in files})
+        if len(kinds) != 1:
+            found = f"files of more than one kind ({', '.join(kind or 'no suffix' for kind in kinds)})"
+            raise DataError(f"{path} has {found if kinds else 'no files'}", f"expected {KINDS} files of one kind")
+    else:
+        files = (path,)
+    for file in files:
+        if not file.is_file():
+            raise DataError(f"there is no file {file}", f"give a path to a {KINDS} file, or to a folder of such")
+        if file.suffix.lower() not in OPENERS:
+            raise DataError(f"{file} is of no kind that flowbench reads", f"it reads {', '.join(OPENERS)}")
+        if file.stat().st_size == 0:
+            raise DataError(f"{file} is an empty file", "expected a table with rows")
+    return files
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
     repeated = [name for name, n in Counter(names).items() if n > 1]
     if repeated:
         raise DataError(f"{path} has more than one column {repeated[0]!r}", "give each column its own name")
     if "" in names:
         hint = "name it; or if it is the index that pandas writes, save with to_csv(index=False)"
         raise DataError(f"column {names.index('') + 1} of {path} has no name", hint)
-    if not table.num_rows or not names:
-        return Table(names, np.empty((table.num_rows, len(names))))
-    return Table(names, np.column_stack([_to_float64(path, name, table[name]) for name in names]))
-
-
-def _to_float64(path: Path, name: str, column: Any) -> RawArray:
-    import pyarrow as pa
-
-    is_numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
-    if not any(test(column.type) for test in is_numeric):
-        values = column.to_pylist()
-        # a column of text may look like numbers throughout
-        row, value = next(((i, v) for i, v in enumerate(values, 1) if not _is_number(v)), (1, values[0]))
-        raise DataError(
-            f"{path}: column {name!r} is not one of numbers: it holds {value!r} in row {row}",
-            "drop the column, or turn it into numbers",
-        )
-    if pa.types.is_boolean(column.type):
-        column = column.cast(pa.uint8())
-    # unsafe only in that integers beyond 2^53 are rounded
-    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy())
+    if not names:
+        raise DataError(f"{path} has no columns", "expected at least one column of numbers")

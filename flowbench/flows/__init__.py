@@ -15,6 +15,7 @@ from torch import Generator, Tensor, nn
 
 from flowbench.config import FlowOptions
 from flowbench.console import UsageError, did_you_mean
+from flowbench.rows import Rows
 from flowbench.transforms import Transform, WrittenTransform
 
 
@@ -89,10 +90,10 @@ class Flow(nn.Module):
         x, log_det = self.transform.inverse(u)
         return x, self.base.log_prob(u) - log_det
 
-    def fit_closed_form(self, x: Tensor) -> None:
+    def fit_closed_form(self, x: Rows) -> None:
         """Set what has a closed-form maximum-likelihood solution on the training set x (N, D); here nothing has."""
 
-    def calibrate(self, x: Tensor) -> None:
+    def calibrate(self, x: Rows) -> None:
         """Take the statistics that evaluation uses (batch normalisation's) from the whole training set x (N, D)."""
         training = self.training
         self.eval()

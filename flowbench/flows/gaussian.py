@@ -11,8 +11,12 @@ from torch import Tensor
 from flowbench.config import FlowOptions
 from flowbench.data import fit_gaussian
 from flowbench.flows import Flow
+from flowbench.rows import Rows
 from flowbench.transforms import Transform
 from flowbench.transforms.transform import Pair
+
+ROWS = 50_000
+"""Taken at a time."""
 
 
 class Options(FlowOptions):
@@ -48,13 +52,13 @@ class GaussianFlow(Flow):
 
     transform: Whitening
 
-    def fit_closed_form(self, x: Tensor) -> None:
+    def fit_closed_form(self, x: Rows) -> None:
         """Maximum likelihood on x (N, D): sample mean and biased covariance, in float64 on the CPU.
 
         Raises:
             DataError: the covariance is singular: a column is a combination of others, or there are too few rows.
         """
-        mean, factor = fit_gaussian(x.cpu().numpy())
+        mean, factor = fit_gaussian(lambda: (part.cpu().numpy() for part in x.split(ROWS)))
         self.transform.mean.copy_(torch.from_numpy(mean))
         self.transform.factor.copy_(torch.from_numpy(factor))
 

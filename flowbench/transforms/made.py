@@ -56,6 +56,13 @@ class Activation:
     slope: Callable[[Tensor], Tensor]
     backward_: Callable[[Tensor, Tensor], Tensor]
 
+    def __reduce__(self) -> tuple[Callable[[ActivationName], Activation], tuple[ActivationName]]:
+        return _activation, (self.name,)  # a pickle names it: functions without a name cannot be in one
+
+
+def _activation(name: ActivationName) -> Activation:
+    return ACTIVATIONS[name]
+
 
 _aten = torch.ops.aten
 ACTIVATIONS: dict[ActivationName, Activation] = {

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowbench.rows import Rows
 from flowbench.transforms import compiled
 from flowbench.transforms.transform import CALIBRATION_ROWS, Pair, Pull, WrittenTransform
 
@@ -83,10 +84,13 @@ class BatchNorm(WrittenTransform):
         return (x - mean) * log_scale.exp() + self.beta, log_scale.sum().expand(len(x))
 
     @torch.no_grad()
-    def calibrate(self, x: Tensor) -> None:
+    def calibrate(self, x: Rows) -> None:
         """Mean and biased variance of the whole training set x (N, D), summed in float64."""
         precise = torch.float32 if x.device.type == "mps" else torch.float64  # MPS has no float64
-        mean = x.mean(0, dtype=precise)
+        total = torch.zeros_like(self.mean, dtype=precise)
+        for rows in x.split(CALIBRATION_ROWS):
+            total += rows.sum(0, dtype=precise)
+        mean = total / len(x)
         squares = torch.zeros_like(mean)
         for rows in x.split(CALIBRATION_ROWS):  # a whole copy in float64 would double the memory
             squares += (rows.to(precise) - mean).square().sum(0)

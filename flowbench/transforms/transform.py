@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from flowbench.rows import Rows, through
+
 Pair = tuple[Tensor, Tensor]
 
 Pull = Callable[[Tensor, Tensor], tuple[Tensor, list[Tensor]]]
@@ -42,7 +44,7 @@ class Transform(nn.Module):
         """Generate: u (N, D) to (x, log|det ∂x/∂u|)."""
         raise NotImplementedError
 
-    def calibrate(self, x: Tensor) -> None:
+    def calibrate(self, x: Rows) -> None:
         """Take the statistics that evaluation uses from the whole training set ``x`` (N, D), as it arrives here."""
 
     def __call__(self, x: Tensor) -> Pair:
@@ -166,15 +168,15 @@ class Chain(WrittenTransform):
         return u, log_det
 
     @torch.no_grad()
-    def calibrate(self, x: Tensor) -> None:
+    def calibrate(self, x: Rows) -> None:
         """Calibrate each transform on the training set as the calibrated ones before it leave it."""
         waiting = sum(t.calibrated for t in self)
-        for transform in self:
-            if not waiting:
-                return
+        for transform in self if waiting else ():
             transform.calibrate(x)
             waiting -= transform.calibrated
-            x = torch.cat([transform(rows)[0] for rows in x.split(CALIBRATION_ROWS)])
+            if not waiting:
+                return
+            x = through(x, transform, CALIBRATION_ROWS)
 
 
 def _compose(
