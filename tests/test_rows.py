@@ -111,7 +111,7 @@ def test_it_trains(mapped: MappedRows) -> None:
 def test_what_was_read_is_given_back(tmp_path: Path) -> None:
     code = f"""
 import numpy as np, re
-from flowbench.data.mapped import read_rows
+from flowbench.mapped import read_rows
 a = np.load({str(tmp_path / "a.npy")!r}, mmap_mode="r")
 def resident(): return int(re.search(r"RssFile:\\s+(\\d+)", open("/proc/self/status").read())[1])
 before = resident()
