@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from flowbench.data.mapped import is_mapped, read_rows
+from flowbench.mapped import is_mapped, read_rows
 
 WINDOW_BYTES = 1 << 28
 """Of a split in memory at a time; one that has no more is a tensor."""

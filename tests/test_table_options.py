@@ -122,6 +122,8 @@ def test_three_groups_make_three_parts_and_two_do_not(tmp_path: Path) -> None:
     frame = pd.DataFrame({"a": RNG.normal(size=100), "g": np.repeat([1, 2, 3], [90, 7, 3])})
     frame.to_parquet(tmp_path / "t.parquet")
     assert sorted(loaded(tmp_path / "t.parquet", split="g").rows) == [3, 7, 90]
+    for seed in range(6):  # the largest is trained on, however much is wanted elsewhere
+        assert loaded(tmp_path / "t.parquet", seed, split="g", test_fraction=0.45).rows[0] == 90
     frame["g"] = np.repeat([1, 2], 50)
     frame.to_parquet(tmp_path / "t.parquet")
     assert "2 different values" in refusal(tmp_path / "t.parquet", split="g")

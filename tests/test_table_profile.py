@@ -39,6 +39,7 @@ def step(values: np.ndarray, batch: int = 100) -> float:
         (RNG.randint(0, 9, 1000) * 1000 - 1e6, 1000),
         (np.float32(1e8 + RNG.normal(size=1000) * 1000), 8),
         (np.r_[np.full(1000, 3.0), 1.5], 1.5),
+        (np.r_[RNG.randint(0, 9, 1000) * 3, 4.5], 1.5),
         (np.r_[np.full(1000, 7), RNG.randint(0, 9, 1000) / 10], 0.1),
     ],
 )

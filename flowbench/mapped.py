@@ -6,8 +6,9 @@ import mmap
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from flowbench.data.dataset import Float32
+Float32 = NDArray[np.float32]
 
 _AROUND = 1 << 21  # bytes beside a touched page that may be mapped along with it: Linux maps whole folios
 
