@@ -67,7 +67,7 @@ def full_row(**changes):
     }
     counts = {"parameters": 7, "epochs": 3, "best_epoch": 2, "density_passes": 1, "sampling_passes": 6}
     check = Check(value=1e-6, limit=1e-3, passed=True, what="max |inverse(forward(x)) - x|")
-    nested = {"checks": {"inverse": check}, "timings": [timing(100), timing(1000)]}
+    nested = {"checks": {"inverse": check}, "timings": [timing(100), timing(1000)], "dequantised": {"price": 0.01}}
     return make_row(**figures | counts | nested | changes)
 
 
