@@ -1,12 +1,13 @@
-"""The one way flowbench speaks beside its results: stderr console, warnings, errors with hints and exit codes."""
+"""How flowbench speaks: results to stdout; progress, warnings and errors with hints and exit codes to stderr."""
 
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import time
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -24,6 +25,16 @@ def stdout() -> Console:
     """Where results go."""
     console = Console(highlight=False, emoji=False)
     return console if console.is_terminal else Console(highlight=False, emoji=False, width=UNLIMITED)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """One strict JSON document to stdout."""
+    print(json.dumps(document, indent=2, allow_nan=False))
+
+
+def print_result(renderable: Any) -> None:
+    """A table or a text to stdout."""
+    stdout().print(renderable)
 
 
 class FlowbenchError(Exception):

@@ -15,7 +15,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from flowbench import checkpoint, cli_trained, data, flows, results, trained
+from flowbench import checkpoint, data, flows, results, trained
+from flowbench.commands import trained as commands
 from flowbench.config import RunConfig, TrainingOptions
 from flowbench.console import DataError, DivergedError, FlowbenchError, Progress, UsageError
 from flowbench.data import Dataset
@@ -78,7 +79,7 @@ def load(done: Done) -> Trained:
 
 def log_prob(done: Done, frame: pd.DataFrame, out: str = "lls.npy") -> NDArray[np.float64]:
     frame.to_parquet("new.parquet", index=False)
-    cli_trained.log_prob(done.name, "new.parquet", Path(out), "cpu")
+    commands.log_prob(done.name, "new.parquet", Path(out), "cpu")
     return np.load(out)
 
 
@@ -173,7 +174,7 @@ def test_samples_have_the_names_and_the_distribution_of_the_table(tmp_path: Path
     frame = table(20_000)[NAMES[:2]]
     frame.to_csv("normal.csv", index=False)
     run = finish("normal.csv", tmp_path / "results", "gaussian")
-    cli_trained.sample(str(run.folder / f"{run.name}.safetensors"), 3 * ROWS + 1, 0, Path("drawn.csv"), "cpu")
+    commands.sample(str(run.folder / f"{run.name}.safetensors"), 3 * ROWS + 1, 0, Path("drawn.csv"), "cpu")
     drawn = pd.read_csv("drawn.csv")
     assert list(drawn.columns) == NAMES[:2]
     assert len(drawn) == 3 * ROWS + 1
@@ -185,7 +186,7 @@ def test_samples_have_the_names_and_the_distribution_of_the_table(tmp_path: Path
 
 def test_samples_are_their_seeds_in_every_kind_of_file_and_any_number(done: Done) -> None:
     def draw(out: str, n: int = 7, seed: int = 0) -> Path:
-        cli_trained.sample(done.name, n, seed, Path(out), "cpu")
+        commands.sample(done.name, n, seed, Path(out), "cpu")
         return Path(out)
 
     drawn = np.load(draw("a.npy"))
@@ -211,14 +212,14 @@ def test_a_known_datasets_rows_stay_in_its_space(tmp_path: Path, capsys: pytest.
     recorded = results.read_test_lls(run.folder / f"{run.name}.json")
     pd.DataFrame(run.dataset.test, columns=["any", "name"]).to_csv("banana.csv", index=False)
     path = str(run.folder / f"{run.name}.safetensors")
-    cli_trained.log_prob(path, "banana.csv", Path("lls.npy"), "cpu")
+    commands.log_prob(path, "banana.csv", Path("lls.npy"), "cpu")
     assert "in raw space" in capsys.readouterr().err
     np.testing.assert_allclose(np.load("lls.npy"), recorded, atol=1e-5)
     pd.DataFrame(run.dataset.test[:, :1], columns=["any"]).to_csv("banana.csv", index=False)
     with pytest.raises(DataError, match=r"trained on 2 columns, banana\.csv has 1"):
-        cli_trained.log_prob(path, "banana.csv", None, "cpu")
+        commands.log_prob(path, "banana.csv", None, "cpu")
     with pytest.raises(UsageError, match="a table in a file, not 'truth-banana'"):
-        cli_trained.log_prob(path, "truth-banana", None, "cpu")
+        commands.log_prob(path, "truth-banana", None, "cpu")
 
 
 def test_a_discrete_value_has_the_density_of_its_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -227,7 +228,7 @@ def test_a_discrete_value_has_the_density_of_its_step(tmp_path: Path, capsys: py
     pd.DataFrame(whole, columns=["n"]).to_csv("whole.csv", index=False)
     run = finish("whole.csv", tmp_path / "results", "gaussian", dequantise=True)
     pd.DataFrame({"n": np.arange(101)}).to_csv("all.csv", index=False)
-    cli_trained.log_prob(str(run.folder / f"{run.name}.safetensors"), "all.csv", Path("lls.npy"), "cpu")
+    commands.log_prob(str(run.folder / f"{run.name}.safetensors"), "all.csv", Path("lls.npy"), "cpu")
     assert "learnt with noise on 'n'" in capsys.readouterr().err
     probabilities = np.exp(np.load("lls.npy"))
     assert probabilities.sum() == pytest.approx(1, abs=1e-3)
@@ -236,13 +237,13 @@ def test_a_discrete_value_has_the_density_of_its_step(tmp_path: Path, capsys: py
 
 def test_a_run_that_is_not_there(done: Done, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no trained run 'maf-mine'") as caught:
-        cli_trained.sample("maf-mine")
+        commands.sample("maf-mine")
     assert f"did you mean {done.name}?" in str(caught.value.hint)
     with pytest.raises(DataError, match="no file"):
-        cli_trained.sample(str(tmp_path / "absent.safetensors"))
+        commands.sample(str(tmp_path / "absent.safetensors"))
     (tmp_path / "no.safetensors").write_text("nothing")
     with pytest.raises(DataError, match="not a readable checkpoint"):
-        cli_trained.sample(str(tmp_path / "no.safetensors"))
+        commands.sample(str(tmp_path / "no.safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -281,7 +282,7 @@ def test_an_output_that_cannot_be_is_found_at_once(done: Done, monkeypatch: pyte
     content = Path("new.csv").read_bytes()
     for out in ("folder.csv", "nowhere/x.csv", "x.xlsx", "new.csv"):
         with pytest.raises(UsageError, match=out):
-            cli_trained.log_prob(done.name, "new.csv", Path(out), "cpu")
+            commands.log_prob(done.name, "new.csv", Path(out), "cpu")
     assert Path("new.csv").read_bytes() == content
 
 

@@ -1,4 +1,4 @@
-"""The commands that use what was trained; ``cli`` has them under their names."""
+"""``flowbench log-prob`` and ``flowbench sample``: what was trained, used."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flowbench.commands.options import Device, Threads
 from flowbench.console import UsageError, note
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ OutFile = Annotated[
     Path | None,
     typer.Option("--out", help="A .csv, .tsv, .parquet or .npy file.", show_default="CSV to stdout"),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="torch's choice")]
 
 
 def log_prob(
