@@ -27,9 +27,10 @@ class Descent:
         # one parameter for the optimizer, of which the flow's are views: over many small ones it is mostly calls
         self._parameters = [parameter for parameter in flow.parameters() if parameter.requires_grad]
         self._flat = Parameter(torch.cat([parameter.detach().flatten() for parameter in self._parameters]))
-        sizes = [parameter.numel() for parameter in self._parameters]
-        for parameter, part in zip(self._parameters, self._flat.detach().split(sizes), strict=True):
-            parameter.data = part.view_as(parameter)
+        self._flat.grad = torch.zeros_like(self._flat)
+        self._gradients = self._parts(self._flat.grad)
+        for parameter, part in zip(self._parameters, self._parts(self._flat.detach()), strict=True):
+            parameter.data = part
         self._clip_norm = options.clip_norm
         self.stopped = self._flat.new_zeros((), dtype=torch.float32)  # as fused Adam wants it
         self._rate = self._flat.new_tensor(options.learning_rate, dtype=torch.float32)  # a graph reads it where it lies
@@ -47,10 +48,15 @@ class Descent:
         self._rate.fill_(rate)
         return self._run(rows)
 
+    def _parts(self, flat: Tensor) -> list[Tensor]:
+        """Views of what is shaped like the flat parameter, one for each of the flow's."""
+        parts = flat.split([parameter.numel() for parameter in self._parameters])
+        return [part.view_as(parameter) for parameter, part in zip(self._parameters, parts, strict=True)]
+
     def _step(self, rows: Tensor) -> Tensor:
+        for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
+            parameter.grad = gradient
         loss = self._flow.backpropagate(rows)
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
-        self._flat.grad = torch.cat([gradient.flatten() for gradient in gradients])
         norm = torch.linalg.vector_norm(self._flat.grad)
         loss = loss + norm * 0  # a norm that is not finite shows in it
         self.stopped.masked_fill_((loss - loss) != 0, 1)  # 1 and no more: Adam compares with 1

@@ -59,25 +59,26 @@ class Flow(nn.Module):
     def backpropagate(self, x: Tensor) -> Tensor:
         """Minus the mean log-density of x (N, D), (); its gradient is left in the parameters' ``grad``.
 
-        As ``-self(x).mean()`` and its ``backward``; where all gradients are written out, without autograd.
+        As ``-self(x).mean()`` and its ``backward``; where all gradients are written out, without autograd. A ``grad``
+        that is there is overwritten in place.
         """
         transform = self.transform
         if not (isinstance(transform, WrittenTransform) and transform.written):
-            self.zero_grad(set_to_none=True)
+            self.zero_grad(set_to_none=False)
             with torch.enable_grad():
                 loss = -self(x).mean()
                 loss.backward()
             return loss.detach()
         parameters = transform.tensors()
-        for parameter in parameters:  # first, so that the new ones take the old ones' place in memory
-            parameter.grad = None
+        gradients = _places_for_gradients(parameters)
         each = -1 / max(1, len(x))
         with torch.no_grad():
             u, log_det, pull = transform.forward_vjp(x.t().contiguous())
-            _, gradients = pull(u * -each, torch.full_like(log_det, each))
+            pull(u * -each, torch.full_like(log_det, each), gradients)
             for parameter, gradient in zip(parameters, gradients, strict=True):
-                if parameter.requires_grad:
-                    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+                place = parameter.grad if parameter.requires_grad else None
+                if place is not None and gradient is not place:  # it is in the flow more than once
+                    place += gradient
             return each * (log_det.sum() + self.base.log_prob(u.t()).sum())
 
     def sample(self, n: int, generator: Generator | None = None) -> Tensor:
@@ -99,6 +100,21 @@ class Flow(nn.Module):
         self.eval()
         self.transform.calibrate(x)
         self.train(training)
+
+
+def _places_for_gradients(parameters: list[Tensor]) -> list[Tensor]:
+    """Each parameter's ``grad``, made where there is none; a new tensor for one that is frozen, or there again."""
+    places: list[Tensor] = []
+    taken: set[int] = set()
+    for parameter in parameters:
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.empty_like(parameter)
+        place = parameter.grad
+        if place is None or id(parameter) in taken:
+            place = torch.empty_like(parameter)
+        places.append(place)
+        taken.add(id(parameter))
+    return places
 
 
 class FlowFile(Protocol):

@@ -46,11 +46,12 @@ class MaskedAutoregressive(WrittenTransform):
         way = pointwise(x, self.univariate)
         u, log_derivative = way.transform(self.univariate, x, values[-1])
 
-        def pull(grad_u: Tensor, grad_log_det: Tensor) -> tuple[Tensor, list[Tensor]]:
+        def pull(grad_u: Tensor, grad_log_det: Tensor, out: Sequence[Tensor]) -> Tensor:
             image, gradients = (u, log_derivative), (grad_u, grad_log_det)
             grad_x, outputs = way.transform_backward(self.univariate, x, values[-1], image, gradients)
             cotangents = made.cotangents(values, weights, outputs)
-            return grad_x + cotangents[-1], [made.gradient(values, cotangents)]
+            made.gradient(values, cotangents, out[0])
+            return grad_x + cotangents[-1]
 
         return u, log_derivative.sum(0), pull
 

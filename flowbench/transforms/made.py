@@ -186,17 +186,15 @@ class MADE(nn.Module):
                 pointwise(found[-1], self.univariate).slope(found[-1], values[index], self.activation)
         return found
 
-    def gradient(self, values: Sequence[Tensor], cotangents: Sequence[Tensor]) -> Tensor:
-        """The gradient of ``flat`` from the values and, from the outputs down, the cotangents of all levels."""
-        flat = values[0].new_empty(sum(self._sizes))
+    def gradient(self, values: Sequence[Tensor], cotangents: Sequence[Tensor], out: Tensor) -> None:
+        """Write the gradient of ``flat``, from the values and, from the outputs down, the cotangents of all levels."""
         parts = torch.split_with_sizes(self._masks, [rows * columns for rows, columns in self._mask_shapes])
         masks = (part.view(shape) for part, shape in zip(parts, self._mask_shapes, strict=True))
-        for index, (layer, weights, bias) in enumerate(zip(self.layers, *self.unpack(flat), strict=True)):
+        for index, (layer, weights, bias) in enumerate(zip(self.layers, *self.unpack(out), strict=True)):
             cotangent = cotangents[len(self.layers) - 1 - index]
             own = list(islice(masks, len(weights)))
             layer.gradient(weights, own, cotangent, values[index])
             torch.sum(cotangent, 1, out=bias)
-        return flat
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         flat = state_dict.get(prefix + "flat")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -44,9 +45,8 @@ class BatchNorm(WrittenTransform):
         way: Any = kernels.normalise if kernels else TorchNormalise
         u, log_det, saved = way.forward(x, log_gamma, beta, self.EPSILON)
 
-        def pull(grad_u: Tensor, grad_log_det: Tensor) -> tuple[Tensor, list[Tensor]]:
-            grad_x, *gradients = way.backward(saved, log_gamma, grad_u, grad_log_det.sum())
-            return grad_x, gradients
+        def pull(grad_u: Tensor, grad_log_det: Tensor, out: Sequence[Tensor]) -> Tensor:
+            return way.backward(saved, log_gamma, grad_u, grad_log_det.sum(), *out)
 
         return u, log_det.expand(x.shape[1]), pull
 
@@ -54,9 +54,11 @@ class BatchNorm(WrittenTransform):
         """By the training set's statistics."""
         x, log_det, product = self._by_statistics(u, self.beta.detach(), self.mean, -1)
 
-        def pull(grad_x: Tensor, grad_log_det: Tensor) -> tuple[Tensor, list[Tensor]]:
-            grad_u, (grad_log_scale, _) = product(grad_x, grad_log_det)
-            return grad_u, [-grad_log_scale, -grad_u.sum(1)]
+        def pull(grad_x: Tensor, grad_log_det: Tensor, out: Sequence[Tensor]) -> Tensor:
+            grad_u = product(grad_x, grad_log_det, out)
+            out[0].neg_()
+            out[1].copy_(grad_u.sum(1)).neg_()
+            return grad_u
 
         return x, log_det, pull
 
@@ -68,10 +70,12 @@ class BatchNorm(WrittenTransform):
             x, before, after, self.log_gamma.detach(), self.variance, self.EPSILON, sign
         )
 
-        def pull(grad_u: Tensor, grad_log_det: Tensor) -> tuple[Tensor, list[Tensor]]:
+        def pull(grad_u: Tensor, grad_log_det: Tensor, out: Sequence[Tensor]) -> Tensor:
             scale = log_scale.exp()[:, None]
             scaled = (x - before[:, None]).mul_(scale)
-            return grad_u * scale, [(grad_u * scaled).sum(1) + grad_log_det.sum(), grad_u.sum(1)]
+            torch.add((grad_u * scaled).sum(1), grad_log_det.sum(), out=out[0])
+            torch.sum(grad_u, 1, out=out[1])
+            return grad_u * scale
 
         return out, log_scale.sum().expand(x.shape[1]), pull
 
@@ -120,17 +124,23 @@ class TorchNormalise:
 
     @staticmethod
     def backward(
-        saved: list[Tensor], log_gamma: Tensor, grad_u: Tensor, grad_log_det: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradients of x (D, N), log γ and β (D,); ``grad_log_det`` () is the sum over rows."""
+        saved: list[Tensor],
+        log_gamma: Tensor,
+        grad_u: Tensor,
+        grad_log_det: Tensor,
+        grad_log_gamma: Tensor,
+        grad_beta: Tensor,
+    ) -> Tensor:
+        """The gradient of x (D, N); those of log γ and β (D,) are written. ``grad_log_det`` () is the sum over rows."""
         normal, inverse_deviation = saved
         rows, gamma = normal.shape[1], log_gamma.exp()
-        grad_beta, slope = grad_u.sum(1), (grad_u * normal).sum(1)
+        torch.sum(grad_u, 1, out=grad_beta)
+        slope = (grad_u * normal).sum(1)
         # x̄ = γ/s·(ū − mean(ū) − x̂·mean(ū·x̂)), with s the deviation; and ∂(−log s)/∂x = −x̂/(N·s) for log_det
         along = inverse_deviation * (gamma * slope + grad_log_det) / rows
         scale = inverse_deviation * gamma
-        grad_x = (grad_u - (grad_beta / rows)[:, None]).mul_(scale[:, None]).addcmul_(normal, along[:, None], value=-1)
-        return grad_x, slope * gamma + grad_log_det, grad_beta
+        torch.add(slope * gamma, grad_log_det, out=grad_log_gamma)
+        return (grad_u - (grad_beta / rows)[:, None]).mul_(scale[:, None]).addcmul_(normal, along[:, None], value=-1)
 
 
 class Permutation(WrittenTransform):
@@ -175,5 +185,5 @@ def _gather(x: Tensor, order: Tensor, back: Tensor) -> tuple[Tensor, Tensor, Pul
     return (
         x.index_select(0, order),
         x.new_zeros(()).expand(x.shape[1]),
-        lambda grad_u, _: (grad_u.index_select(0, back), []),
+        lambda grad_u, *_: grad_u.index_select(0, back),
     )

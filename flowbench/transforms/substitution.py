@@ -252,13 +252,14 @@ def substitute(made: MADE, u: Tensor) -> tuple[Tensor, Tensor, Pull]:
     flat = made.flat.detach()
     log_det, values = _invert(made, u, flat)
 
-    def pull(grad_x: Tensor, grad_log_det: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def pull(grad_x: Tensor, grad_log_det: Tensor, out: Sequence[Tensor]) -> Tensor:
         if fused := compiled.on_gpu(u, made.univariate):
             grad_u, cotangents = fused.gradient(made, u, values, grad_x, grad_log_det)
         else:
             da_du, da, dl_du, dl = _partials(made, u, values[-1])
             cotangents = _run_backward(made, flat, values[1:-1], grad_x, da, dl * grad_log_det)
             grad_u = cotangents[-1] * da_du + grad_log_det * dl_du
-        return grad_u, [made.gradient(values, cotangents)]
+        made.gradient(values, cotangents, out[0])
+        return grad_u
 
     return values[0], log_det, pull

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, cast
 
 import torch
@@ -14,8 +15,15 @@ from flowbench.rows import Rows, through
 
 Pair = tuple[Tensor, Tensor]
 
-Pull = Callable[[Tensor, Tensor], tuple[Tensor, list[Tensor]]]
-"""From the cotangents of an output (D, N) and of its log_det (N,), those of the input (D, N) and of ``tensors()``."""
+Pull = Callable[[Tensor, Tensor, Sequence[Tensor]], Tensor]
+"""From the cotangents of an output (D, N) and of its log_det (N,), that of the input (D, N).
+
+Those of ``tensors()`` are written to the third argument, over what it held: nothing is copied on its way to an
+optimizer.
+"""
+
+Vjp = Callable[[Tensor], tuple[Tensor, Tensor, Pull]]
+"""From an input (D, N) an output (D, N), its log_det (N,) and the vector–Jacobian product there."""
 
 CALIBRATION_ROWS = 10_000
 """Rows moved at a time when statistics of a whole training set are taken: bounds the memory of the activations."""
@@ -93,7 +101,7 @@ class WrittenTransform(Transform):
         """u (N, D) to (x, log_det)."""
         return self._run(self.inverse_vjp, u) if self.written else self.plain_inverse(u)
 
-    def _run(self, vjp: Callable[[Tensor], tuple[Tensor, Tensor, Pull]], x: Tensor) -> Pair:
+    def _run(self, vjp: Vjp, x: Tensor) -> Pair:
         if torch.is_grad_enabled():
             return _Written.apply(vjp, x, *self.tensors())  # type: ignore[no-untyped-call]
         out, log_det, _ = vjp(x.t().contiguous())
@@ -104,7 +112,7 @@ class _Written(Function):
     """Written-out gradients, for autograd."""
 
     @staticmethod
-    def forward(ctx: Any, vjp: Callable[[Tensor], tuple[Tensor, Tensor, Pull]], x: Tensor, *tensors: Tensor) -> Pair:
+    def forward(ctx: Any, vjp: Vjp, x: Tensor, *tensors: Tensor) -> Pair:
         # the product keeps what it needs itself; not the outputs, which are views: that would be a cycle. What it may
         # share memory with is saved too, so that autograd tells when that is changed before it is used
         out, log_det, ctx.pull = vjp(x.t().contiguous())
@@ -114,8 +122,8 @@ class _Written(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor, grad_log_det: Tensor) -> tuple[Tensor | None, ...]:
-        _ = ctx.saved_tensors
-        grad_x, gradients = ctx.pull(grad_out.t().contiguous(), grad_log_det.contiguous())
+        gradients = [torch.empty_like(tensor) for tensor in ctx.saved_tensors[1:]]
+        grad_x = ctx.pull(grad_out.t().contiguous(), grad_log_det.contiguous(), gradients)
         return None, grad_x.t(), *gradients
 
 
@@ -129,6 +137,8 @@ class Chain(WrittenTransform):
         self.sampling_passes = max((t.sampling_passes for t in self), default=0)
         self.calibrated = any(t.calibrated for t in self)
         self.written = all(isinstance(t, WrittenTransform) and t.written for t in self)
+        counts = [len(t.tensors()) if isinstance(t, WrittenTransform) and t.written else 0 for t in self]
+        self._places = [slice(a, b) for a, b in pairwise(accumulate(counts, initial=0))]
 
     def __iter__(self) -> Iterator[Transform]:
         return cast("Iterator[Transform]", iter(self.transforms))
@@ -136,20 +146,21 @@ class Chain(WrittenTransform):
     def __len__(self) -> int:
         return len(self.transforms)
 
-    def _members(self) -> list[WrittenTransform]:
-        return cast("list[WrittenTransform]", list(self))
+    def _members(self) -> list[tuple[WrittenTransform, slice]]:
+        """Each transform, and where its own are among all ``tensors``."""
+        return list(zip(cast("Iterable[WrittenTransform]", self), self._places, strict=True))
 
     def tensors(self) -> list[Tensor]:
         """Those of all its transforms."""
-        return [tensor for transform in self._members() for tensor in transform.tensors()]
+        return [tensor for transform, _ in self._members() for tensor in transform.tensors()]
 
     def forward_vjp(self, x: Tensor) -> tuple[Tensor, Tensor, Pull]:
         """One transform after the other, and their products the other way round."""
-        return _compose([transform.forward_vjp for transform in self._members()], x, last_first=True)
+        return _compose([(transform.forward_vjp, place) for transform, place in self._members()], x)
 
     def inverse_vjp(self, u: Tensor) -> tuple[Tensor, Tensor, Pull]:
         """As ``forward_vjp``."""
-        return _compose([transform.inverse_vjp for transform in reversed(self._members())], u, last_first=False)
+        return _compose([(transform.inverse_vjp, place) for transform, place in reversed(self._members())], u)
 
     def plain_forward(self, x: Tensor) -> Pair:
         """x (N, D) to (u, log_det), first transform first."""
@@ -179,23 +190,19 @@ class Chain(WrittenTransform):
             x = through(x, transform, CALIBRATION_ROWS)
 
 
-def _compose(
-    vjps: list[Callable[[Tensor], tuple[Tensor, Tensor, Pull]]], x: Tensor, last_first: bool
-) -> tuple[Tensor, Tensor, Pull]:
-    """Run the directions one after the other; gradients come back in the order of ``Chain.tensors``."""
+def _compose(ways: list[tuple[Vjp, slice]], x: Tensor) -> tuple[Tensor, Tensor, Pull]:
+    """Run directions one after the other; a slice says where among all gradients those of each go."""
     log_det = x.new_zeros(x.shape[1])
     pulls = []
-    for vjp in vjps:
+    for vjp, place in ways:
         x, step, pull = vjp(x)
         log_det += step
-        pulls.append(pull)
+        pulls.append((pull, place))
 
-    def pull_all(grad_x: Tensor, grad_log_det: Tensor) -> tuple[Tensor, list[Tensor]]:
-        found = []
-        for pull in reversed(pulls):
-            grad_x, gradients = pull(grad_x, grad_log_det)
-            found.append(gradients)
-        return grad_x, [gradient for own in (reversed(found) if last_first else found) for gradient in own]
+    def pull_all(grad_x: Tensor, grad_log_det: Tensor, gradients: Sequence[Tensor]) -> Tensor:
+        for pull, place in reversed(pulls):
+            grad_x = pull(grad_x, grad_log_det, gradients[place])
+        return grad_x
 
     return x, log_det, pull_all
 

@@ -91,15 +91,16 @@ def forward(x: Tensor, log_gamma: Tensor, beta: Tensor, epsilon: float) -> tuple
 
 
 def backward(
-    saved: list[Tensor], log_gamma: Tensor, grad_u: Tensor, grad_log_det: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of x (D, N), log γ and β (D,); ``grad_log_det`` () is the sum over rows."""
-    grad_x, grad_log_gamma, grad_beta = (
-        torch.empty_like(grad_u),
-        torch.empty_like(log_gamma),
-        torch.empty_like(log_gamma),
-    )
+    saved: list[Tensor],
+    log_gamma: Tensor,
+    grad_u: Tensor,
+    grad_log_det: Tensor,
+    grad_log_gamma: Tensor,
+    grad_beta: Tensor,
+) -> Tensor:
+    """As ``TorchNormalise.backward``."""
+    grad_x = torch.empty_like(grad_u)
     out = grad_x.numpy(), grad_log_gamma.numpy(), grad_beta.numpy()
     normal, inverse_deviation = (tensor.numpy() for tensor in saved)
     _backward(normal, inverse_deviation, log_gamma.numpy(), grad_u.numpy(), grad_log_det.item(), *out)
-    return grad_x, grad_log_gamma, grad_beta
+    return grad_x

@@ -12,6 +12,7 @@ other, and some rows more than N.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,11 +73,11 @@ def forward(made: MADE, x: Tensor) -> tuple[Tensor, Tensor, Pull]:
     values, image = x.new_empty(made.units, _padded(x)).numpy(), (u.numpy(), precision.numpy())
     _forward(x.numpy(), *network, values, *image, log_det.numpy())
 
-    def pull(grad_u: Tensor, grad_log_det: Tensor) -> tuple[Tensor, list[Tensor]]:
-        grad_x, grad_flat = torch.empty_like(x), torch.zeros_like(made.flat)
-        above, out = (grad_u.numpy(), grad_log_det.numpy()), (grad_x.numpy(), grad_flat.numpy())
-        _backward(x.numpy(), *network, values, *image, *above, *out)
-        return grad_x, [grad_flat]
+    def pull(grad_u: Tensor, grad_log_det: Tensor, out: Sequence[Tensor]) -> Tensor:
+        grad_x = torch.empty_like(x)
+        above, found = (grad_u.numpy(), grad_log_det.numpy()), (grad_x.numpy(), out[0].zero_().numpy())
+        _backward(x.numpy(), *network, values, *image, *above, *found)
+        return grad_x
 
     return u, log_det, pull
 
