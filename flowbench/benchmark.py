@@ -189,7 +189,7 @@ def _time_batch(
         if plan.peers:
             runners |= _peer_runners(name, options, rows, stack)
         samples = measure(runners, plan.seconds, lambda key: on_run(f"{' '.join(key)} @ {batch}"))
-    fresh = _own_works(copy.deepcopy(flow), rows)  # steps that are no graph yet: a replayed one takes no new memory
+    fresh = _own_works(copy.deepcopy(flow), rows)  # steps that are no graph yet: one keeps its memory for good
     floor = 2 * connections(flow) * batch / rate * 1e6
     passes = {"density": flow.transform.density_passes, "sampling": flow.transform.sampling_passes}
     for (model, work), sample in samples.items():

@@ -18,6 +18,8 @@ from flowbench.results import Environment
 def resolve_device(name: str) -> str:
     """``auto`` as the GPU there is or the CPU; anything else as it is, if it is there.
 
+    A GPU that is named becomes the current one: what is launched without a word goes there, and is waited for there.
+
     Raises:
         UsageError: no such device on this machine.
     """
@@ -29,6 +31,8 @@ def resolve_device(name: str) -> str:
     there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
     if int(index or 0) >= there:
         raise UsageError(f"this machine has no device {name!r}", hint="--device auto takes a GPU where there is one")
+    if kind == "cuda":
+        torch.cuda.set_device(int(index or 0))
     return name
 
 

@@ -41,12 +41,12 @@ class Descent:
         else:
             self._optimizer = Adam([self._flat], **choice, fused=True, capturable=self._flat.is_cuda)
         self._optimizer.found_inf = self.stopped
-        self._run = Replayed(self._step) if self._flat.is_cuda else self._step
+        self._replayed = Replayed() if self._flat.is_cuda else None
 
     def step(self, rows: Tensor, rate: float) -> Tensor:
         """One step on ``rows`` (N, D) at this learning rate; the loss () before it, in nats, or what is not finite."""
         self._rate.fill_(rate)
-        return self._run(rows)
+        return self._replayed(self._step, rows) if self._replayed else self._step(rows)
 
     def _parts(self, flat: Tensor) -> list[Tensor]:
         """Views of what is shaped like the flat parameter, one for each of the flow's."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
 from flow_cases import shaken
 from torch import Tensor
 
-from flowbench import graphs
 from flowbench.config import TrainingOptions
 from flowbench.graphs import Replayed
 from flowbench.optimizer import Descent
@@ -17,31 +21,101 @@ from flowbench.optimizer import Descent
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
-class Recorder:
-    """Stands for torch.cuda: work that is recorded does not happen until it is replayed."""
+class FakeGraph:
+    """What was recorded, to be done at each replay."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.recorded = 0
-        monkeypatch.setattr(Replayed, "_aside", lambda replayed, rows: replayed._work(rows))
-        monkeypatch.setattr(Replayed, "_captured", lambda replayed, rows: self.capture(replayed._work))
+    def __init__(self) -> None:
+        self.actions: list[Callable[[], object]] = []
 
-    def capture(self, work: graphs.Work) -> graphs.Work:
-        self.recorded += 1
-        return work
+    def replay(self) -> None:
+        for action in self.actions:
+            action()
+
+
+class FakeCuda:
+    """Stands for torch.cuda: what is recorded does not happen until it is replayed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: bool = False) -> None:
+        self.recording: FakeGraph | None = None
+        self.recorded, self.fails, self.stream = 0, fails, "the caller's"
+        stream = SimpleNamespace(wait_stream=lambda other: None)
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
+        monkeypatch.setattr(torch.cuda, "graph", self.graph)
+        monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
+        monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+        monkeypatch.setattr(torch.cuda, "set_stream", self.set_stream)
+        monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+        monkeypatch.setattr(Tensor, "record_stream", lambda tensor, stream: None)
+
+    @contextmanager
+    def graph(self, graph: FakeGraph, pool: object, stream: object, capture_error_mode: str) -> Iterator[None]:
+        self.recording, self.stream = graph, "the capture's"
+        yield
+        self.recording = None
+        if self.fails:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        self.recorded, self.stream = self.recorded + 1, "the caller's"
+
+    def set_stream(self, stream: object) -> None:
+        self.stream = "the caller's"
+
+
+class Total:
+    """Work with a memory of its own: the sum of all rows so far."""
+
+    def __init__(self, cuda: FakeCuda) -> None:
+        self.cuda, self.total = cuda, torch.zeros(())
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        out = torch.zeros(())
+
+        def act() -> None:
+            self.total += rows.sum()
+            out.copy_(self.total)
+
+        if self.cuda.recording:
+            self.cuda.recording.actions.append(act)
+        else:
+            act()
+        return out
+
+
+SIZES = [3, 3, 4, 3, 4, 3, 4, 4, 3]
+
+
+def totals(replayed: Replayed, work: Total) -> list[Tensor]:
+    return [replayed(work, torch.full((n,), float(i + 1))) for i, n in enumerate(SIZES)]
+
+
+EXPECTED = [float(x) for x in torch.tensor([(i + 1) * n for i, n in enumerate(SIZES)]).cumsum(0)]
 
 
 def test_every_call_does_its_work_once_and_each_shape_is_captured_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    recorder, done = Recorder(monkeypatch), []
+    cuda = FakeCuda(monkeypatch)
+    found = totals(Replayed(), Total(cuda))
+    assert [float(x) for x in found] == EXPECTED
+    assert cuda.recorded == 2
 
-    def work(rows: Tensor) -> Tensor:
-        done.append(len(rows))
-        return rows.sum()
 
-    replayed = Replayed(work)
-    sizes = [3, 3, 4, 3, 4, 3, 4, 4, 3]
-    assert [float(replayed(torch.ones(n))) for n in sizes] == sizes
-    assert done == sizes
-    assert recorder.recorded == 2
+def test_what_fails_to_be_captured_is_run_as_it_is_on_the_callers_stream(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cuda = FakeCuda(monkeypatch, fails=True)
+    assert [float(x) for x in totals(Replayed(), Total(cuda))] == EXPECTED
+    assert cuda.stream == "the caller's"
+    assert capsys.readouterr().err.count("no CUDA graph") == 2
+
+
+def test_a_descent_goes_with_its_last_name() -> None:
+    descent = Descent(shaken("maf", 3), TrainingOptions.model_validate({}))
+    gone = weakref.ref(descent)
+    gc.disable()
+    try:
+        del descent
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 @NEEDS_CUDA
@@ -52,20 +126,25 @@ def test_captured_steps_are_the_steps(name: str, optimizer: str) -> None:
     flow = shaken(name, 6).cuda().train()
     other = copy.deepcopy(flow)
     captured, plain = Descent(flow, options), Descent(other, options)
-    plain._run = plain._step
+    plain._replayed = None
     generator = torch.Generator().manual_seed(0)
     for step, size in enumerate([40, 40, 40, 41, 40, 41, 41, 41, 40]):
         rows = torch.randn(size, 6, generator=generator).cuda()
         losses = [float(descent.step(rows, 1e-3 * (step + 1))) for descent in (captured, plain)]
         assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    assert captured._run._graphs.keys() == {(40, 6), (41, 6)}  # type: ignore[union-attr]
+    assert captured._replayed is not None
+    assert captured._replayed._replays.keys() == {(40, 6), (41, 6)}
+    assert all(captured._replayed._replays.values())
     for found, expected in zip(flow.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 @NEEDS_CUDA
 def test_what_cannot_be_captured_is_run_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    replayed = Replayed(lambda rows: rows * float(rows.sum()))  # it waits for the device
+    here = torch.cuda.current_stream()
+    replayed = Replayed()
     for _ in range(5):
-        assert float(replayed(torch.ones(2, device="cuda")).sum()) == 4
+        twice = replayed(lambda rows: rows * float(rows.sum()), torch.ones(2, device="cuda"))  # it waits for the device
+        assert float(twice.sum()) == 4
+    assert torch.cuda.current_stream() == here
     assert "no CUDA graph" in capsys.readouterr().err

@@ -18,8 +18,9 @@ from flowbench.transforms import Affine, MaskedAutoregressive, compiled, made, s
 from flowbench.transforms.compiled import fused
 
 CASES = [
-    (1, (4,), None, "relu", 3),
+    (1, (4,), None, "relu", 32),
     (2, (3,), 0.3, "tanh", 40),
+    (3, (5,), 2.0, "relu", 1),
     (6, (40, 40), 2.0, "relu", 33),
     (20, (7,), None, "tanh", 5),
     (37, (50, 30), 2.0, "tanh", 9),
@@ -79,8 +80,10 @@ from triton.compiler import ASTSource, compile
 from flowbench.transforms.compiled import fused
 
 for kernel in (fused._inverse, fused._gradient):
-    for number, capability, bound, layers in (("fp32", 90, 2.0, 3), ("fp64", 80, None, 2)):
-        constants = {"LAYERS": layers, "TANH": bound is None, "BOUND": bound, **fused._SHAPE}
+    for number, capability, bound, layers, ones in (
+        ("fp32", 90, 2.0, 3, {}), ("fp64", 80, None, 2, {}), ("fp32", 80, None, 2, {"dim": 1, "rows": 1})
+    ):  # Triton compiles apart what is 1
+        constants = {"LAYERS": layers, "TANH": bound is None, "BOUND": bound, **fused._SHAPE, **ones}
         kinds = {"starts": "*i64", "before": "*i64", "dim": "i32", "rows": "i32", "block": "i32"}
         names = kernel.arg_names
         signature = {p: "constexpr" if p in constants else kinds.get(p, "*" + number) for p in names}

@@ -207,4 +207,5 @@ def _launch(kernel: Any, made: MADE, rows: Tensor, *tensors: Tensor) -> None:
     dim, n = rows.shape
     bound = made.univariate.bound  # type: ignore[attr-defined]
     kinds = {"LAYERS": len(made.layers), "TANH": made.activation.name == "tanh", "BOUND": bound}
-    kernel[(triton.cdiv(n, _SHAPE["TILE"]),)](*tensors, dim, n, BLOCK, **kinds, **_SHAPE)
+    with torch.cuda.device_of(rows):  # Triton takes the current one
+        kernel[(triton.cdiv(n, _SHAPE["TILE"]),)](*tensors, dim, n, BLOCK, **kinds, **_SHAPE)
