@@ -42,7 +42,7 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         validation_fraction: the share of the rows held out, between 0 and 1; one row at the least.
         device: where it trains: ``auto``, ``cpu``, ``cuda``, ``cuda:0``. What was fitted is kept on the CPU, so that a
             pickle of it can be read anywhere.
-        random_state: of the rows held out, the weights, the batches. No global generator of torch's is touched.
+        random_state: of the rows held out, the weights, the batches. Torch's global generators are left as they were.
 
     Attributes:
         density_: the trained flow with its standardisation, in double precision: a row's density does not depend on the
@@ -154,10 +154,19 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
     def _standardisation(self, rows: Float64) -> tuple[Float64, Float64]:
         constant = np.flatnonzero(rows.min(axis=0) == rows.max(axis=0))
         if len(constant):
-            names = getattr(self, "feature_names_in_", range(rows.shape[1]))
-            which = ", ".join(repr(names[i]) for i in constant)
+            which = self._named(constant)
             raise DataError(f"constant in the {len(rows)} training rows: column {which}", "it has no density: drop it")
-        return rows.mean(axis=0), rows.std(axis=0)
+        with np.errstate(all="ignore"):  # what overflows is refused by name
+            location, scale = rows.mean(axis=0), rows.std(axis=0)
+            farthest = np.abs(rows - location).max(axis=0) / scale
+        unfit = np.flatnonzero(~(np.isfinite(scale) & (scale > 0) & (farthest < np.finfo(np.float32).max)))
+        if len(unfit):
+            raise DataError(f"values or a spread beyond floating point: column {self._named(unfit)}", "rescale it")
+        return location, scale
+
+    def _named(self, columns: NDArray[np.int64]) -> str:
+        names = getattr(self, "feature_names_in_", range(self.n_features_in_))
+        return ", ".join(repr(names[i]) for i in columns)
 
 
 def _fit(

@@ -11,7 +11,7 @@ import torch
 from flow_cases import shaken
 from typer.testing import CliRunner
 
-from flowbench import benchmark, costs, peers, results
+from flowbench import benchmark, costs, peers, results, yardsticks
 from flowbench.cli import app
 from flowbench.console import UsageError
 from flowbench.flows import maf
@@ -80,8 +80,8 @@ def test_the_textbooks_flow_is_the_same_flow(name: str) -> None:
 def test_connections_are_the_weights_that_masks_leave() -> None:
     # 1 -> 1, 1 -> 2, 2 -> 2 into the hidden units of degrees 1 and 2; from them to two outputs of columns 2 and 3
     flow = maf.build(3, maf.Options(hidden=(2,), transforms=2))
-    assert benchmark.connections(flow) == 2 * (3 + 2 * 3)
-    assert benchmark.connections(shaken("gaussian", 3)) == 0
+    assert yardsticks.connections(flow) == 2 * (3 + 2 * 3)
+    assert yardsticks.connections(shaken("gaussian", 3)) == 0
 
 
 def test_the_floor_is_the_counted_operations_at_the_measured_rate(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_peak_memory_is_what_is_held_at_once() -> None:
             del passing
         return kept
 
-    assert benchmark.peak_bytes(work, "cpu") == 4 * 6000
+    assert yardsticks.peak_bytes(work, "cpu") == 4 * 6000
 
 
 def test_an_exponent_is_the_slope_of_logarithms() -> None:

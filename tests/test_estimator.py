@@ -150,6 +150,13 @@ def test_constant_columns_are_named() -> None:
         FlowDensity("gaussian").fit(frame.to_numpy())
 
 
+@pytest.mark.parametrize("size", [1e200, 1e-200, 1e-320])
+def test_columns_beyond_floating_point_are_named(size: float) -> None:
+    X = pd.DataFrame({"fine": np.arange(50.0), "far": np.linspace(-1, 1, 50) * size})  # noqa: N806
+    with pytest.raises(ValueError, match="beyond floating point: column 'far'"):
+        FlowDensity(max_epochs=1).fit(X)
+
+
 def test_importing_flowbench_is_light_and_has_no_other_names() -> None:
     program = (
         "import sys, flowbench\n"

@@ -122,7 +122,12 @@ def test_the_archive_is_downloaded_once_for_all(server: LoopbackServer, archive:
 
 
 def test_an_archive_put_there_by_hand_needs_no_network(
-    server: LoopbackServer, archive: RawFile, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: LoopbackServer,
+    archive: RawFile,
+    data_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     data_dir.mkdir()
     (data_dir / "data.tar.gz").write_bytes(gzip.compress(gzip.decompress((tmp_path / "data.tar.gz").read_bytes()), 1))
@@ -130,8 +135,12 @@ def test_an_archive_put_there_by_hand_needs_no_network(
     fetch(toy, "ready-made")
     shutil.rmtree(data_dir / "toy")
     monkeypatch.setenv("FLOWBENCH_OFFLINE", "1")
-    assert len(fetch(toy, "ready-made")) == 2
+    for source in ("ready-made", None):
+        fetched = fetch(toy, source)
+        assert [file.url for file in fetched] == [None, None]
+        shutil.rmtree(data_dir / "toy")
     assert server.seen == []
+    assert "is not the published archive" in capsys.readouterr().err
 
 
 def test_the_source_asked_for_is_the_only_one(server: LoopbackServer, archive: RawFile, data_dir: Path) -> None:

@@ -105,6 +105,6 @@ def test_where_no_kernel_can_be_launched_torch_takes_the_steps(monkeypatch: pyte
         raise RuntimeError("Failed to find C compiler")
 
     assert compiled._load_fused.__wrapped__() is fused
-    monkeypatch.setattr(fused, "launch_nothing", no_compiler)
+    monkeypatch.setattr(fused, "try_out", no_compiler)
     with pytest.warns(UserWarning, match="Failed to find C compiler"):
         assert compiled._load_fused.__wrapped__() is None

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from flowbench.console import DataError, FlowbenchError, UsageError
 from flowbench.data import Dataset, TableOptions, load, table_convert
@@ -142,6 +144,53 @@ def test_rows_with_missing_values_are_left_out_if_asked(tmp_path: Path, capsys: 
     assert "498 rows of 2 columns, and 2 with values missing" in capsys.readouterr().err
     assert "'who', by which to split, has a missing value in row 100" in refusal(tmp_path / "t.csv", split="who")
     assert sum(loaded(tmp_path / "t.csv", split="who", dropna=True).rows) == N - 3
+
+
+def test_rows_without_a_group_are_counted_and_rows_have_their_numbers_in_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group = np.where(np.arange(100) < 10, np.nan, np.arange(100) % 7)
+    frame = pd.DataFrame({"a": RNG.normal(size=100), "group": group})
+    for kind in ("parquet", "csv"):
+        path = tmp_path / f"t.{kind}"
+        frame.to_parquet(path) if kind == "parquet" else frame.to_csv(path, index=False)
+        assert sum(loaded(path, dropna=True, split="group").rows) == 90
+        assert "90 rows of 1 column, and 10 with values missing" in capsys.readouterr().err
+        assert "row 1" in refusal(path, split="group")
+    frame.loc[40, "a"] = np.inf
+    frame.to_csv(path, index=False)
+    assert "infinite value in row 41" in refusal(path, dropna=True, split="group")
+
+
+def test_nan_that_parquet_does_not_call_missing_is_no_group(tmp_path: Path) -> None:
+    group = pa.array(np.where(np.arange(60) < 5, np.nan, np.arange(60) % 7), from_pandas=False)
+    parquet.write_table(pa.table({"a": RNG.normal(size=60), "group": group}), tmp_path / "t.parquet")
+    assert "missing value in row 1" in refusal(tmp_path / "t.parquet", split="group")
+
+
+def test_a_split_by_time_is_not_one_by_a_column_of_that_name(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loaded(path, columns=("a", "time"), split="time")
+    assert "in the order of the file, whatever column 'time' holds" in capsys.readouterr().err
+
+
+def test_names_that_results_can_carry(tmp_path: Path) -> None:
+    frame = FRAME[["a", "time"]]
+    long = tmp_path / f"{'é' * 115}.csv"
+    frame.to_csv(long, index=False)
+    assert len(loaded(long).name.encode()) <= 150
+    (tmp_path / "digits").mkdir()
+    frame.to_csv(tmp_path / "digits" / "part.csv", index=False)
+    assert loaded(tmp_path / "digits").name == "digits (table)"
+
+
+def test_a_profile_has_the_name_of_the_file_that_is_read(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loaded(path, columns=("a",))
+    shutil.copy(path, path.with_name("other.csv"))
+    capsys.readouterr()
+    loaded(path.with_name("other.csv"), columns=("a",))
+    said = capsys.readouterr().err
+    assert "other.csv: 500 rows" in said
+    assert "t.csv: 500" not in said
 
 
 def test_whole_numbers_and_ties_are_refused_or_given_noise(path: Path) -> None:

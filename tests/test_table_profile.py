@@ -69,7 +69,7 @@ def test_values_that_are_missing_or_infinite_are_counted_with_their_first_row(ba
     rows[[20, 30], 1] = np.nan
     rows[30, 2], rows[7, 0] = np.inf, -np.inf
     found = profile(rows, batch)
-    assert (found.rows, found.incomplete) == (97, 3)
+    assert (found.seen, found.rows, found.incomplete) == (100, 97, 2)
     assert found.missing.tolist() == [0, 2, 0]
     assert found.first_missing.tolist() == [0, 21, 0]
     assert found.infinite.tolist() == [1, 0, 1]
@@ -96,8 +96,8 @@ def test_ties_are_heavy_where_a_value_or_many_come_again() -> None:
     assert [name for name, x in zip(columns, found.discrete, strict=True) if x] == ["rounded", "atom", "whole"]
     assert found.common[3] == 0.5
     assert found.heaviest[3] == pytest.approx(np.mean(atom == 0.5))
-    text = "\n".join(found.lines("t"))
-    assert "t: 5,000 rows of 7 columns" in text
+    text = "\n".join(found.lines())
+    assert text.startswith("5,000 rows of 7 columns\n")
     for expected in (
         "constant       'c5' (2.5)",
         "whole numbers  'c4' (step 1)",

@@ -33,7 +33,10 @@ def log_prob(
     """Write the log-density of each row of a table, in nats and the table's own units, row by row in its order."""
     from flowbench.data.table import is_path
     from flowbench.data.table_files import open_table
+    from flowbench.data.table_writing import writer_of
 
+    out = out.expanduser() if out else None
+    writer_of(out)  # before anything takes time
     path = Path(data).expanduser()
     if not is_path(data):
         raise UsageError(
@@ -58,6 +61,10 @@ def sample(
     threads: Threads = None,
 ) -> None:
     """Draw rows from a trained flow, in the units and with the column names of the table that it was trained on."""
+    from flowbench.data.table_writing import writer_of
+
+    out = out.expanduser() if out else None
+    writer_of(out)  # before anything takes time
     trained = _load(run, device, threads)
     import torch
 
@@ -99,6 +106,6 @@ def _write(out: Path | None, columns: Iterable[str], batches: Iterable[Float64],
             working.on(f"{done:,} {what}")
 
     with Working() as working:
-        write_table(out.expanduser() if out else None, list(columns), counted(working))
+        write_table(out, list(columns), counted(working))
     if out:
         note(f"{done:,} {what} written to {out}")

@@ -23,10 +23,12 @@ Source = Literal["raw", "ready-made"]
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file that was not there before: its URL (the archive's, if it is a member), content (sha256 hex) and length."""
+    """A file that was not there before: its URL (the archive's, if it is a member; None where that lay there already),
+    content (sha256 hex) and length.
+    """
 
     path: Path
-    url: str
+    url: str | None
     sha256: str
     n_bytes: int
 
@@ -76,6 +78,8 @@ def fetch(card: Card, source: Source | None = None) -> list[Fetched]:
     """
     if is_there(card, source):
         return []
+    if source is None and card.ready_made and _is_offline() and _archive().is_file():
+        source = "ready-made"
     if source == "ready-made" and not card.ready_made:
         raise UsageError(f"{card.name} is not in the ready-made archive", "leave --from out")
     lacking = raw.missing_files(card)
@@ -151,7 +155,9 @@ def _from_publisher(card: Card) -> Iterator[Fetched]:
 def _from_archive(card: Card) -> Iterator[Fetched]:
     archive, folder = _archive(), raw.data_dir() / card.name
     with alone(archive.parent):
-        url = READY_MADE.url if archive.is_file() else _download(READY_MADE, archive.parent)
+        url = None if archive.is_file() else _download(READY_MADE, archive.parent)
+    if url is None and raw.hash_file(archive, "md5") != READY_MADE.md5:
+        warn(f"{archive} is not the published archive ({READY_MADE.checksum}); its members are used if they are right")
     with alone(folder):
         for path in unpack(archive, raw.missing_members(card), folder):
             yield _fetched(path, url)
@@ -168,7 +174,7 @@ def _download(file: RawFile, folder: Path) -> str:
     return download(file, folder)
 
 
-def _fetched(path: Path, url: str) -> Fetched:
+def _fetched(path: Path, url: str | None) -> Fetched:
     return Fetched(path, url, raw.hash_file(path, "sha256"), path.stat().st_size)
 
 

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from flowbench import console
 from flowbench.console import DataError
-from flowbench.data import cache, raw
+from flowbench.data import cache, raw, registry
 from flowbench.data.card import Card
 from flowbench.data.dataset import Dataset, Splits
-from flowbench.data.table_convert import Facts, convert
+from flowbench.data.table_convert import Facts, convert, say
 from flowbench.data.table_files import OPENERS, TableFile, open_table
 from flowbench.data.table_options import TableOptions
 
 _VERSION = 2
+_LONGEST_NAME = 150  # bytes; file systems allow some 255 for all of a run's name
 
 
 def is_path(data: str) -> bool:
@@ -49,10 +49,9 @@ def load_table(path: Path, options: TableOptions, *, seed: int) -> Dataset:
         facts, splits = _prepare(source, columns, options, seed, folder, fingerprint)
     else:
         facts = Facts(**cache.read_about(folder))
-        for line in facts.profile:
-            console.note(line)
+        say(path, facts.profile)
     scale = np.array(facts.scale)
-    name = re.sub(r"[\x00-\x1f/\\]", "_", path.absolute().name)  # it becomes part of a run's name, which is a file's
+    name = _name(path)
     return Dataset(
         train=splits.train,
         validation=splits.validation,
@@ -65,6 +64,12 @@ def load_table(path: Path, options: TableOptions, *, seed: int) -> Dataset:
         scale=scale,
         unit_log_det=float(-np.log(scale).sum()),
     )
+
+
+def _name(path: Path) -> str:
+    """The table's name in results: part of a run's name, which is a file's, and never that of a known dataset."""
+    name = re.sub(r"[\x00-\x1f/\\]", "_", path.absolute().name).encode()[:_LONGEST_NAME].decode(errors="ignore")
+    return f"{name} (table)" if name in registry.names() else name
 
 
 def _fingerprint(source: TableFile, columns: tuple[str, ...], options: TableOptions, seed: int) -> str:

@@ -104,7 +104,8 @@ class ParquetPart:
         """See `table_files.Part`."""
         for batch in self._read([column]):
             values = batch.column(batch.schema.get_field_index(column)).to_pylist()
-            yield np.asarray([None if value is None else str(value) for value in values], object)
+            # NaN is what a missing number is in most programs
+            yield np.asarray([None if value is None or value != value else str(value) for value in values], object)
 
     def _read(self, columns: Sequence[str]) -> Iterator[Any]:
         rows = max(1, BATCH_VALUES // max(1, len(columns)))

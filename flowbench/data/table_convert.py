@@ -57,9 +57,8 @@ def convert(
         profiler = Profiler(columns)
         groups = _spool(source, columns, options, profiler, rows)
         profile = profiler.profile()
-        said = profile.lines(path.name)
-        for line in said if profile.rows else ():
-            console.note(line)
+        said = profile.lines()
+        say(path, said if profile.rows else [])
         refuse_unfit(path, profile, options)
         rows.widths = noise_widths(path, profile, options)
         parts = assign(profile.rows, options, seed, groups)
@@ -75,6 +74,12 @@ def convert(
         console.note(said[-1])
     facts = Facts(location.tolist(), scale.tolist(), noisy, said)
     cache.write_meta(place, fingerprint, shapes, tuple(columns), asdict(facts))
+
+
+def say(path: Path, profile: Sequence[str]) -> None:
+    """Print the lines of a table's profile under its name."""
+    for i, line in enumerate(profile):
+        console.note(line if i else f"{path.name}: {line}")
 
 
 class _Rows:
@@ -115,9 +120,7 @@ def _spool(
     for rows in _ahead(source.batches(columns)):
         of_group = None if groups is None else groups[start : start + len(rows)]
         start += len(rows)
-        if of_group is not None and (of_group < 0).any():
-            rows, of_group = rows[of_group >= 0], of_group[of_group >= 0]
-        usable = profiler.add(rows)
+        usable = profiler.add(rows, None if of_group is None else of_group >= 0)
         out.append(rows if usable is None else rows[usable])
         if of_group is not None:
             kept.append(of_group if usable is None else of_group[usable])

@@ -24,7 +24,7 @@ def refuse_unfit(path: Path, profile: Profile, options: TableOptions) -> None:
     Raises:
         DataError: values are missing or infinite, rows too few, or a column is constant or said twice.
     """
-    if profile.rows + profile.incomplete == 0:
+    if not profile.seen:
         raise DataError(f"{path} is an empty table: it has no rows", "expected at least 10 rows of numbers")
     if not options.dropna:
         hint = "fill it in, or leave its row out (--dropna)"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flowbench.console import DataError, UsageError
+from flowbench.console import DataError, UsageError, note
 from flowbench.data.table_files import TableFile
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -62,6 +62,8 @@ class TableOptions:
             table.require(name)
         if len(set(self.columns)) < len(self.columns):
             raise UsageError(f"--columns names one column twice: {', '.join(self.columns)}")
+        if self.split == "time" and "time" in table.columns:
+            note("--split time takes rows in the order of the file, whatever column 'time' holds")
         if self.group in self.columns:
             raise UsageError(
                 f"column {self.group!r} splits the rows, so it is not modelled", "leave it out of --columns"

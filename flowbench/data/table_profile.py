@@ -31,7 +31,8 @@ class Profile:
     """A table's rows and columns (D,).
 
     ``missing`` and ``infinite`` count values; ``first_missing`` and ``first_infinite`` are the first one's row, from 1.
-    All else is of the ``rows`` rows that have neither. ``step`` is the greatest of which all differences within a
+    ``incomplete`` of all ``seen`` rows have missing values, or no group to be split by. All else is of the ``rows``
+    rows that have all values, and finite ones. ``step`` is the greatest of which all differences within a
     column are multiples, NaN where there is none but floating point's own; ``whole``, whether all are whole numbers;
     ``twin``, an earlier column that says the same, -1 where none does, with their ``correlation``. In the sample,
     ``heaviest`` is the share of rows that the commonest value, ``common``, has; ``tied``, of those whose value another
@@ -39,6 +40,7 @@ class Profile:
     """
 
     columns: tuple[str, ...]
+    seen: int
     rows: int
     incomplete: int
     missing: NDArray[np.int64]
@@ -66,10 +68,10 @@ class Profile:
         """Columns that have no density: of whole numbers, or with heavy ties."""
         return (self.whole | self.heavy) & ~self.constant
 
-    def lines(self, name: str) -> list[str]:
-        """It in words."""
+    def lines(self) -> list[str]:
+        """It in words; the table's name goes before the first."""
         rows = f"{self.rows:,} row{'s' * (self.rows != 1)}"
-        lines = [f"{name}: {rows} of {len(self.columns)} column{'s' * (len(self.columns) != 1)}"]
+        lines = [f"{rows} of {len(self.columns)} column{'s' * (len(self.columns) != 1)}"]
         if self.incomplete:
             lines[0] += f", and {self.incomplete:,} with values missing"
         facts = {
@@ -99,22 +101,24 @@ class Profiler:
     def __init__(self, columns: Sequence[str]) -> None:
         dim = len(columns)
         self._columns = tuple(columns)
-        self._seen = self._rows = 0
+        self._seen = self._rows = self._incomplete = 0
         self._missing, self._infinite = _Count(dim), _Count(dim)
         self._low, self._high = np.full(dim, np.inf), np.full(dim, -np.inf)
         self._steps = Steps(dim)
         self._sample = _Sample(dim)
 
-    def add(self, rows: Float64) -> NDArray[np.bool_] | None:
-        """Take rows (n, D); return which (n,) have all their values, None where all have."""
+    def add(self, rows: Float64, grouped: NDArray[np.bool_] | None = None) -> NDArray[np.bool_] | None:
+        """Take rows (n, D); return which (n,) have all their values and a group, None where all have."""
         self._seen += len(rows)
         usable = None
         finite = np.isfinite(rows)
-        if not finite.all():
+        if not finite.all() or not (grouped is None or grouped.all()):
             missing = np.isnan(rows)
             self._missing.add(missing, self._seen - len(rows))
             self._infinite.add(~finite & ~missing, self._seen - len(rows))
-            usable = np.asarray(finite.all(axis=1))
+            lacking = missing.any(axis=1) if grouped is None else missing.any(axis=1) | ~grouped
+            self._incomplete += int(lacking.sum())
+            usable = np.asarray(finite.all(axis=1) & ~lacking)
             rows = rows[usable]
         self._rows += len(rows)
         if len(rows):
@@ -131,8 +135,9 @@ class Profiler:
         common, heaviest, tied, heavy = _ties(sample)
         return Profile(
             columns=self._columns,
+            seen=self._seen,
             rows=self._rows,
-            incomplete=self._seen - self._rows,
+            incomplete=self._incomplete,
             missing=self._missing.counts,
             first_missing=self._missing.first,
             infinite=self._infinite.counts,

@@ -120,6 +120,18 @@ class NpyWriter:
 WRITERS: dict[str, type[Writer]] = {".csv": CsvWriter, ".tsv": TsvWriter, ".parquet": ParquetWriter, ".npy": NpyWriter}
 
 
+def writer_of(path: Path | None) -> type[Writer]:
+    """What writes files of this name's kind, without a name CSV.
+
+    Raises:
+        UsageError: nothing does.
+    """
+    suffix = path.suffix.lower() if path else ".csv"
+    if suffix not in WRITERS:
+        raise UsageError(f"{path} is of no kind that flowbench writes", did_you_mean(suffix, WRITERS))
+    return WRITERS[suffix]
+
+
 def write_table(path: Path | None, columns: Sequence[str], batches: Iterable[Float64]) -> None:
     """Write batches of rows, each (n, D), or (n,) of a single column, as they come; without a path as CSV to stdout.
 
@@ -128,10 +140,8 @@ def write_table(path: Path | None, columns: Sequence[str], batches: Iterable[Flo
     Raises:
         UsageError: a suffix of no kind that can be written, or a file that cannot.
     """
-    suffix = path.suffix.lower() if path else ".csv"
-    if suffix not in WRITERS:
-        raise UsageError(f"{path} is of no kind that flowbench writes", did_you_mean(suffix, WRITERS))
-    with written_whole(path) if path else _stdout() as file, closing(WRITERS[suffix](file, columns)) as writer:
+    kind = writer_of(path)
+    with written_whole(path) if path else _stdout() as file, closing(kind(file, columns)) as writer:
         for rows in batches:
             writer.write(rows)
 

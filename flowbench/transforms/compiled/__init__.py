@@ -50,7 +50,7 @@ def _load_fused() -> ModuleType | None:
     try:
         from flowbench.transforms.compiled import fused
 
-        fused.launch_nothing()
+        fused.try_out()
     except Exception as error:  # whatever Triton, the compiler and the driver may raise
         warnings.warn(
             f"substitution goes by torch's calls, which take longer: Triton fails here: {error}", stacklevel=2
