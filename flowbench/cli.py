@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
+import signal
 from collections.abc import Callable
-from typing import Annotated, ParamSpec
+from typing import Annotated, NoReturn, ParamSpec
 
 import typer
 
 from flowbench.commands import time, train, trained
 from flowbench.commands.options import Json, Out
-from flowbench.console import FlowbenchError, note, print_json, print_result, show_error
+from flowbench.console import DataError, FlowbenchError, note, print_json, print_result, show_error
 
 P = ParamSpec("P")
 
@@ -24,11 +25,21 @@ app = typer.Typer(
 )
 
 _debug = False
+_stopped_by = 0
 
 
 def main() -> None:
     """The entry point of the command line."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     app()
+
+
+def _stop(number: int, _: object) -> None:
+    """End what is under way as Ctrl-C does: nothing half-written stays, and a run's row says so."""
+    global _stopped_by
+    _stopped_by = number
+    raise KeyboardInterrupt
 
 
 def _command(body: Callable[P, None]) -> Callable[P, None]:
@@ -42,11 +53,16 @@ def _command(body: Callable[P, None]) -> Callable[P, None]:
             show_error(error)
             raise SystemExit(error.exit_code) from (error if _debug else None)
         except KeyboardInterrupt:
-            note("interrupted")
-            raise SystemExit(130) from None
+            _leave_interrupted()
         except Exception as error:
+            if _stopped_by:  # an import that was interrupted may raise anything
+                _leave_interrupted()
             if _debug:
                 raise
+            if isinstance(error, OSError) and error.strerror:  # the system's, not a defect
+                refused = DataError(f"{error.filename or 'output'}: {error.strerror}")
+                show_error(refused)
+                raise SystemExit(refused.exit_code) from None
             crash = FlowbenchError(
                 f"{type(error).__name__}: {error}", hint="a defect of flowbench's: `flowbench --debug …` shows where"
             )
@@ -54,6 +70,11 @@ def _command(body: Callable[P, None]) -> Callable[P, None]:
             raise SystemExit(crash.exit_code) from None
 
     return run
+
+
+def _leave_interrupted() -> NoReturn:
+    note("interrupted")
+    raise SystemExit(128 + (_stopped_by or signal.SIGINT))
 
 
 def _print_version(wanted: bool) -> None:

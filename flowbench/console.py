@@ -81,9 +81,14 @@ def note(message: str) -> None:
 
 def show_error(error: FlowbenchError) -> None:
     """The error, and its hint below it."""
-    stderr.print(f"[red]error:[/red] {escape(str(error))}")
+    stderr.print(f"[red]error:[/red] {escape(_printable(str(error)))}")
     if error.hint:
-        stderr.print(f"[cyan]hint:[/cyan] {escape(error.hint)}")
+        stderr.print(f"[cyan]hint:[/cyan] {escape(_printable(error.hint))}")
+
+
+def _printable(text: str) -> str:
+    """Without what would steer a terminal: a message may quote a damaged file."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

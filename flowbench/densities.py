@@ -55,6 +55,9 @@ def matched_columns(trained: Trained, table: TableFile) -> tuple[str, ...]:
             there = len(table.columns)
             raise DataError(f"the flow was trained on {dim} columns, {table.path} has {there}", "give it all of them")
         return table.columns
+    if table.columns == tuple(str(i) for i in range(len(trained.columns))) != trained.columns:
+        note(f"{table.path} has no names: its columns are taken in the order of training, {_named(trained.columns)}")
+        return table.columns
     others = [name for name in table.columns if name not in set(trained.columns)]
     missing = [name for name in trained.columns if name not in set(table.columns)]
     if missing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ ROWS = 5_000
 
 ROUNDTRIP_ROWS, JACOBIAN_ROWS = 256, 3
 
+JACOBIAN_COLUMNS, JACOBIAN_VALUES = 1024, 1 << 22
+"""Columns beyond which the Jacobian of one row is enough; numbers of copied rows at a time: 32 MiB of float64."""
+
 
 @torch.no_grad()
 def log_likelihoods(flow: Flow, rows: Rows) -> NDArray[np.float64]:
@@ -34,7 +38,7 @@ def checks(flow: Flow, rows: Rows, test_lls: NDArray[np.float64]) -> dict[str, C
     """
     exact = copy.deepcopy(flow).cpu().double().eval()
     x = rows[:ROUNDTRIP_ROWS].cpu().double()
-    few = x[:JACOBIAN_ROWS]
+    few = x[: JACOBIAN_ROWS if flow.dim <= JACOBIAN_COLUMNS else 1]
     log_det = "max |log_det - log|det J|| / (1 + |log|det J||) in float64, J by autograd"
     lost = float(np.count_nonzero(~np.isfinite(test_lls)))
     held = {
@@ -60,30 +64,35 @@ def _roundtrip(flow: Flow, x: Tensor) -> float:
 
 
 def _log_det_error(flow: Flow, x: Tensor) -> float:
-    copies = _copies(x)
-    u, log_det = flow.transform(copies)
+    jacobian = torch.cat([rows for _, rows in _jacobian(lambda x: flow.transform(x)[0], x)], dim=1)
     # numpy's, because torch's batched LU has been seen to wait for ever inside MKL when the cores are busy
-    expected = np.linalg.slogdet(_jacobian(u, copies).numpy()).logabsdet
-    found = log_det.detach().view(x.shape[1], -1)[0].numpy()
+    expected = np.linalg.slogdet(jacobian.numpy()).logabsdet
+    found = flow.transform(x)[1].detach().numpy()
     return float((np.abs(found - expected) / (1 + np.abs(expected))).max())
 
 
 def _order_violation(made: MADE, x: Tensor) -> float:
-    copies = _copies(x)
-    return max(float(_jacobian(parameter, copies).triu().abs().max()) for parameter in made(copies))
+    """The greatest |∂θ_i/∂x_j| with j ≥ i."""
+    return max(
+        float(rows.triu(start).abs().max())
+        for parameter in range(made.univariate.parameters)
+        for start, rows in _jacobian(lambda x: made(x)[parameter], x)  # noqa: B023  # used at once
+    )
 
 
-def _copies(x: Tensor) -> Tensor:
-    """Rows (n, D) once for each column: (D·n, D). One backward pass over them gives a whole Jacobian."""
-    return x.repeat(x.shape[1], 1).requires_grad_()
+def _jacobian(function: Callable[[Tensor], Tensor], x: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """∂f_i/∂x_j at x (n, D) as (n, k, D), for k columns i from a first one on at a time, by autograd.
 
-
-def _jacobian(u: Tensor, copies: Tensor) -> Tensor:
-    """∂u_i/∂x_j as (n, D, D), from u of ``_copies``: the i-th copy of a row is asked for u_i."""
-    dim = u.shape[1]
-    select = torch.eye(dim, dtype=u.dtype).repeat_interleave(len(u) // dim, dim=0)
-    (gradient,) = torch.autograd.grad(u, copies, select, retain_graph=True)
-    return gradient.view(dim, -1, dim).transpose(0, 1)
+    Each backward pass is over as many copies of the rows: the k-th is asked for one column.
+    """
+    n, dim = x.shape
+    step = max(1, JACOBIAN_VALUES // x.numel())
+    for start in range(0, dim, step):
+        columns = torch.arange(start, min(start + step, dim))
+        copies = x.detach().repeat(len(columns), 1).requires_grad_()
+        select = torch.nn.functional.one_hot(columns, dim).to(x).repeat_interleave(n, dim=0)
+        (gradient,) = torch.autograd.grad(function(copies), copies, select)
+        yield start, gradient.view(len(columns), n, dim).transpose(0, 1)
 
 
 def image_log_likelihoods(rows: Rows, lls: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:

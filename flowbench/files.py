@@ -13,14 +13,16 @@ from flowbench.console import UsageError
 
 
 def ensure_writable(folder: Path) -> None:
-    """Create ``folder`` and write to it once, so that training can refuse before it spends ten minutes.
+    """Write to ``folder``, or to what there is of its parents, so that training can refuse before it spends ten minutes.
+
+    Nothing is left behind.
 
     Raises:
-        UsageError: the folder cannot be created or written.
+        UsageError: it cannot be written, or created.
     """
-    probe = _temporary(folder / "probe")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        probe = _temporary(there / "probe")
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:

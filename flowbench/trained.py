@@ -20,6 +20,9 @@ from flowbench.flows import Flow
 
 Float64 = NDArray[np.float64]
 
+NAMED = 10
+"""Runs that a message names."""
+
 
 @dataclass(frozen=True, eq=False)
 class Trained:
@@ -120,6 +123,8 @@ def find(run: str, folder: Path) -> Path:
         DataError: there is no file at that path.
     """
     path = Path(run).expanduser()
+    if path.suffix == ".json":  # a run's row, which lies beside it
+        path = path.with_suffix(".safetensors")
     if path.suffix == ".safetensors" or len(path.parts) > 1:
         if not path.is_file():
             raise DataError(f"there is no file {path}", "give a run's name, or a path to its .safetensors")
@@ -127,6 +132,7 @@ def find(run: str, folder: Path) -> Path:
     path = folder / f"{run}.safetensors"
     if not path.is_file():
         there = [other.stem for other in folder.glob("*.safetensors")]
-        known = did_you_mean(run, there) if there else "it has none: `flowbench train` makes one"
+        alike = [name for name in there if name.startswith(run)] or there
+        known = did_you_mean(run, alike[:NAMED]) if there else "it has none: `flowbench train` makes one"
         raise UsageError(f"{folder} has no trained run {run!r}", f"{known}; or give a path to its .safetensors file")
     return path

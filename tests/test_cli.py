@@ -199,7 +199,8 @@ def test_a_run_that_never_had_a_finite_validation_is_recorded_too(tmp_path: Path
     assert (row["status"], row["epochs"], row["best_epoch"]) == ("diverged", 1, None)
 
 
-def test_ctrl_c_leaves_a_row_that_says_so(results: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_a_row_that_says_so(number: signal.Signals, code: int, results: Path) -> None:
     command = [sys.executable, "-m", "flowbench", "train", "maf", "--data", "truth-banana", "--max-epochs", "10000"]
     process = subprocess.Popen(
         [*command, "--set", "hidden=8", "--out", str(results)],
@@ -211,9 +212,9 @@ def test_ctrl_c_leaves_a_row_that_says_so(results: Path) -> None:
     while "epoch 1/" not in process.stderr.readline():
         assert process.poll() is None
     time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "interrupted" in stderr
     assert "Traceback" not in stderr
     assert stdout == ""
@@ -222,6 +223,22 @@ def test_ctrl_c_leaves_a_row_that_says_so(results: Path) -> None:
     assert row["best_epoch"] is not None
     assert (results / f"{row['run']}.safetensors").exists()
     assert not [path for path in results.iterdir() if path.name.startswith(".")]
+
+
+def test_what_the_system_refuses_is_no_defect(tmp_path: Path) -> None:
+    folder = tmp_path / "loop"
+    folder.symlink_to(folder)  # opened by nobody, not even by root
+    done = flowbench("list", FLOWBENCH_DATA_DIR=str(folder))
+    assert done.returncode in (0, 4)
+    done = flowbench("train", "gaussian", "--data", "gas", FLOWBENCH_DATA_DIR=str(folder))
+    assert done.returncode == 4
+    assert "defect" not in done.stderr
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "flowbench", "list"]
+        failed = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert failed.returncode == 4
+    assert "No space left" in failed.stderr
+    assert "defect" not in failed.stderr
 
 
 def test_nothing_to_compare_is_code_3(results: Path) -> None:

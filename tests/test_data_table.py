@@ -1,5 +1,6 @@
 """Own tables: what is made of a good one, and what is said of a bad one."""
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,16 +105,21 @@ def test_the_seed_splits_and_marks(tmp_path: Path) -> None:
         ("a,b\n" + "1.5,2.5\n" * 20 + "1\n", "Row #22"),
         (",a\n" + "1.5,2.5\n" * 20, "column 1"),
         ("1.5,2.5\n" * 20, "the first line"),
-        ("a;b\n" + "1.5;2.5\n" * 20, "one column, named 'a;b'"),
+        ("a;b\n" + "1.5;2.5\n" * 20, "no commas between its columns: 'a;b'"),
+        ("a;b\n" + "1,5;2,5\n" * 20, "no commas between its columns: 'a;b'"),
     ],
 )
 def test_refuses_a_csv_by_name_of_the_fault(text: str, expected: str, tmp_path: Path) -> None:
     assert expected in refusal_of(text, tmp_path / "t.csv")
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
-def test_refuses_another_encoding(encoding: str, tmp_path: Path) -> None:
-    refusal_of(("größe,b\n" + "1.5,2.5\n" * 20).encode(encoding), tmp_path / "t.csv")
+@pytest.mark.parametrize(("encoding", "expected"), [("latin-1", "can't decode byte"), ("utf-16", "UTF-16")])
+def test_refuses_another_encoding(encoding: str, expected: str, tmp_path: Path) -> None:
+    assert expected in refusal_of(("größe,b\n" + "1.5,2.5\n" * 20).encode(encoding), tmp_path / "t.csv")
+
+
+def test_refuses_what_is_compressed(tmp_path: Path) -> None:
+    assert "compressed by gzip" in refusal_of(gzip.compress(b"a,b\n1.5,2.5\n"), tmp_path / "t.csv")
 
 
 @pytest.mark.parametrize(

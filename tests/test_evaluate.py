@@ -10,7 +10,7 @@ import torch
 from flow_cases import shaken
 from torch import Tensor
 
-from flowbench import flows
+from flowbench import evaluate, flows
 from flowbench.evaluate import ROWS, bits_per_pixel, checks, image_log_likelihoods, log_likelihoods
 from flowbench.flows import Flow
 from flowbench.transforms import MADE, Transform
@@ -49,6 +49,18 @@ def test_every_row_counts_once_and_in_order() -> None:
 def test_a_sound_flow_passes_all_checks(name: str) -> None:
     flow = shaken(name, 4).float()
     assert all(outcome(flow, torch.randn(50, 4)).values())
+
+
+def test_a_jacobian_is_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = shaken("iaf", 7)
+    x = torch.randn(3, 7)
+    (whole,) = [rows for _, rows in evaluate._jacobian(lambda x: flow.transform(x)[0], x)]
+    expected = torch.stack([torch.autograd.functional.jacobian(lambda r: flow.transform(r[None])[0][0], r) for r in x])
+    torch.testing.assert_close(whole, expected, rtol=0, atol=1e-5)
+    monkeypatch.setattr(evaluate, "JACOBIAN_VALUES", 50)
+    parts = list(evaluate._jacobian(lambda x: flow.transform(x)[0], x))
+    assert [start for start, _ in parts] == [0, 2, 4, 6]
+    torch.testing.assert_close(torch.cat([rows for _, rows in parts], 1), whole, rtol=0, atol=1e-5)
 
 
 def test_an_inverse_that_is_none_is_caught() -> None:

@@ -129,6 +129,14 @@ def test_columns_come_in_any_order_among_others(done: Done, capsys: pytest.Captu
     assert "left out columns 'time', 'name'" in capsys.readouterr().err
 
 
+def test_nameless_columns_are_taken_in_order(done: Done, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = table(50, seed=3)
+    np.save("new.npy", frame[NAMES].to_numpy())
+    commands.log_prob(str(done.folder / f"{done.name}.json"), "new.npy", Path("nameless.npy"), "cpu")
+    assert "has no names" in capsys.readouterr().err
+    np.testing.assert_array_equal(np.load("nameless.npy"), log_prob(done, frame))
+
+
 def test_missing_and_renamed_columns_are_named(done: Done) -> None:
     rows = table(50, 1)
     message = refusal(DataError, done, rows.rename(columns={"mass": "MASS ", "größe": "groesse"}))

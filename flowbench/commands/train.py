@@ -69,6 +69,7 @@ def train(
     from flowbench.config import packaged_layers, resolve, user_layers
     from flowbench.console import Progress
     from flowbench.data import TableOptions, load
+    from flowbench.data.table import is_path
     from flowbench.environment import resolve_device
     from flowbench.files import ensure_writable
     from flowbench.memory import keep_freed_memory
@@ -80,16 +81,16 @@ def train(
     given = {"max_epochs": max_epochs, "max_seconds": max_seconds}
     user = user_layers(config, settings or []) | {key: value for key, value in given.items() if value is not None}
     where = {"device": resolve_device(device), "threads": torch.get_num_threads()}
-    layers = packaged_layers(flow, data, recipe)
+    layers = packaged_layers(flow, "" if is_path(data) else data, recipe)
     chosen = resolve(flows.load(flow).Options, layers, user, flow=flow, data=data, recipe=recipe, seed=seed, **where)
+    folder = results.results_dir(out)
+    ensure_writable(folder)  # before anything takes time
     table_options = TableOptions(_names(columns), _names(drop_columns), dropna, split, test_fraction, dequantise)
     dataset = load(data, seed=seed, allow_partial=allow_partial, table_options=table_options)
     keep_freed_memory()  # of training: what a large table needed while it was converted is given back
     chosen = chosen.model_copy(update={"data": dataset.card.name})  # a table is what it holds, wherever it lies
     if dataset.dim == 1:
         warn("with one column there is nothing to condition on: every affine flow is a Gaussian")
-    folder = results.results_dir(out)
-    ensure_writable(folder)
     row = None if force else results.finished(folder, run_name(chosen, dataset))
     if row is not None:
         note(f"{row.run} is already finished ({folder / row.run}.json); --force trains it again")

@@ -249,9 +249,12 @@ def _ensure_whole(size: int, total: int | None) -> None:
 def _may_pass(error: Exception) -> bool:
     """Whether another attempt may succeed where this one failed."""
     import requests
+    from urllib3.exceptions import NameResolutionError
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return error.response.status_code in _WORTH_ANOTHER_ATTEMPT
+    if isinstance(getattr(error.args[0] if error.args else None, "reason", None), NameResolutionError):
+        return False  # there is no network, or no such host
     return not isinstance(error, ValueError | requests.TooManyRedirects | requests.exceptions.SSLError)
 
 

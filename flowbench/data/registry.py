@@ -47,6 +47,8 @@ def recipe(name: str) -> Recipe:
     known = names()
     if name not in known:
         hint = f"{did_you_mean(name, known)}; or give a path to a {KINDS} file, or ./FOLDER"
+        if Path(name).exists():
+            hint = f"for the file or folder of that name write ./{name}; what is compressed, unpack first"
         raise UsageError(f"there is no dataset {name!r}", hint)
     return _import_recipe(folder() / f"{name}.py")
 

@@ -20,7 +20,7 @@ from flowbench.data.table_convert import Facts, convert, say
 from flowbench.data.table_files import OPENERS, TableFile, open_table
 from flowbench.data.table_options import TableOptions
 
-_VERSION = 2
+_VERSION = 3
 _LONGEST_NAME = 150  # bytes; file systems allow some 255 for all of a run's name
 
 

@@ -33,9 +33,11 @@ class CsvPart:
         self._path = path
         self._delimiter = delimiter
         self._block = BLOCK_BYTES
-        with path.open("rb") as stream:
-            if len(stream.readline(BLOCK_BYTES // 2)) == BLOCK_BYTES // 2:
-                self._block = WIDEST_ROW
+        with self._reading(), path.open("rb") as stream:
+            first = stream.readline(BLOCK_BYTES // 2)
+        _check_text(path, first, delimiter)
+        if len(first) == BLOCK_BYTES // 2:
+            self._block = WIDEST_ROW
         import pyarrow as pa
 
         with self._reading():
@@ -129,13 +131,23 @@ class ParquetPart:
             raise DataError(f"cannot read {self._path}: {str(error).strip()}", hint) from error
 
 
+def _check_text(path: Path, first: bytes, delimiter: str) -> None:
+    """Name what is commonly given for a table of text, from its first line."""
+    if first.startswith(b"\x1f\x8b"):
+        raise DataError(f"{path} is compressed by gzip", "unpack it first")
+    if first.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path} is text in UTF-16", "save it in UTF-8")
+    if delimiter.encode() not in first and any(mark in first for mark in b";\t|,"):
+        quoted = first[:80].decode(errors="replace").strip()
+        raise DataError(
+            f"{path} has no {'commas' if delimiter == ',' else 'tabs'} between its columns: {quoted!r}",
+            "separate columns by commas (.csv) or tabs (.tsv), and write decimals with a point",
+        )
+
+
 def _check_header(path: Path, names: Sequence[str]) -> None:
     if any("\x00" in name for name in names):
         raise DataError(f"{path} is not text in UTF-8", "save it in UTF-8")
-    if len(names) == 1 and any(mark in names[0] for mark in ";\t|,"):
-        raise DataError(
-            f"{path} has one column, named {names[0]!r}", "separate columns by commas (.csv) or tabs (.tsv)"
-        )
     # 0, 1, 2, ... are the names that pandas gives to columns without any
     if all(_is_number(name) for name in names) and list(names) != [str(i) for i in range(len(names))]:
         raise DataError(f"the first line of {path} holds numbers, expected column names", "put a line of names first")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -56,18 +59,19 @@ def noise_widths(path: Path, profile: Profile, options: TableOptions) -> Float64
     """
     if not profile.discrete.any():
         return np.zeros(len(profile.columns))
-    if not options.dequantise:
+    stepless = profile.discrete & np.isnan(profile.step)
+    if not options.dequantise and not stepless.any():
         raise DataError(
             f"{path}: {_names(profile, profile.discrete)} only whole numbers or heavy ties: "
             "a continuous density of them grows without bound",
             f"--dequantise adds uniform noise as wide as the column's step; or {_drop(profile, profile.discrete)}",
         )
-    stepless = profile.discrete & np.isnan(profile.step)
     if stepless.any():
+        twice = "are rows there more than once? Else " if (profile.tied > 0.9).all() else ""
         raise DataError(
             f"{path}: {_names(profile, stepless)} heavy ties but no step of which its values are multiples: "
             "no noise makes it continuous",
-            _drop(profile, stepless) + ", or model the rows with the commonest value apart",
+            f"{twice}{_drop(profile, stepless)}, or model the rows with the commonest value apart",
         )
     return np.where(profile.discrete, profile.step, 0.0)
 
@@ -124,5 +128,7 @@ def _listed(items: list[str]) -> str:
 
 def _drop(profile: Profile, which: NDArray[np.bool_]) -> str:
     names = [profile.columns[i] for i in _at(which)]
-    listed = ",".join(f'"{name}"' if "," in name else name for name in names[:10]) + ("," * (len(names) > 10))
-    return f"leave out what has no density with --drop-columns {listed}" + ("..." if len(names) > 10 else "")
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(names[:10])  # as the option reads it
+    listed = shlex.quote(line.getvalue())
+    return f"leave out what has no density with --drop-columns {listed}" + (" and more" if len(names) > 10 else "")
