@@ -13,7 +13,7 @@ from flowbench.console import UsageError
 
 
 def ensure_writable(folder: Path) -> None:
-    """Write to ``folder``, or to what there is of its parents, so that training can refuse before it spends ten minutes.
+    """Write to ``folder``, or to what there is of its parents, so that training can refuse before it takes minutes.
 
     Nothing is left behind.
 
