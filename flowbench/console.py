@@ -7,11 +7,15 @@ import json
 import os
 import time
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.status import Status
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 """Progress, warnings and errors. Results go to stdout, so that they can be piped."""
@@ -99,7 +103,22 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"{question}there are: {', '.join(known)}"
 
 
-class Progress:
+class _Live:
+    """Something of rich's that moves on a terminal while a block lasts; ``_live`` is None where there is none."""
+
+    _live: Status | RichProgress | None
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live:
+            self._live.stop()
+
+
+class Progress(_Live):
     """A run's progress on stderr: on a terminal one live line, elsewhere one plain line an epoch.
 
     ``CI`` and ``TERM=dumb`` count as no terminal.
@@ -109,17 +128,8 @@ class Progress:
         self.max_seconds = max_seconds
         self._summary = "starting"
         self._left = ""
-        self._status = stderr.status("") if _is_live() else None
+        self._live = self._status = stderr.status("") if _is_live() else None
         self._shown = 0.0
-
-    def __enter__(self) -> Progress:
-        if self._status:
-            self._status.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._status:
-            self._status.stop()
 
     def step(self, done: int, steps: int) -> None:
         """``done`` of an epoch's ``steps`` are done."""
@@ -151,20 +161,11 @@ class Progress:
             note(self._summary + self._left)
 
 
-class Working:
+class Working(_Live):
     """What is being done, on a terminal's last line; elsewhere nothing, because nothing ends that a line could say."""
 
     def __init__(self) -> None:
-        self._status = stderr.status("") if _is_live() else None
-
-    def __enter__(self) -> Working:
-        if self._status:
-            self._status.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._status:
-            self._status.stop()
+        self._live = self._status = stderr.status("") if _is_live() else None
 
     def on(self, what: str) -> None:
         """It is this."""
@@ -172,7 +173,7 @@ class Working:
             self._status.update(escape(what))
 
 
-class Transfer:
+class Transfer(_Live):
     """A download's bytes: what and how much in one line, then on a terminal a live bar, elsewhere a line each tenth.
 
     ``total`` is None where the server does not say it; ``done`` bytes were there before.
@@ -184,20 +185,12 @@ class Transfer:
         self._what, self._done, self._total = what, done, total
         size = f" ({decimal(total)})" if total is not None else ""
         note(f"fetching {what}{size}" + (f", going on at {decimal(done)}" if done else ""))
-        self._bar = None
+        self._live = self._bar = None
         if _is_live():
             columns = progress.BarColumn(), progress.DownloadColumn(), progress.TransferSpeedColumn()
             self._bar = progress.Progress(*columns, progress.TimeRemainingColumn(), console=stderr, transient=True)
+            self._live = self._bar
             self._task = self._bar.add_task("", completed=done, total=total)
-
-    def __enter__(self) -> Transfer:
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar:
-            self._bar.stop()
 
     def advance(self, n_bytes: int) -> None:
         """So many bytes more have come."""
