@@ -32,8 +32,10 @@ from flowbench.yardsticks import connections, matrix_rate, peak_bytes
 SCALING_DIMS = (64, 128, 256, 512, 1024)
 
 
-def choose(names: Sequence[str], data: str | None, settings: Sequence[str]) -> dict[str, FlowOptions]:
-    """The flows' options: the data's sizes, and what is set on top; a setting must be one of some flow's.
+def choose(
+    names: Sequence[str], data: str | None, settings: Sequence[str], as_peers: bool = False
+) -> dict[str, FlowOptions]:
+    """The flows' options: the data's sizes, or what peers have; on top what is set, which some flow must know.
 
     Raises:
         UsageError: an unknown flow, or a setting that none has, or of a wrong value.
@@ -47,7 +49,7 @@ def choose(names: Sequence[str], data: str | None, settings: Sequence[str]) -> d
     chosen = {}
     for name, kind in kinds.items():
         own = {key: value for key, value in user.items() if key in kind.model_fields}
-        packaged = packaged_layers(name, data or "", "fast")
+        packaged = packaged_layers(name, data or "", "fast") | (peers.ALIKE if as_peers else {})
         where = {"device": "cpu", "threads": 1}  # of no matter to a flow's options
         chosen[name] = resolve(kind, packaged, own, flow=name, data=data or "", recipe="fast", seed=0, **where).model
     return chosen
@@ -112,12 +114,10 @@ def time_shape(
     costs = [
         cost for batch in plan.batches for cost in _time_batch(flow, name, options, rows, batch, plan, rate, on_run)
     ]
-    sizes = options.model_dump()
     return Shape(
         flow=name,
         dim=dim,
-        hidden=sizes.get("hidden", ()),
-        transforms=sizes.get("transforms", 0),
+        options=options.model_dump(),
         parameters=sum(parameter.numel() for parameter in flow.parameters()),
         costs=costs,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 from rich import box
@@ -43,14 +43,21 @@ class Cost(_Frozen):
 
 
 class Shape(_Frozen):
-    """The size of a timed flow."""
+    """A timed flow: what it was built with, and what it cost."""
 
     flow: str
     dim: int
-    hidden: tuple[int, ...] = ()
-    transforms: int = 0
+    options: dict[str, Any]
     parameters: int
     costs: list[Cost]
+
+    @property
+    def title(self) -> str:
+        """The flow as a person names it."""
+        hidden = "×".join(map(str, self.options.get("hidden", ())))
+        size = f" {self.options['transforms']} × ({hidden})" if hidden else ""
+        bare = ", without batch norm" if self.options.get("batch_norm") is False else ""
+        return f"{self.flow}{size}, {self.dim} columns{bare}"
 
 
 class Exponent(_Frozen):
@@ -100,8 +107,7 @@ def tables(row: CostRow) -> RenderableType:
 
 
 def _shape_table(shape: Shape) -> Table:
-    size = f" {shape.transforms} × ({'×'.join(map(str, shape.hidden))})" if shape.hidden else ""
-    table = Table(title=f"{shape.flow}{size}, {shape.dim} columns", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=shape.title, title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("batch", justify="right")
     table.add_column("")
     for heading in ("density\nµs/row", "sampling\nµs/row", "training step\nms"):

@@ -4,8 +4,8 @@ zuko, nflows and normflows run on torch, in this process. flowjax runs on JAX, j
 works only when it is asked: ``python -m flowbench.peers`` is that process.
 
 Theirs are MAFs (and IAFs) of the same widths, relu units and number of transforms, each with its library's own affine
-map, permutations between, no batch normalisation; ours is timed with it. They are trained as their documentation does:
-``torch.optim.Adam`` with its defaults, flowjax by its own jitted step.
+map, permutations between and no batch normalisation; ours, beside them, too (``ALIKE``). They are trained as their
+documentation does: ``torch.optim.Adam`` with its defaults, flowjax by its own jitted step.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ from numpy.typing import NDArray
 from flowbench.console import FlowbenchError
 
 Work = Callable[[], object]
+
+ALIKE: dict[str, Any] = {"batch_norm": False, "activation": "relu"}
+"""The settings with which a flow of ours is what theirs are."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def test_it_times_all_works_of_all_flows_at_all_batches(tmp_path: Path) -> None:
     works = [(c.batch, c.work) for c in row.shapes[0].costs]
     assert works == [(batch, work) for batch in (1, 7) for work in ("density", "sampling", "step")]
     assert {c.work for c in row.shapes[2].costs} == {"density", "sampling"}  # nothing to train
-    assert row.shapes[0].hidden == (8,)
+    assert row.shapes[0].options["hidden"] == [8]
     for shape in row.shapes:
         for cost in shape.costs:
             assert 0 < cost.us_q1 <= cost.us <= cost.us_q3
@@ -149,6 +149,16 @@ def test_a_setting_of_another_flow_in_the_same_call_is_passed_over() -> None:
         benchmark.choose(["realnvp"], None, ["activation=tanh"])
 
 
+def test_beside_peers_a_flow_is_built_as_they_are_unless_told_otherwise() -> None:
+    for data, activation in ((None, "relu"), ("gas", "tanh")):
+        (own,) = benchmark.choose(["maf"], data, []).values()
+        assert own.model_dump() | {"batch_norm": True, "activation": activation} == own.model_dump()
+        (alike,) = benchmark.choose(["maf"], data, [], as_peers=True).values()
+        assert alike.model_dump() == own.model_dump() | {"batch_norm": False, "activation": "relu"}
+        (told,) = benchmark.choose(["maf"], data, ["batch_norm=true"], as_peers=True).values()
+        assert told.model_dump()["batch_norm"]
+
+
 SMALL = {flow: peers.Model(flow, 4, (8, 8), 2) for flow in ("maf", "iaf")}
 
 
@@ -199,8 +209,9 @@ def test_tables_show_ratios_floor_and_memory() -> None:
         return costs.Cost.model_validate({"model": model, "work": "density", "batch": 10, "runs": 5, **times, **more})
 
     mine = cost("maf", 100.0, floor_us=50.0, peak_bytes=3_000_000)
+    options = {"hidden": [4, 5], "transforms": 2, "batch_norm": False}
     shape = costs.Shape(
-        flow="maf", dim=3, hidden=(4, 5), transforms=2, parameters=9, costs=[mine, cost("zuko", 250.0, ours_us=100.0)]
+        flow="maf", dim=3, options=options, parameters=9, costs=[mine, cost("zuko", 250.0, ours_us=100.0)]
     )
     from rich.console import Console
 
@@ -208,5 +219,5 @@ def test_tables_show_ratios_floor_and_memory() -> None:
     with console.capture() as captured:
         console.print(costs._shape_table(shape))
     shown = captured.get()
-    for part in ("maf 2 × (4×5), 3 columns", "10 (10–10)", "2.00×", "3.0 MB", "25 (25–25)  2.50×"):
+    for part in ("maf 2 × (4×5), 3 columns, without batch norm", "10 (10–10)", "2.00×", "3.0 MB", "25 (25–25)  2.50×"):
         assert part in shown

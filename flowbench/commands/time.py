@@ -25,7 +25,9 @@ def time(
         str, typer.Option(help="substitution; or passes, to time the textbook's beside it.")
     ] = "substitution",
     scaling: Annotated[bool, typer.Option(help="How costs grow with D at fixed width (1024), 64 to 1024.")] = False,
-    peers: Annotated[bool, typer.Option(help="Time zuko, nflows, normflows and flowjax in turns with it.")] = False,
+    peers: Annotated[
+        bool, typer.Option(help="Time zuko, nflows, normflows and flowjax in turns with it, built alike.")
+    ] = False,
     seconds: Annotated[float, typer.Option(min=0, help="Time for each figure, at the least.")] = 1.0,
     device: Device = "auto",
     threads: Threads = None,
@@ -58,7 +60,7 @@ def time(
         data = "patches"
     sizes = {"hidden": hidden or ("1024" if scaling else None), "transforms": transforms}
     given = [f"{key}={value}" for key, value in sizes.items() if value is not None] + (settings or [])
-    chosen = benchmark.choose(flow or ["maf", "iaf", "realnvp"], data, given)
+    chosen = benchmark.choose(flow or ["maf", "iaf", "realnvp"], data, given, as_peers=peers)
     plan = benchmark.Plan(_batches(batch), seconds, inverse == "passes", peers)
     folder = results.results_dir(out)
     ensure_writable(folder)
