@@ -34,8 +34,8 @@ def run_name(config: RunConfig, dataset: Dataset) -> str:
 def run(config: RunConfig, dataset: Dataset, folder: Path, progress: Progress) -> Row:
     """Do the run and write its row, test log-likelihoods and checkpoint to ``folder``; return the row.
 
-    A run that diverges, fails or is interrupted is written too, with its error, and its exception goes on to the
-    caller; it takes a name of its own where a finished one has the run's, which is never lost.
+    A run that diverges, fails or is interrupted is written too, with its error; it takes a name of its own where a
+    finished one has the run's, which is never lost. To diverge is an outcome; other exceptions go on to the caller.
     """
     began = time.perf_counter()
     figures = _gaussian(dataset)
@@ -59,6 +59,8 @@ def run(config: RunConfig, dataset: Dataset, folder: Path, progress: Progress) -
         figures |= _likelihoods(dataset, test, test_lls)
         figures |= {"timings": time_flow(flow, test), "checks": checks(flow, test, test_lls)}
         figures |= _verdict(figures["checks"])
+    except DivergedError as error:
+        figures |= {"status": "diverged", "error": str(error)}
     except BaseException as error:
         figures |= _failure(error)
         raise
@@ -101,9 +103,8 @@ def _gaussian(dataset: Dataset) -> dict[str, Any]:
 def _failure(error: BaseException) -> dict[str, Any]:
     if isinstance(error, KeyboardInterrupt):
         return {"status": "interrupted", "error": "interrupted by the user"}
-    status = "diverged" if isinstance(error, DivergedError) else "failed"
     kind = "" if isinstance(error, FlowbenchError) else f"{type(error).__name__}: "
-    return {"status": status, "error": kind + str(error)}
+    return {"status": "failed", "error": kind + str(error)}
 
 
 def _verdict(outcome: dict[str, results.Check]) -> dict[str, Any]:

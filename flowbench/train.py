@@ -169,6 +169,5 @@ def _divergence(flow: Flow, batches: Iterator[Tensor], losses: Tensor, epoch: in
             culprit = f"transform {index} ({type(transform).__name__})"
             break
     return DivergedError(
-        f"epoch {epoch}, step {step + 1}: the loss is {float(losses[step])}; {last}; first not finite: {culprit}",
-        hint="a lower learning_rate, a log_scale_bound, or a clip_norm keeps it finite",
+        f"epoch {epoch}, step {step + 1}: the loss is {float(losses[step])}; {last}; first not finite: {culprit}"
     )

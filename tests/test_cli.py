@@ -180,6 +180,9 @@ def test_a_diverged_run_is_recorded_and_fails(results: Path) -> None:
     assert row["status"] == "diverged"
     assert row["test_ll_nats"] is None
     assert "epoch 1, step" in str(row["error"])
+    again = train("maf", "--data", "truth-banana", *TINY, *sets, "--json", out=results)
+    assert (again.returncode, json.loads(again.stdout)["status"]) == (1, "diverged")
+    assert "learning_rate" in again.stderr
 
 
 def test_a_run_that_never_had_a_finite_validation_is_recorded_too(tmp_path: Path, results: Path) -> None:

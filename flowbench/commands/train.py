@@ -100,10 +100,13 @@ def train(
     if as_json:
         print_json(row.model_dump(mode="json"))
     else:
-        print_result(summary(row))
+        if row.status != "diverged":
+            print_result(summary(row))
         note(f"written to {folder / row.run}.json")
     if row.status != "ok":
-        raise FlowbenchError(f"the run {row.status}: {row.error}")
+        hint = "a lower learning_rate, a log_scale_bound, or a clip_norm keeps it finite"
+        diverged = row.status == "diverged"
+        raise FlowbenchError(f"the run {row.status}: {row.error}", hint=hint if diverged else None)
 
 
 def _names(text: str | None) -> tuple[str, ...]:
