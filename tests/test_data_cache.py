@@ -1,6 +1,7 @@
 """The cache of prepared arrays: whole or absent, repaired when damaged, never required."""
 
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowbench.data import load, loading
+from flowbench.data import cache, load, loading
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +55,23 @@ def test_an_interrupted_write_leaves_nothing(monkeypatch: pytest.MonkeyPatch, pr
     with pytest.raises(KeyboardInterrupt):
         load("truth-banana")
     assert list(prepared.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(prepared: Path) -> None:
+    killed = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom flowbench.data import cache\n"
+        "with cache.unfinished(Path(sys.argv[1]), 'f') as place:\n"
+        "    (place / 'train.npy').write_bytes(bytes(1000))\n    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", killed, str(prepared / "first")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    left = [path for path in prepared.iterdir() if path.name.startswith(".first-")]
+    assert len(left) == 2  # and its lock
+    with cache.unfinished(prepared / "second", "f") as second:
+        assert not any(path.exists() for path in left)
+        with cache.unfinished(prepared / "third", "f"):
+            assert second.exists()
+    assert sorted(prepared.rglob("*")) == [prepared / "second", prepared / "third"]
 
 
 def test_without_a_writable_cache_arrays_stay_in_memory(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,13 +7,15 @@ import json
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import platformdirs
+from filelock import FileLock
 
 from flowbench import console
 from flowbench.data.card import Card
@@ -21,6 +23,9 @@ from flowbench.data.dataset import Splits
 
 SPLITS = ("train", "validation", "test")
 """Each in a file of its name."""
+
+_LOCK = ".lock"
+"""What the name of an unfinished entry ends with in that of the file that its process holds locked."""
 
 
 def entry(card: Card, fingerprint: str) -> Path:
@@ -70,7 +75,8 @@ def write(folder: Path, fingerprint: str, splits: Splits) -> Splits:
 def unfinished(folder: Path, fingerprint: str) -> Iterator[Path]:
     """A place to write an entry to, a sibling of ``folder``: renamed to it at the end, or removed if that fails.
 
-    So a half-written entry is never seen. If another process was faster, its entry, which is the same, is kept.
+    So a half-written entry is never seen. If another process was faster, its entry, which is the same, is kept. What
+    processes left that were killed meanwhile is removed.
 
     Raises:
         OSError: the cache cannot be written.
@@ -78,16 +84,31 @@ def unfinished(folder: Path, fingerprint: str) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists() and read(folder, fingerprint) is None:
         _discard(folder)
-    place = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield place
+    if not os.access(folder.parent, os.W_OK):
+        raise PermissionError(None, "it is read-only for you")  # a lock would wait for it to change
+    _sweep(folder.parent)
+    place = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
+    held = Path(f"{place}{_LOCK}")
+    with FileLock(held):
         try:
-            place.rename(folder)
-        except OSError:
-            if not folder.exists():
-                raise
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            yield place
+            try:
+                place.rename(folder)
+            except OSError:
+                if not folder.exists():
+                    raise
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+            held.unlink(missing_ok=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what is unfinished and will stay so: the system let go of the locks of processes that are gone."""
+    for held in parent.glob(f".*{_LOCK}"):
+        with suppress(OSError), FileLock(held, timeout=0):  # a Timeout, where a process is at work, is one
+            shutil.rmtree(str(held).removesuffix(_LOCK), ignore_errors=True)
+            held.unlink(missing_ok=True)
 
 
 def write_meta(
