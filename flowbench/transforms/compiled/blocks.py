@@ -31,10 +31,10 @@ from flowbench.transforms.univariate import Affine
 def block(dim: int) -> int:
     """Columns in a block: inside one all is done here, between them by torch's matrix products.
 
-    Measured on two cores: at D = 43 and 63 blocks of 8 are best, where many hidden units belong to each column; at
-    D = 784 blocks of 32, where there is one and the products would be thin.
+    Measured on two cores: at D = 43 and 63 blocks of 16 are best, where many hidden units belong to each column; at
+    D = 784 blocks of 64, where there is one and the products would be thin. What is no multiple of 16 takes longer.
     """
-    return max(8, min(32, dim // 16))
+    return 16 if dim < 128 else 32 if dim < 512 else 64
 
 
 @jit
