@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flowbench.transforms.compiled.elementary import exp
 from flowbench.transforms.compiled.vectors import (
     TILE,
     activate,
     add_product,
-    exp,
     jit,
     log_scale,
     multiply,

@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
+from flowbench.transforms.compiled.elementary import OPTIONS, exp, like, tanh
 from flowbench.transforms.compiled.tiles import BYTES, VECTORS, product_of_four, product_of_two
 
 TILE = 256
@@ -24,9 +22,8 @@ TILE = 256
 
 def jit(function: Any, reorder_sums: bool = False) -> Any:
     """Compile on first use, once for each dtype, without a compiler on the user's machine; kept on disk."""
-    # of the liberties of fast mathematics only these: NaN and infinities keep their meaning
-    liberties = {"contract", "reassoc"} if reorder_sums else {"contract"}
-    options: dict[str, Any] = {"nogil": True, "fastmath": liberties, "error_model": "numpy"}
+    liberties = OPTIONS["fastmath"] | ({"reassoc"} if reorder_sums else set())
+    options = {**OPTIONS, "nogil": True, "fastmath": liberties}
     folder = numba.config.CACHE_DIR
     # kernels hold those of other files, of which numba's own stamp knows nothing: a folder for each state of them all
     numba.config.CACHE_DIR = str(Path(folder or Path(__file__).parent / "__pycache__") / f"numba-{_digest()}")
@@ -45,53 +42,11 @@ def _digest() -> str:
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
 
 
-@intrinsic
-def _bits_of(context, x):
-    def bitcast(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], ir.IntType(64))
-
-    return types.int64(types.float64), bitcast
-
-
-@intrinsic
-def _with_bits(context, bits):
-    def bitcast(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], ir.DoubleType())
-
-    return types.float64(types.int64), bitcast
-
-
-@jit
-def exp(x):
-    """exp(x) to the last bit or two of a double for |x| < 708, in a form that becomes vector instructions.
-
-    x = k·log 2 + r with |r| ≤ log(2)/2, and exp(r) by its Taylor polynomial, whose first neglected term is 4e-18.
-    """
-    x = 710.0 if x > 710.0 else x  # 2¹⁰²⁴ is infinity
-    x = -708.0 if x < -708.0 else x
-    shifted = x * 1.4426950408889634 + 6755399441055744.0  # 1.5·2⁵²: k is left in the last bits
-    k = shifted - 6755399441055744.0
-    r = x - k * 0.6931471805599453 - k * 2.3190468138462996e-17
-    square = r * r
-    fourth = square * square
-    low = (1.0 + r) + square * (0.5 + r * (1 / 6))
-    middle = ((1 / 24) + r * (1 / 120)) + square * ((1 / 720) + r * (1 / 5040))
-    high = ((1 / 40320) + r * (1 / 362880)) + square * ((1 / 3628800) + r * (1 / 39916800))
-    top = (1 / 479001600) + r * (1 / 6227020800)
-    power = _with_bits((_bits_of(shifted) << 52) + 4607182418800017408)  # + the bits of 1.0
-    return (low + fourth * (middle + fourth * (high + fourth * top))) * power
-
-
-@jit
-def tanh(x):
-    """tanh(x) to 2e-16 absolutely."""
-    return 1.0 - 2.0 / (exp(2.0 * x) + 1.0)
-
-
 @jit
 def log_scale(raw, bound):
     """``Affine``'s log-scale α of a raw parameter; no bound is a bound of 0."""
-    return bound * tanh(-0.5 / bound * raw) if bound > 0 else -0.5 * raw
+    half, limit = like(-0.5, raw), like(bound, raw)
+    return limit * tanh(half / limit * raw) if bound > 0 else half * raw
 
 
 @jit
@@ -106,12 +61,12 @@ def normalise(x, shift, raw, bound, u, precision):
 @jit
 def normalise_backward(u, precision, grad_u, grad_log_det, bound, grad_x, grad_shift, grad_raw):
     """``Affine.backward``."""
-    half = u.dtype.type(0.5)
+    half, one = u.dtype.type(0.5), u.dtype.type(1)
     squeeze = u.dtype.type(1 / bound**2 if bound > 0 else 0)
     for n in range(len(u)):
         grad_x[n] = grad_u[n] * exp(precision[n])
         grad_shift[n] = -grad_x[n]
-        grad_raw[n] = (grad_u[n] * u[n] + grad_log_det[n]) * half * (1 - squeeze * precision[n] * precision[n])
+        grad_raw[n] = (grad_u[n] * u[n] + grad_log_det[n]) * half * (one - squeeze * precision[n] * precision[n])
 
 
 @jit
@@ -129,10 +84,10 @@ def activate(h, is_tanh):
 @jit
 def slope(cotangent, h, is_tanh):
     """What a cotangent becomes below the non-linearity whose output is h, in place."""
-    zero = h.dtype.type(0)
+    zero, one = h.dtype.type(0), h.dtype.type(1)
     if is_tanh:
         for n in range(len(h)):
-            cotangent[n] *= 1 - h[n] * h[n]
+            cotangent[n] *= one - h[n] * h[n]
     else:
         for n in range(len(h)):
             cotangent[n] = cotangent[n] if h[n] > zero else zero

@@ -1,0 +1,47 @@
+"""exp and tanh of the kernels for a CPU, against the same in extended precision."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba", reason="the kernels need numba")
+
+from flowbench.transforms.compiled import elementary
+from flowbench.transforms.compiled.vectors import jit
+
+
+@jit
+def _exp(x, out):  # type: ignore[no-untyped-def]
+    for n in range(len(x)):
+        out[n] = elementary.exp(x[n])
+
+
+@jit
+def _tanh(x, out):  # type: ignore[no-untyped-def]
+    for n in range(len(x)):
+        out[n] = elementary.tanh(x[n])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_they_are_right_to_the_last_bits(dtype: type) -> None:
+    end = {np.float32: 87, np.float64: 708}[dtype]
+    small = np.geomspace(1e-30, 1, 10_001)
+    x = np.concatenate([np.linspace(-end, end, 40_001), small, -small]).astype(dtype)
+    for function, expected, limit in ((_exp, np.exp, 1.5), (_tanh, np.tanh, 3)):
+        out = np.empty_like(x)
+        function(x, out)
+        true = expected(x.astype(np.longdouble))
+        apart = np.abs(out - true) / np.maximum(np.abs(true), np.finfo(dtype).tiny)
+        assert apart.max() < limit * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_beyond_the_ends_they_saturate_and_nan_stays(dtype: type) -> None:
+    x = np.array([np.nan, np.inf, 1e30, -1e30, -np.inf], dtype)
+    out = np.empty_like(x)
+    _exp(x, out)
+    np.testing.assert_array_equal(out[:3], [np.nan, np.inf, np.inf])
+    assert (np.abs(out[3:]) < 1e-37).all()
+    _tanh(x, out)
+    np.testing.assert_array_equal(out, np.array([np.nan, 1, 1, -1, -1], dtype))
