@@ -8,21 +8,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from flowbench.flows import Flow
 from flowbench.timing import measure, runner
-from flowbench.transforms import MADE
+from flowbench.transforms import Network
 
 
 def connections(flow: Flow) -> int:
     """The weights that a pass must multiply each row by: those that masks leave."""
     total = 0
     for module in flow.modules():
-        if isinstance(module, MADE):
+        if isinstance(module, Network):
             total += sum(int(layer.mask().sum()) for layer in module.layers)
-        elif isinstance(module, nn.Linear):
-            total += module.weight.numel()
     return total
 
 

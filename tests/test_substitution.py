@@ -12,7 +12,8 @@ from flowbench.optimizer import AdamInnerEpsilon
 from flowbench.transforms import Affine, Chain, MaskedAutoregressive, Permutation, compiled, made
 from flowbench.transforms.compiled import small
 from flowbench.transforms.compiled.vectors import TILE
-from flowbench.transforms.made import ActivationName, hidden_degrees
+from flowbench.transforms.made import hidden_degrees
+from flowbench.transforms.network import ActivationName
 from flowbench.transforms.substitution import BLOCK
 
 pytestmark = pytest.mark.usefixtures("float64")

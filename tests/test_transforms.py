@@ -64,14 +64,33 @@ def test_the_affine_map_is_told_mean_and_log_precision(bound: float | None) -> N
 def test_a_coupling_is_realnvps_with_the_papers_scale_and_fan_in() -> None:
     coupling = AffineCoupling(6, (4000,), 0)
     x = torch.randn(3, 6)
-    scale, translation = coupling.scale(x[:, ::2]), coupling.translation(x[:, ::2])
+    scale, translation = coupling.scale.plain(x[:, ::2]), coupling.translation.plain(x[:, ::2])
     u, log_det = coupling(x)
     torch.testing.assert_close(u[:, 1::2], (x[:, 1::2] - translation) * torch.exp(-scale))
     torch.testing.assert_close(log_det, -scale.sum(1))
     for network in (coupling.scale, coupling.translation):
-        first, last = network[0].weight, network[-1].weight
+        (first,), (last,) = network.unpack(network.flat)[0]
         assert first.std().item() == pytest.approx(7**-0.5, rel=0.05)  # all D = 6 columns count as fan-in
         assert last.std().item() == pytest.approx(4001**-0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("bound", [None, 2.0])
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_the_gradients_of_a_coupling_are_autograds(direction: str, bound: float | None) -> None:
+    coupling = AffineCoupling(5, (7, 6), 0, bound)
+    rows, weights = torch.randn(4, 5, requires_grad=True), torch.randn(4, 6)
+    passed, moved = rows[:, ::2], rows[:, 1::2]
+    shift, raw = coupling.translation.plain(passed), -2 * coupling.scale.plain(passed)
+    expected, log_derivative = getattr(Affine(bound), direction)(moved, (shift, raw))
+    out, log_det = getattr(coupling, direction)(rows)
+    torch.testing.assert_close(out[:, 1::2], expected)
+    torch.testing.assert_close(log_det, log_derivative.sum(1))
+    whole = torch.stack([passed[:, 0], expected[:, 0], passed[:, 1], expected[:, 1], passed[:, 2]], 1)
+    inputs = [rows, *coupling.parameters()]
+    found = torch.autograd.grad((out * weights[:, :5]).sum() + (log_det * weights[:, 5]).sum(), inputs)
+    plain = torch.autograd.grad((whole * weights[:, :5]).sum() + (log_derivative.sum(1) * weights[:, 5]).sum(), inputs)
+    for a, b in zip(found, plain, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_a_made_starts_as_the_papers() -> None:

@@ -11,7 +11,7 @@ from pydantic import Field
 from flowbench.config import FlowOptions, Widths
 from flowbench.flows import Flow
 from flowbench.transforms import Affine, BatchNorm, Chain, MaskedAutoregressive, Permutation, Transform
-from flowbench.transforms.made import ActivationName
+from flowbench.transforms.network import ActivationName
 
 
 class Options(FlowOptions):

@@ -3,6 +3,7 @@
 from flowbench.transforms.autoregressive import MaskedAutoregressive
 from flowbench.transforms.coupling import AffineCoupling
 from flowbench.transforms.made import MADE
+from flowbench.transforms.network import Network
 from flowbench.transforms.normalise import BatchNorm, Permutation
 from flowbench.transforms.transform import Chain, Inverse, Transform, WrittenTransform
 from flowbench.transforms.univariate import Affine, Univariate
@@ -15,6 +16,7 @@ __all__ = [
     "Chain",
     "Inverse",
     "MaskedAutoregressive",
+    "Network",
     "Permutation",
     "Transform",
     "Univariate",

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from flowbench.transforms import compiled
-from flowbench.transforms.made import MADE, ActivationName
+from flowbench.transforms.made import MADE
+from flowbench.transforms.network import ActivationName
 from flowbench.transforms.pointwise import pointwise
 from flowbench.transforms.substitution import substitute
 from flowbench.transforms.transform import Pair, Pull, WrittenTransform
@@ -41,17 +42,14 @@ class MaskedAutoregressive(WrittenTransform):
         kernels = compiled.of(x, self.univariate)
         if kernels and kernels.small.suits(made, x):
             return kernels.small.forward(made, x)
-        weights, biases = made.unpack(made.flat.detach())
-        values = made.run(x, weights, biases)
+        theta, back = made.vjp(x)
         way = pointwise(x, self.univariate)
-        u, log_derivative = way.transform(self.univariate, x, values[-1])
+        u, log_derivative = way.transform(self.univariate, x, theta)
 
         def pull(grad_u: Tensor, grad_log_det: Tensor, out: Sequence[Tensor]) -> Tensor:
             image, gradients = (u, log_derivative), (grad_u, grad_log_det)
-            grad_x, outputs = way.transform_backward(self.univariate, x, values[-1], image, gradients)
-            cotangents = made.cotangents(values, weights, outputs)
-            made.gradient(values, cotangents, out[0])
-            return grad_x + cotangents[-1]
+            grad_x, grad_theta = way.transform_backward(self.univariate, x, theta, image, gradients)
+            return grad_x + back(grad_theta, out[0])
 
         return u, log_derivative.sum(0), pull
 

@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from flowbench.transforms.transform import Pair, Transform
+from flowbench.transforms.network import ActivationName, Network
+from flowbench.transforms.pointwise import partials, per_parameter, pointwise
+from flowbench.transforms.strips import Layer
+from flowbench.transforms.transform import Pair, Pull, WrittenTransform
 from flowbench.transforms.univariate import Affine
 
 
-class _Linear(nn.Linear):
-    """Initialised as the MAF paper's networks are: N(0, 1)/√(fan-in + 1), zero bias."""
-
-    def __init__(self, inputs: int, outputs: int, fan_in: int) -> None:
-        self.fan_in = fan_in
-        super().__init__(inputs, outputs)
-
-    def reset_parameters(self) -> None:
-        with torch.no_grad():  # torch's own would warn of a matrix without inputs, which D = 1 gives
-            self.weight.copy_(torch.randn_like(self.weight) / (self.fan_in + 1) ** 0.5)
-            self.bias.zero_()
+def _dense(sizes: Sequence[int], activation: ActivationName, dim: int) -> Network:
+    """A network without masks: the inputs and all units have one degree."""
+    layers = [Layer(torch.zeros(before), torch.zeros(after), []) for before, after in pairwise(sizes)]
+    # the paper's code feeds all D columns, those of the other half as zeros, and they count as fan-in
+    return Network(layers, activation, fan_in=dim)
 
 
-def _network(dim: int, inputs: int, hidden: Sequence[int], outputs: int, activation: type[nn.Module]) -> nn.Sequential:
-    """A fully connected network; nothing follows the last layer."""
-    layers: list[nn.Module] = []
-    for index, (before, after) in enumerate(pairwise([inputs, *hidden, outputs])):
-        # the paper's code feeds all D columns, those of the other half as zeros, and they count as fan-in
-        layers += [_Linear(before, after, fan_in=before if index else dim), activation()]
-    return nn.Sequential(*layers[:-1])
-
-
-class AffineCoupling(Transform):
+class AffineCoupling(WrittenTransform):
     """x_B to u_B = (x_B − t(x_A))·exp(−s(x_A)), x_A unchanged (Dinh et al. 2017, eqs. 4–8; sign and order as MAF's).
 
     A are the columns (counted from 0) of one parity, B the others. Scale and translation have a network each, with tanh
@@ -45,32 +33,75 @@ class AffineCoupling(Transform):
     sampling_passes = 1
     passed: Tensor
     moved: Tensor
+    back: Tensor
 
     def __init__(self, dim: int, hidden: Sequence[int], parity: int, bound: float | None = None) -> None:
         super().__init__()
         columns = torch.arange(dim)
-        self.register_buffer("passed", columns[columns % 2 == parity], persistent=False)
-        self.register_buffer("moved", columns[columns % 2 != parity], persistent=False)
+        passed, moved = columns[columns % 2 == parity], columns[columns % 2 != parity]
+        self.register_buffer("passed", passed, persistent=False)
+        self.register_buffer("moved", moved, persistent=False)
+        self.register_buffer("back", torch.cat([passed, moved]).argsort(), persistent=False)
         self.univariate = Affine(bound)
-        self.scale = _network(dim, len(self.passed), hidden, len(self.moved), nn.Tanh)
-        self.translation = _network(dim, len(self.passed), hidden, len(self.moved), nn.ReLU)
+        sizes = [len(passed), *hidden, len(moved)]
+        self.scale, self.translation = _dense(sizes, "tanh", dim), _dense(sizes, "relu", dim)
 
-    def forward(self, x: Tensor) -> Pair:
-        """x (N, D) to (u, log_det)."""
-        passed = x[:, self.passed]
-        moved, log_derivative = self.univariate.forward(x[:, self.moved], self._theta(passed))
-        return self._merge(passed, moved), log_derivative.sum(-1)
+    def tensors(self) -> list[Tensor]:
+        """The weights and biases of the scale network and of the translation network."""
+        return [self.scale.flat, self.translation.flat]
 
-    def inverse(self, u: Tensor) -> Pair:
-        """u (N, D) to (x, log_det)."""
-        passed = u[:, self.passed]
-        moved, log_derivative = self.univariate.inverse(u[:, self.moved], self._theta(passed))
-        return self._merge(passed, moved), log_derivative.sum(-1)
+    def forward_vjp(self, x: Tensor) -> tuple[Tensor, Tensor, Pull]:
+        """One pass of the networks; its gradient another two."""
+        passed, moved = self._part(x)
+        theta, back = self._condition(passed)
+        way = pointwise(moved, self.univariate)
+        image = way.transform(self.univariate, moved, theta)
 
-    def _theta(self, passed: Tensor) -> tuple[Tensor, Tensor]:
+        def pull(grad_u: Tensor, grad_log_det: Tensor, out: Sequence[Tensor]) -> Tensor:
+            grad_passed, grad_moved = self._part(grad_u)
+            gradients = grad_moved, grad_log_det
+            grad_moved, grad_theta = way.transform_backward(self.univariate, moved, theta, image, gradients)
+            return self._merge(grad_passed + back(grad_theta, out), grad_moved)
+
+        return self._merge(passed, image[0]), image[1].sum(0), pull
+
+    def inverse_vjp(self, u: Tensor) -> tuple[Tensor, Tensor, Pull]:
+        """As ``forward_vjp``: the networks see what passes."""
+        passed, moved = self._part(u)
+        theta, back = self._condition(passed)
+        x, log_derivative = self.univariate.inverse(moved, per_parameter(theta, self.univariate.parameters))
+
+        def pull(grad_x: Tensor, grad_log_det: Tensor, out: Sequence[Tensor]) -> Tensor:
+            da_du, da, dl_du, dl = partials(self.univariate, moved, theta)
+            grad_passed, grad_moved = self._part(grad_x)
+            twice = grad_moved.repeat_interleave(self.univariate.parameters, 0)
+            grad_passed += back(da * twice + dl * grad_log_det, out)
+            return self._merge(grad_passed, grad_moved * da_du + grad_log_det * dl_du)
+
+        return self._merge(passed, x), log_derivative.sum(0), pull
+
+    def plain_forward(self, x: Tensor) -> Pair:
+        """As ``forward``."""
+        passed, moved = x[:, self.passed], x[:, self.moved]
+        u, log_derivative = self.univariate.forward(
+            moved, (self.translation.plain(passed), -2 * self.scale.plain(passed))
+        )
+        return torch.cat([passed, u], 1)[:, self.back], log_derivative.sum(-1)
+
+    def _condition(self, passed: Tensor) -> tuple[Tensor, Callable[[Tensor, Sequence[Tensor]], Tensor]]:
+        """θ (2·M, N) of the M columns that move, and the product from its cotangent to that of what passes."""
+        scale, back_scale = self.scale.vjp(passed)
+        shift, back_shift = self.translation.vjp(passed)
+
+        def back(grad_theta: Tensor, out: Sequence[Tensor]) -> Tensor:
+            grad_shift, grad_raw = per_parameter(grad_theta, self.univariate.parameters)
+            return back_scale(-2 * grad_raw, out[0]) + back_shift(grad_shift.contiguous(), out[1])
+
         # the network's output is the log-scale s; ``Affine`` is told log-precisions, -2 s
-        return self.translation(passed), -2 * self.scale(passed)
+        return torch.stack([shift, -2 * scale], 1).flatten(0, 1), back
+
+    def _part(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.index_select(0, self.passed), x.index_select(0, self.moved)
 
     def _merge(self, passed: Tensor, moved: Tensor) -> Tensor:
-        merged = passed.new_empty(len(passed), passed.shape[1] + moved.shape[1])
-        return merged.index_copy(1, self.passed, passed).index_copy(1, self.moved, moved)
+        return torch.cat([passed, moved]).index_select(0, self.back)

@@ -49,8 +49,8 @@ class Layer:
         ends = torch.searchsorted(out_degrees, torch.tensor(cuts)).tolist()
         bounds = [(a, b) for a, b in pairwise([0, *ends, len(out_degrees)]) if a < b]
         self.strips = [Strip(slice(a, b), seen[a], seen[b - 1]) for a, b in bounds]
-        if len(self.strips) == 1:  # too small to be cut: nothing is left out
-            self.strips = [Strip(slice(0, len(out_degrees)), 0, len(in_degrees))]
+        if len(self.strips) <= 1:  # not cut: nothing is left out
+            self.strips = [Strip(slice(0, len(out_degrees)), min(seen, default=0), len(in_degrees))]
         self.sizes = [rows * seen for rows, seen in (strip.shape for strip in self.strips)]
 
     def mask(self) -> Tensor:
@@ -100,12 +100,10 @@ class Layer:
 
     def gradient(self, out: Sequence[Tensor], masks: Sequence[Tensor], cotangent: Tensor, below: Tensor) -> None:
         """Cotangent @ belowᵀ into the strips ``out``, allowed weights only."""
-        if len(out) == 1:
-            torch.mm(cotangent, below.t(), out=out[0]).mul_(masks[0])
-            return
         for strip, weight, mask in zip(self.strips, out, masks, strict=True):
             torch.mm(cotangent[strip.rows], below[: strip.seen].t(), out=weight)
-            weight[:, strip.all_see :] *= mask
+            if mask.numel():
+                weight[:, strip.all_see :] *= mask
 
     def pieces(self, weights: Sequence[Tensor], rows: slice, columns: slice) -> Iterator[tuple[slice, slice, Tensor]]:
         """What strips hold of the part of the matrix in ``rows`` and ``columns``: where each piece lies, and a view."""

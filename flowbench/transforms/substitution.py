@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from flowbench.transforms import compiled
-from flowbench.transforms.pointwise import per_parameter
+from flowbench.transforms.pointwise import partials, per_parameter
 from flowbench.transforms.transform import Pull
 
 if TYPE_CHECKING:
@@ -221,16 +221,6 @@ def _run_backward(
     return values
 
 
-def _partials(made: MADE, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """∂a/∂u (D, N), ∂a/∂θ (D·P, N), ∂ℓ/∂u, ∂ℓ/∂θ of the univariate inverse, which is elementwise: sums tell all."""
-    with torch.enable_grad():
-        u, theta = u.detach().requires_grad_(), theta.detach().requires_grad_()
-        a, log_derivative = made.univariate.inverse(u, per_parameter(theta, made.dim))
-        da_du, da = torch.autograd.grad(a.sum(), (u, theta), retain_graph=True)
-        dl_du, dl = torch.autograd.grad(log_derivative.sum(), (u, theta), materialize_grads=True)
-    return da_du, da, dl_du, dl
-
-
 def _invert(made: MADE, u: Tensor, flat: Tensor) -> tuple[Tensor, list[Tensor]]:
     """log_det (N,) and the values of all levels, the first of them x (D, N), from u (D, N)."""
     if fused := compiled.on_gpu(u, made.univariate):
@@ -240,7 +230,7 @@ def _invert(made: MADE, u: Tensor, flat: Tensor) -> tuple[Tensor, list[Tensor]]:
         x, log_det, values = kernels.small.invert(made, u)
         return log_det, [x, *torch.split_with_sizes(values, made.level_sizes)]
     values = _run_forward(made, u, flat)
-    _, log_derivative = made.univariate.inverse(u, per_parameter(values[-1], made.dim))
+    _, log_derivative = made.univariate.inverse(u, per_parameter(values[-1], made.univariate.parameters))
     return log_derivative.sum(0), values
 
 
@@ -256,7 +246,7 @@ def substitute(made: MADE, u: Tensor) -> tuple[Tensor, Tensor, Pull]:
         if fused := compiled.on_gpu(u, made.univariate):
             grad_u, cotangents = fused.gradient(made, u, values, grad_x, grad_log_det)
         else:
-            da_du, da, dl_du, dl = _partials(made, u, values[-1])
+            da_du, da, dl_du, dl = partials(made.univariate, u, values[-1])
             cotangents = _run_backward(made, flat, values[1:-1], grad_x, da, dl * grad_log_det)
             grad_u = cotangents[-1] * da_du + grad_log_det * dl_du
         made.gradient(values, cotangents, out[0])

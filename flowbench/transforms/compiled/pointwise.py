@@ -11,7 +11,7 @@ from flowbench.transforms.compiled.vectors import activate, add, jit, normalise,
 from flowbench.transforms.compiled.vectors import slope as slope_of
 
 if TYPE_CHECKING:
-    from flowbench.transforms.made import Activation
+    from flowbench.transforms.network import Activation
 
 
 @jit
