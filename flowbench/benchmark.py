@@ -35,7 +35,7 @@ SCALING_DIMS = (64, 128, 256, 512, 1024)
 def choose(
     names: Sequence[str], data: str | None, settings: Sequence[str], as_peers: bool = False
 ) -> dict[str, FlowOptions]:
-    """The flows' options: the data's sizes, or what peers have; on top what is set, which some flow must know.
+    """The flows' options: the data's sizes and what peers have; on top what is set, which some flow must know.
 
     Raises:
         UsageError: an unknown flow, or a setting that none has, or of a wrong value.

@@ -47,7 +47,7 @@ class Shape(_Frozen):
 
     flow: str
     dim: int
-    options: dict[str, Any]
+    options: dict[str, Any] = {}
     parameters: int
     costs: list[Cost]
 

@@ -6,7 +6,7 @@ import torch
 
 from flowbench import flows
 from flowbench.flows import Flow
-from flowbench.transforms import MADE
+from flowbench.transforms import Network
 
 
 def shaken(name: str, dim: int, **options: object) -> Flow:
@@ -19,7 +19,7 @@ def shaken(name: str, dim: int, **options: object) -> Flow:
     rows = torch.randn(50 * dim, dim) @ torch.randn(dim, dim) + torch.randn(dim)
     flow.fit_closed_form(rows)
     with torch.no_grad():
-        biases = [bias for made in flow.modules() if isinstance(made, MADE) for bias in made.unpack(made.flat)[1]]
+        biases = [bias for net in flow.modules() if isinstance(net, Network) for bias in net.unpack(net.flat)[1]]
         others = [p for name, p in flow.named_parameters() if p.ndim == 1 and not name.endswith("flat")]
         for tensor in biases + others:
             tensor.normal_(std=0.3)

@@ -74,6 +74,19 @@ def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(pr
     assert sorted(prepared.rglob("*")) == [prepared / "second", prepared / "third"]
 
 
+@pytest.mark.parametrize("error", [NotImplementedError, OSError])
+def test_without_locks_entries_are_written_and_none_is_swept(
+    error: type[Exception], prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cache.FileLock, "acquire", refused)
+    with cache.unfinished(prepared / "first", "f") as first, cache.unfinished(prepared / "second", "f"):
+        assert first.exists()
+    assert sorted(prepared.iterdir()) == [prepared / "first", prepared / "second"]
+
+
 def test_without_a_writable_cache_arrays_stay_in_memory(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prepared.parent.parent.mkdir(exist_ok=True)
     prepared.parent.write_text("a file where the folder should be")

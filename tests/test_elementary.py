@@ -43,5 +43,9 @@ def test_beyond_the_ends_they_saturate_and_nan_stays(dtype: type) -> None:
     _exp(x, out)
     np.testing.assert_array_equal(out[:3], [np.nan, np.inf, np.inf])
     assert (np.abs(out[3:]) < 1e-37).all()
+    rising = np.linspace(80, 90, 100_001).astype(dtype) * (8 if dtype is np.float64 else 1)
+    last = np.empty_like(rising)
+    _exp(rising, last)
+    assert (last[1:] >= last[:-1]).all()  # into infinity, without a NaN on the way
     _tanh(x, out)
     np.testing.assert_array_equal(out, np.array([np.nan, 1, 1, -1, -1], dtype))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from flowbench.transforms import MADE, Affine, AffineCoupling, BatchNorm, Chain, Inverse, Permutation
+from flowbench.transforms import MADE, Affine, AffineCoupling, BatchNorm, Chain, Inverse, Permutation, compiled
+from flowbench.yardsticks import peak_bytes
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -74,10 +75,30 @@ def test_a_coupling_is_realnvps_with_the_papers_scale_and_fan_in() -> None:
         assert last.std().item() == pytest.approx(4001**-0.5, rel=0.05)
 
 
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_without_gradients_a_chain_keeps_nothing_of_its_transforms(direction: str) -> None:
+    rows = torch.randn(500, 6)
+
+    def peak(transforms: int) -> int:
+        chain = Chain(AffineCoupling(6, (64, 64), k % 2) for k in range(transforms))
+        with torch.no_grad():
+            return peak_bytes(lambda: getattr(chain, direction)(rows), "cpu")
+
+    assert peak(8) < 1.2 * peak(2)
+
+
 @pytest.mark.parametrize("bound", [None, 2.0])
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
-def test_the_gradients_of_a_coupling_are_autograds(direction: str, bound: float | None) -> None:
+@pytest.mark.parametrize("kernels", [True, False])
+def test_the_gradients_of_a_coupling_are_autograds(
+    kernels: bool, direction: str, bound: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not kernels:
+        monkeypatch.setattr(compiled, "_load", lambda: None)
     coupling = AffineCoupling(5, (7, 6), 0, bound)
+    with torch.no_grad():
+        for tensor in coupling.tensors():  # biases too
+            tensor.normal_(std=0.5)
     rows, weights = torch.randn(4, 5, requires_grad=True), torch.randn(4, 6)
     passed, moved = rows[:, ::2], rows[:, 1::2]
     shift, raw = coupling.translation.plain(passed), -2 * coupling.scale.plain(passed)

@@ -24,6 +24,9 @@ from flowbench.data.dataset import Splits
 SPLITS = ("train", "validation", "test")
 """Each in a file of its name."""
 
+_NO_LOCK = OSError, NotImplementedError
+"""What a lock raises that another process holds (a Timeout is an OSError), or that the file system has not."""
+
 _LOCK = ".lock"
 """What the name of an unfinished entry ends with in that of the file that its process holds locked."""
 
@@ -75,8 +78,8 @@ def write(folder: Path, fingerprint: str, splits: Splits) -> Splits:
 def unfinished(folder: Path, fingerprint: str) -> Iterator[Path]:
     """A place to write an entry to, a sibling of ``folder``: renamed to it at the end, or removed if that fails.
 
-    So a half-written entry is never seen. If another process was faster, its entry, which is the same, is kept. What
-    processes left that were killed meanwhile is removed.
+    So a half-written entry is never seen. If another process was faster, its entry, which is the same, is kept. Places
+    of processes that were killed are removed.
 
     Raises:
         OSError: the cache cannot be written.
@@ -84,14 +87,11 @@ def unfinished(folder: Path, fingerprint: str) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists() and read(folder, fingerprint) is None:
         _discard(folder)
-    if not os.access(folder.parent, os.W_OK):
-        raise PermissionError(None, "it is read-only for you")  # a lock would wait for it to change
     _sweep(folder.parent)
     place = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
-    held = Path(f"{place}{_LOCK}")
-    with FileLock(held):
+    with _at_work(place):
         try:
-            place.mkdir()
+            place.mkdir(0o700)
             yield place
             try:
                 place.rename(folder)
@@ -100,14 +100,32 @@ def unfinished(folder: Path, fingerprint: str) -> Iterator[Path]:
                     raise
         finally:
             shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def _at_work(place: Path) -> Iterator[None]:
+    """Hold the lock that keeps ``place`` from ``_sweep``; where the file system has none, there is no file either."""
+    held = Path(f"{place}{_LOCK}")
+    lock = FileLock(held, timeout=0)
+    try:
+        with suppress(*_NO_LOCK):
+            lock.acquire()
+        if not lock.is_locked:
             held.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
+        with suppress(OSError):
+            held.unlink()
 
 
 def _sweep(parent: Path) -> None:
     """Remove what is unfinished and will stay so: the system let go of the locks of processes that are gone."""
     for held in parent.glob(f".*{_LOCK}"):
-        with suppress(OSError), FileLock(held, timeout=0):  # a Timeout, where a process is at work, is one
-            shutil.rmtree(str(held).removesuffix(_LOCK), ignore_errors=True)
+        with suppress(*_NO_LOCK), FileLock(held, timeout=0):
+            place = Path(str(held).removesuffix(_LOCK))
+            if place.exists():
+                shutil.rmtree(place)
             held.unlink(missing_ok=True)
 
 

@@ -22,6 +22,11 @@ def _dense(sizes: Sequence[int], activation: ActivationName, dim: int) -> Networ
     return Network(layers, activation, fan_in=dim)
 
 
+def _theta(shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """The networks' outputs as ``Affine`` wants them: scale's is the log-scale s, and that is told log-precisions."""
+    return shift, -2 * scale
+
+
 class AffineCoupling(WrittenTransform):
     """x_B to u_B = (x_B − t(x_A))·exp(−s(x_A)), x_A unchanged (Dinh et al. 2017, eqs. 4–8; sign and order as MAF's).
 
@@ -33,7 +38,7 @@ class AffineCoupling(WrittenTransform):
     sampling_passes = 1
     passed: Tensor
     moved: Tensor
-    back: Tensor
+    merged: Tensor
 
     def __init__(self, dim: int, hidden: Sequence[int], parity: int, bound: float | None = None) -> None:
         super().__init__()
@@ -41,7 +46,7 @@ class AffineCoupling(WrittenTransform):
         passed, moved = columns[columns % 2 == parity], columns[columns % 2 != parity]
         self.register_buffer("passed", passed, persistent=False)
         self.register_buffer("moved", moved, persistent=False)
-        self.register_buffer("back", torch.cat([passed, moved]).argsort(), persistent=False)
+        self.register_buffer("merged", torch.cat([passed, moved]).argsort(), persistent=False)
         self.univariate = Affine(bound)
         sizes = [len(passed), *hidden, len(moved)]
         self.scale, self.translation = _dense(sizes, "tanh", dim), _dense(sizes, "relu", dim)
@@ -74,8 +79,8 @@ class AffineCoupling(WrittenTransform):
         def pull(grad_x: Tensor, grad_log_det: Tensor, out: Sequence[Tensor]) -> Tensor:
             da_du, da, dl_du, dl = partials(self.univariate, moved, theta)
             grad_passed, grad_moved = self._part(grad_x)
-            twice = grad_moved.repeat_interleave(self.univariate.parameters, 0)
-            grad_passed += back(da * twice + dl * grad_log_det, out)
+            grad_each = grad_moved.repeat_interleave(self.univariate.parameters, 0)  # each parameter of a column
+            grad_passed += back(da * grad_each + dl * grad_log_det, out)
             return self._merge(grad_passed, grad_moved * da_du + grad_log_det * dl_du)
 
         return self._merge(passed, x), log_derivative.sum(0), pull
@@ -83,10 +88,9 @@ class AffineCoupling(WrittenTransform):
     def plain_forward(self, x: Tensor) -> Pair:
         """As ``forward``."""
         passed, moved = x[:, self.passed], x[:, self.moved]
-        u, log_derivative = self.univariate.forward(
-            moved, (self.translation.plain(passed), -2 * self.scale.plain(passed))
-        )
-        return torch.cat([passed, u], 1)[:, self.back], log_derivative.sum(-1)
+        theta = _theta(self.translation.plain(passed), self.scale.plain(passed))
+        u, log_derivative = self.univariate.forward(moved, theta)
+        return torch.cat([passed, u], 1)[:, self.merged], log_derivative.sum(-1)
 
     def _condition(self, passed: Tensor) -> tuple[Tensor, Callable[[Tensor, Sequence[Tensor]], Tensor]]:
         """θ (2·M, N) of the M columns that move, and the product from its cotangent to that of what passes."""
@@ -97,11 +101,10 @@ class AffineCoupling(WrittenTransform):
             grad_shift, grad_raw = per_parameter(grad_theta, self.univariate.parameters)
             return back_scale(-2 * grad_raw, out[0]) + back_shift(grad_shift.contiguous(), out[1])
 
-        # the network's output is the log-scale s; ``Affine`` is told log-precisions, -2 s
-        return torch.stack([shift, -2 * scale], 1).flatten(0, 1), back
+        return torch.stack(_theta(shift, scale), 1).flatten(0, 1), back
 
     def _part(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x.index_select(0, self.passed), x.index_select(0, self.moved)
 
     def _merge(self, passed: Tensor, moved: Tensor) -> Tensor:
-        return torch.cat([passed, moved]).index_select(0, self.back)
+        return torch.cat([passed, moved]).index_select(0, self.merged)

@@ -47,8 +47,8 @@ they took longer than the whole.
 class MADE(Network):
     """The masked conditioner: x (N, D) to ``univariate.parameters`` tensors (N, D); column i of each sees x_<i only.
 
-    Germain et al. 2015, Masked Autoencoder for Distribution Estimation; no activation follows the last layer. A state
-    with weights that the masks forbid is refused.
+    Germain et al. 2015, Masked Autoencoder for Distribution Estimation. A state with weights that the masks forbid is
+    refused.
     """
 
     weight_starts: Tensor

@@ -162,6 +162,18 @@ class Chain(WrittenTransform):
         """As ``forward_vjp``."""
         return _compose([(transform.inverse_vjp, place) for transform, place in reversed(self._members())], u)
 
+    def forward(self, x: Tensor) -> Pair:
+        """x (N, D) to (u, log_det), first transform first."""
+        if torch.is_grad_enabled() or not self.written or torch._C._are_functorch_transforms_active():
+            return super().forward(x)
+        return _values([transform.forward_vjp for transform, _ in self._members()], x)
+
+    def inverse(self, u: Tensor) -> Pair:
+        """u (N, D) to (x, log_det), last transform first."""
+        if torch.is_grad_enabled() or not self.written:
+            return super().inverse(u)
+        return _values([transform.inverse_vjp for transform, _ in reversed(self._members())], u)
+
     def plain_forward(self, x: Tensor) -> Pair:
         """x (N, D) to (u, log_det), first transform first."""
         log_det = x.new_zeros(len(x))
@@ -205,6 +217,16 @@ def _compose(ways: list[tuple[Vjp, slice]], x: Tensor) -> tuple[Tensor, Tensor, 
         return grad_x
 
     return x, log_det, pull_all
+
+
+def _values(ways: Iterable[Vjp], x: Tensor) -> Pair:
+    """Run directions one after the other, without gradients: what each keeps for its product goes before the next."""
+    x = x.t().contiguous()
+    log_det = x.new_zeros(x.shape[1])
+    for way in ways:
+        x, step = way(x)[:2]
+        log_det += step
+    return x.t(), log_det
 
 
 class Inverse(WrittenTransform):

@@ -82,7 +82,7 @@ def _parts_of(x):
 def exp(x):
     """exp(x) to the last bit or two, for |x| < 708, or 87 in single precision."""
     rest, power = _parts(x)
-    return power + power * rest
+    return power * (like(1, x) + rest)  # not power + power·rest: at the upper end that is ∞ − ∞
 
 
 @njit(**OPTIONS)

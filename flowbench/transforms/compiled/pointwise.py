@@ -1,4 +1,4 @@
-"""``TorchPointwise``, compiled: each function one call where torch needs three to ten. For the affine map alone."""
+"""``TorchPointwise``, compiled: each function one call where torch needs three to ten. Affine maps alone."""
 
 from __future__ import annotations
 
