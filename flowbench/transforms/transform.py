@@ -95,17 +95,30 @@ class WrittenTransform(Transform):
         """x (N, D) to (u, log_det)."""
         if not self.written or torch._C._are_functorch_transforms_active():
             return self.plain_forward(x)
-        return self._run(self.forward_vjp, x)
+        return self._run(self.forward_vjp, self.forward_parts, x)
 
     def inverse(self, u: Tensor) -> Pair:
         """u (N, D) to (x, log_det)."""
-        return self._run(self.inverse_vjp, u) if self.written else self.plain_inverse(u)
+        return self._run(self.inverse_vjp, self.inverse_parts, u) if self.written else self.plain_inverse(u)
 
-    def _run(self, vjp: Vjp, x: Tensor) -> Pair:
+    def forward_parts(self) -> list[Vjp]:
+        """``forward_vjp`` as what is done one after the other; log-dets add up."""
+        return [self.forward_vjp]
+
+    def inverse_parts(self) -> list[Vjp]:
+        """As ``forward_parts``."""
+        return [self.inverse_vjp]
+
+    def _run(self, vjp: Vjp, parts: Callable[[], list[Vjp]], x: Tensor) -> Pair:
         if torch.is_grad_enabled():
             return _Written.apply(vjp, x, *self.tensors())  # type: ignore[no-untyped-call]
-        out, log_det, _ = vjp(x.t().contiguous())
-        return out.t(), log_det
+        # without gradients, what a part keeps for its product goes before the next
+        x = x.t().contiguous()
+        log_det = x.new_zeros(x.shape[1])
+        for part in parts():
+            x, step = part(x)[:2]
+            log_det += step
+        return x.t(), log_det
 
 
 class _Written(Function):
@@ -162,17 +175,13 @@ class Chain(WrittenTransform):
         """As ``forward_vjp``."""
         return _compose([(transform.inverse_vjp, place) for transform, place in reversed(self._members())], u)
 
-    def forward(self, x: Tensor) -> Pair:
-        """x (N, D) to (u, log_det), first transform first."""
-        if torch.is_grad_enabled() or not self.written or torch._C._are_functorch_transforms_active():
-            return super().forward(x)
-        return _values([transform.forward_vjp for transform, _ in self._members()], x)
+    def forward_parts(self) -> list[Vjp]:
+        """Those of all its transforms, first transform first."""
+        return [part for transform, _ in self._members() for part in transform.forward_parts()]
 
-    def inverse(self, u: Tensor) -> Pair:
-        """u (N, D) to (x, log_det), last transform first."""
-        if torch.is_grad_enabled() or not self.written:
-            return super().inverse(u)
-        return _values([transform.inverse_vjp for transform, _ in reversed(self._members())], u)
+    def inverse_parts(self) -> list[Vjp]:
+        """Those of all its transforms, last transform first."""
+        return [part for transform, _ in reversed(self._members()) for part in transform.inverse_parts()]
 
     def plain_forward(self, x: Tensor) -> Pair:
         """x (N, D) to (u, log_det), first transform first."""
@@ -219,16 +228,6 @@ def _compose(ways: list[tuple[Vjp, slice]], x: Tensor) -> tuple[Tensor, Tensor, 
     return x, log_det, pull_all
 
 
-def _values(ways: Iterable[Vjp], x: Tensor) -> Pair:
-    """Run directions one after the other, without gradients: what each keeps for its product goes before the next."""
-    x = x.t().contiguous()
-    log_det = x.new_zeros(x.shape[1])
-    for way in ways:
-        x, step = way(x)[:2]
-        log_det += step
-    return x.t(), log_det
-
-
 class Inverse(WrittenTransform):
     """A transform with its directions exchanged. IAF is this around MAF's transform (Kingma et al. 2016, §3)."""
 
@@ -255,6 +254,14 @@ class Inverse(WrittenTransform):
     def inverse_vjp(self, u: Tensor) -> tuple[Tensor, Tensor, Pull]:
         """The wrapped transform's forward."""
         return self._inner().forward_vjp(u)
+
+    def forward_parts(self) -> list[Vjp]:
+        """The wrapped transform's of its inverse."""
+        return self._inner().inverse_parts()
+
+    def inverse_parts(self) -> list[Vjp]:
+        """The wrapped transform's of its forward."""
+        return self._inner().forward_parts()
 
     def plain_forward(self, x: Tensor) -> Pair:
         """The wrapped transform's inverse."""
