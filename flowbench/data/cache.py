@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -88,23 +86,23 @@ def unfinished(folder: Path, fingerprint: str) -> Iterator[Path]:
     if folder.exists() and read(folder, fingerprint) is None:
         _discard(folder)
     _sweep(folder.parent)
-    place = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
-    with _at_work(place):
+    with _aside(folder) as place:
+        place.mkdir(0o700)
+        yield place
         try:
-            place.mkdir(0o700)
-            yield place
-            try:
-                place.rename(folder)
-            except OSError:
-                if not folder.exists():
-                    raise
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
+            place.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
 
 
 @contextmanager
-def _at_work(place: Path) -> Iterator[None]:
-    """Hold the lock that keeps ``place`` from ``_sweep``; where the file system has none, there is no file either."""
+def _aside(folder: Path) -> Iterator[Path]:
+    """A sibling of ``folder`` that nobody has, which is not made; removed at the end, if it is there then.
+
+    A lock keeps it from ``_sweep`` meanwhile; where the file system has none, there is no file of it either.
+    """
+    place = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
     held = Path(f"{place}{_LOCK}")
     lock = FileLock(held, timeout=0)
     try:
@@ -112,8 +110,9 @@ def _at_work(place: Path) -> Iterator[None]:
             lock.acquire()
         if not lock.is_locked:
             held.unlink(missing_ok=True)
-        yield
+        yield place
     finally:
+        shutil.rmtree(place, ignore_errors=True)
         lock.release()
         with suppress(OSError):
             held.unlink()
@@ -150,9 +149,8 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 def _discard(folder: Path) -> None:
     # renamed first: another process sees the entry whole or gone, never in parts
-    doomed = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    os.replace(folder, doomed / "damaged")
-    shutil.rmtree(doomed, ignore_errors=True)
+    with _aside(folder) as doomed:
+        folder.rename(doomed)
 
 
 def warn_unwritable(folder: Path, error: OSError) -> None:
