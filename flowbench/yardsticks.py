@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from flowbench.flows import Flow
 from flowbench.timing import measure, runner
@@ -20,6 +21,8 @@ def connections(flow: Flow) -> int:
     for module in flow.modules():
         if isinstance(module, Network):
             total += sum(int(layer.mask().sum()) for layer in module.layers)
+        elif isinstance(module, nn.Linear):
+            total += module.weight.numel()
     return total
 
 

@@ -81,6 +81,8 @@ def test_connections_are_the_weights_that_masks_leave() -> None:
     # 1 -> 1, 1 -> 2, 2 -> 2 into the hidden units of degrees 1 and 2; from them to two outputs of columns 2 and 3
     flow = maf.build(3, maf.Options(hidden=(2,), transforms=2))
     assert yardsticks.connections(flow) == 2 * (3 + 2 * 3)
+    flow.add_module("another's", torch.nn.Linear(3, 4))
+    assert yardsticks.connections(flow) == 2 * (3 + 2 * 3) + 12
     assert yardsticks.connections(shaken("gaussian", 3)) == 0
 
 
