@@ -11,7 +11,7 @@ import typer
 
 from flowbench.commands import time, train, trained
 from flowbench.commands.options import Json, Out
-from flowbench.console import DataError, FlowbenchError, note, print_json, print_result, show_error
+from flowbench.console import DataError, FlowbenchError, note, print_json, print_result, show_error, stdout
 
 P = ParamSpec("P")
 
@@ -108,7 +108,6 @@ def compare(out: Out = None, as_json: Json = False) -> None:
     """Set all runs found beside each other and beside the published numbers, one table a dataset."""
     from flowbench import compare as comparison
     from flowbench import results
-    from flowbench.console import stdout
 
     tables = comparison.tables(results.read_all(results.results_dir(out)))
     if as_json:

@@ -33,10 +33,8 @@ def log_prob(
     """Write the log-density of each row of a table, in nats and the table's own units, row by row in its order."""
     from flowbench.data.table import is_path
     from flowbench.data.table_files import open_table
-    from flowbench.data.table_writing import writer_of
 
-    out = out.expanduser() if out else None
-    writer_of(out)  # before anything takes time
+    out = _out_file(out)
     path = Path(data).expanduser()
     if not is_path(data):
         raise UsageError(
@@ -61,16 +59,22 @@ def sample(
     threads: Threads = None,
 ) -> None:
     """Draw rows from a trained flow, in the units and with the column names of the table that it was trained on."""
-    from flowbench.data.table_writing import writer_of
-
-    out = out.expanduser() if out else None
-    writer_of(out)  # before anything takes time
+    out = _out_file(out)
     trained = _load(run, device, threads)
     import torch
 
     generator = torch.Generator(trained.flow.base.origin.device).manual_seed(seed)
     columns = trained.columns or [str(i) for i in range(trained.flow.dim)]
     _write(out, columns, trained.samples(rows, generator), "samples")
+
+
+def _out_file(out: Path | None) -> Path | None:
+    """The file to write; refused here, before anything takes time, if it is of no kind that can be."""
+    from flowbench.data.table_writing import writer_of
+
+    out = out.expanduser() if out else None
+    writer_of(out)
+    return out
 
 
 def _load(run: str, device: str, threads: int | None) -> Trained:

@@ -109,16 +109,16 @@ class Network(nn.Module):
         The product takes the outputs' cotangent to that of x, and writes that of ``flat`` to its second argument.
         """
         weights, biases = self.unpack(self.flat.detach())
-        values = self.run(x, weights, biases)
+        values = self._run(x, weights, biases)
 
         def pull(cotangent: Tensor, out: Tensor) -> Tensor:
-            cotangents = self.cotangents(values, weights, cotangent)
+            cotangents = self._cotangents(values, weights, cotangent)
             self.gradient(values, cotangents, out)
             return cotangents[-1]
 
         return values[-1], pull
 
-    def run(self, x: Tensor, weights: Weights, biases: Sequence[Tensor]) -> list[Tensor]:
+    def _run(self, x: Tensor, weights: Weights, biases: Sequence[Tensor]) -> list[Tensor]:
         """The values of every level, (units, N): x (in, N), the hidden ones, the outputs (out, N)."""
         values = [x]
         for index, (layer, own, bias) in enumerate(zip(self.layers, weights, biases, strict=True)):
@@ -127,7 +127,7 @@ class Network(nn.Module):
             way.finish(values[-1], bias, self.activation if index + 1 < len(self.layers) else None)
         return values
 
-    def cotangents(self, values: Sequence[Tensor], weights: Weights, outputs: Tensor) -> list[Tensor]:
+    def _cotangents(self, values: Sequence[Tensor], weights: Weights, outputs: Tensor) -> list[Tensor]:
         """Back-propagate the cotangent of the outputs: those of every level from the outputs down to the input."""
         found = [outputs]
         for index in range(len(self.layers) - 1, -1, -1):
