@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from flowbench.console import DataError
 from flowbench.data import Card, RawFile, Splits
 from flowbench.data.images import patch_columns, sample_patches
-from flowbench.data.raw import reading
+from flowbench.data.sources.raw import reading
+from flowbench.errors import DataError
 
 _ARCHIVE = "BSDS300-images.tgz"
 _READY_MADE = "BSDS300.hdf5"

@@ -10,9 +10,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from flowbench.data import Card, RawFile, Splits, pickles
+from flowbench.data import Card, RawFile, Splits
 from flowbench.data.images import dequantised_logits
-from flowbench.data.raw import reading
+from flowbench.data.sources import pickles
+from flowbench.data.sources.raw import reading
 
 _ARCHIVE = "cifar-10-binary.tar.gz"
 _TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from flowbench.data import Card, RawFile, Splits, pickles, split_last_tenths
-from flowbench.data.raw import opened, reading
+from flowbench.data import Card, RawFile, Splits, split_last_tenths
+from flowbench.data.sources import pickles
+from flowbench.data.sources.raw import opened, reading
 
 _ARCHIVE = "gas+sensor+array+under+dynamic+gas+mixtures.zip"
 _MEMBER = "ethylene_CO.txt"

@@ -19,7 +19,7 @@ import numpy as np
 from flowbench.data import Card, RawFile, Splits
 from flowbench.data.columns import varied
 from flowbench.data.dataset import cut_last_tenth
-from flowbench.data.raw import opened
+from flowbench.data.sources.raw import opened
 
 _TRAIN, _TEST = "1000_train.csv", "1000_test.csv"
 _MOST_ROWS = {_TRAIN: 700_000, _TEST: 350_000}

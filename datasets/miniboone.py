@@ -12,7 +12,7 @@ import numpy as np
 
 from flowbench.data import Card, RawFile, Splits
 from flowbench.data.columns import standardised_tenths, varied
-from flowbench.data.raw import opened, read_npy
+from flowbench.data.sources.raw import opened, read_npy
 
 _TEXT = "MiniBooNE_PID.txt"
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from flowbench.console import DataError
-from flowbench.data import Card, RawFile, Splits, pickles
+from flowbench.data import Card, RawFile, Splits
 from flowbench.data.images import dequantised_logits
-from flowbench.data.raw import opened, read_idx, reading
+from flowbench.data.sources import pickles
+from flowbench.data.sources.raw import opened, read_idx, reading
+from flowbench.errors import DataError
 
 _MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"  # yann.lecun.com no longer serves them
 _SECOND_MIRROR = "https://storage.googleapis.com/cvdf-datasets/mnist/"

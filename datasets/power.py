@@ -7,7 +7,7 @@ import numpy as np
 
 from flowbench.data import Card, RawFile, Splits
 from flowbench.data.columns import standardised_tenths
-from flowbench.data.raw import opened, read_npy
+from flowbench.data.sources.raw import opened, read_npy
 
 _ARCHIVE = "household_power_consumption.zip"
 _MEMBER = "household_power_consumption.txt"

@@ -1,5 +1,5 @@
 """``python -m flowbench``."""
 
-from flowbench.cli import main
+from flowbench.cli.app import main
 
 main()

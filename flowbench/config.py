@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
-from flowbench.console import UsageError, did_you_mean
+from flowbench.errors import UsageError, did_you_mean
 
 PACKAGE = Path(__file__).parent
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
+
+from flowbench.errors import FlowbenchError
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -41,38 +41,6 @@ def print_result(renderable: Any) -> None:
     stdout().print(renderable)
 
 
-class FlowbenchError(Exception):
-    """A user's error: what was wrong, and in ``hint`` what to do about it. Printed without a traceback."""
-
-    exit_code: ClassVar[int] = 1
-
-    def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.hint = hint
-
-
-class DivergedError(FlowbenchError):
-    """Training or a closing check gave numbers that cannot be trusted (exit 1)."""
-
-
-class UsageError(FlowbenchError):
-    """A name, option or setting that does not exist, or a value it cannot have (exit 2)."""
-
-    exit_code = 2
-
-
-class NothingToCompareError(FlowbenchError):
-    """No rows of results were found (exit 3)."""
-
-    exit_code = 3
-
-
-class DataError(FlowbenchError):
-    """Data that is missing, damaged or unfit for a density (exit 4)."""
-
-    exit_code = 4
-
-
 def warn(message: str) -> None:
     """One warning line on stderr."""
     stderr.print(f"[yellow]warning:[/yellow] {escape(message)}")
@@ -93,14 +61,6 @@ def show_error(error: FlowbenchError) -> None:
 def _printable(text: str) -> str:
     """Without what would steer a terminal: a message may quote a damaged file."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The nearest known name as a question, and all that there are."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    question = f"did you mean {near[0]}? " if near else ""
-    return f"{question}there are: {', '.join(known)}"
 
 
 class _Live:

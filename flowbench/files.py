@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from flowbench.console import UsageError
+from flowbench.errors import UsageError
 
 
 def ensure_writable(folder: Path) -> None:

@@ -10,7 +10,7 @@ import loopback
 import pytest
 import torch
 
-from flowbench.data import download
+from flowbench.data.sources import download
 
 if not torch.cuda.is_available():  # before Triton is imported: then CUDA's kernels are interpreted, on the CPU
     os.environ["TRITON_INTERPRET"] = "1"

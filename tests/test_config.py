@@ -18,7 +18,7 @@ from flowbench.config import (
     shipped,
     user_layers,
 )
-from flowbench.console import UsageError
+from flowbench.errors import UsageError
 
 RUN = {"flow": "maf", "data": "patches", "recipe": "fast", "seed": 0, "device": "cpu", "threads": 2}
 

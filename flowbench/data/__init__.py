@@ -5,7 +5,7 @@ from flowbench.data.dataset import Dataset, Splits, split_last_tenths
 from flowbench.data.gaussian import fit_gaussian, gaussian_ll
 from flowbench.data.loading import load, raw_status
 from flowbench.data.registry import Recipe, card, names, recipe
-from flowbench.data.table_options import TableOptions
+from flowbench.data.tables.options import TableOptions
 
 __all__ = [
     "READY_MADE",

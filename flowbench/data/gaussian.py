@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from flowbench.console import DataError
 from flowbench.data.dataset import Float32, Float64
-from flowbench.mapped import read_rows
+from flowbench.data.mapped import read_rows
+from flowbench.errors import DataError
 
 _CHUNK_VALUES = 2**22  # 32 MiB of float64 at a time, whatever D is
 _LEAST_VARIANCE_LEFT = 1e-13

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from flowbench.console import DataError, UsageError
-from flowbench.data import cache, raw, registry, table
+from flowbench.data import cache, registry
 from flowbench.data.card import Card
 from flowbench.data.dataset import Dataset, Splits
-from flowbench.data.fetch import fetch
 from flowbench.data.gaussian import gaussian_ll
 from flowbench.data.registry import Recipe
-from flowbench.data.table_options import TableOptions
+from flowbench.data.sources import raw
+from flowbench.data.sources.fetch import fetch
+from flowbench.data.tables import loading as table
+from flowbench.data.tables.options import TableOptions
+from flowbench.errors import DataError, UsageError
 
 _SEED = 42  # of all published preprocessing (gpapamak/maf); a run's own seed never changes the data
 _WHOLE = TableOptions()

@@ -12,10 +12,10 @@ from typing import Protocol, cast
 import numpy as np
 
 from flowbench.config import shipped
-from flowbench.console import UsageError, did_you_mean
 from flowbench.data.card import Card
 from flowbench.data.dataset import Splits
-from flowbench.data.table_files import KINDS
+from flowbench.data.tables.files import KINDS
+from flowbench.errors import UsageError, did_you_mean
 
 
 class Recipe(Protocol):

@@ -14,8 +14,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from flowbench.config import FlowOptions
-from flowbench.console import UsageError, did_you_mean
-from flowbench.rows import Rows
+from flowbench.data.rows import Rows
+from flowbench.errors import UsageError, did_you_mean
 from flowbench.transforms import Transform, WrittenTransform
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from flowbench.config import FlowOptions
 from flowbench.data import fit_gaussian
+from flowbench.data.rows import Rows
 from flowbench.flows import Flow
-from flowbench.rows import Rows
 from flowbench.transforms import Transform
 from flowbench.transforms.transform import Pair
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowbench.rows import Rows
+from flowbench.data.rows import Rows
 from flowbench.transforms import compiled
 from flowbench.transforms.transform import CALIBRATION_ROWS, Pair, Pull, WrittenTransform
 

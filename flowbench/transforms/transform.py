@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from flowbench.rows import Rows, through
+from flowbench.data.rows import Rows, through
 
 Pair = tuple[Tensor, Tensor]
 

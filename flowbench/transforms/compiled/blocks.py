@@ -16,15 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowbench.transforms.compiled.elementary import exp
-from flowbench.transforms.compiled.vectors import (
-    TILE,
-    activate,
-    add_product,
-    jit,
-    log_scale,
-    multiply,
-    multiply_add,
-)
+from flowbench.transforms.compiled.vectors import TILE, activate, add_product, jit, log_scale, multiply, multiply_add
 from flowbench.transforms.univariate import Affine
 
 

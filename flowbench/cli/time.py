@@ -1,0 +1,88 @@
+"""``flowbench time``."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from flowbench.cli.options import Device, Json, Out, Threads
+from flowbench.console import note, print_json, print_result
+from flowbench.errors import UsageError, did_you_mean
+
+
+def time(
+    flow: Annotated[list[str] | None, typer.Argument(help="Flows.", show_default="maf iaf realnvp")] = None,
+    data: Annotated[str | None, typer.Option(help="Take a dataset's rows and sizes.", show_default="patches")] = None,
+    dim: Annotated[
+        int | None, typer.Option(min=1, help="Or random rows of so many columns.", show_default=False)
+    ] = None,
+    hidden: Annotated[str | None, typer.Option(help="Hidden widths, e.g. 512,512.", show_default="the data's")] = None,
+    transforms: Annotated[int | None, typer.Option(help="Transforms.", show_default="the data's")] = None,
+    batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,100,1000",
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting more.")] = None,
+    inverse: Annotated[
+        str, typer.Option(help="substitution; or passes, to time the textbook's beside it.")
+    ] = "substitution",
+    scaling: Annotated[bool, typer.Option(help="How costs grow with D at fixed width (1024), 64 to 1024.")] = False,
+    peers: Annotated[
+        bool, typer.Option(help="Time zuko, nflows, normflows and flowjax in turns with it, built alike.")
+    ] = False,
+    seconds: Annotated[float, typer.Option(min=0, help="Time for each figure, at the least.")] = 1.0,
+    device: Device = "auto",
+    threads: Threads = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Time densities, samples and training steps: medians, their floor, memory; beside textbook and peers."""
+    if inverse not in ("substitution", "passes"):
+        raise UsageError(f"unknown inverse {inverse!r}", hint=did_you_mean(inverse, ["substitution", "passes"]))
+    if data is not None and (dim is not None or scaling):
+        raise UsageError("--data brings its own columns: leave --dim and --scaling out")
+    if scaling and (dim is not None or peers or inverse == "passes"):
+        raise UsageError(
+            "--scaling times flowbench's own directions at its own dimensions: leave the other options out"
+        )
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # counting memory, it warns of blocks older than the count
+    import torch
+
+    from flowbench.console import Working
+    from flowbench.files import ensure_writable
+    from flowbench.results import costs
+    from flowbench.results import record as results
+    from flowbench.timing import benchmark
+    from flowbench.training.environment import resolve_device
+    from flowbench.training.memory import keep_freed_memory
+
+    keep_freed_memory()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    chosen_device = resolve_device(device)
+    if data is None and dim is None and not scaling:
+        data = "patches"
+    sizes = {"hidden": hidden or ("1024" if scaling else None), "transforms": transforms}
+    given = [f"{key}={value}" for key, value in sizes.items() if value is not None] + (settings or [])
+    chosen = benchmark.choose(flow or ["maf", "iaf", "realnvp"], data, given, as_peers=peers)
+    plan = benchmark.Plan(_batches(batch), seconds, inverse == "passes", peers)
+    folder = results.results_dir(out)
+    ensure_writable(folder)
+    name, rows = benchmark.rows(data, dim or 2, chosen_device)
+    with Working() as working:
+        row = benchmark.time_flows(chosen, rows, name, plan, scaling, working.on)
+    path = costs.write(row, folder)
+    if as_json:
+        print_json(row.model_dump(mode="json"))
+    else:
+        print_result(costs.tables(row))
+        note(f"written to {path}")
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise UsageError(f"--batch takes sizes like 1,100,1000, not {text!r}")
+    return sizes

@@ -1,0 +1,1 @@
+"""Where raw files come from and how they are read without being trusted."""

@@ -1,0 +1,284 @@
+"""One file from the network: whole and checked before it takes its name.
+
+pooch hashes what came and names it. Its own HTTP downloader writes to a temporary file that is deleted when the
+connection breaks, so that gigabytes would begin anew, and it decodes what a server labels as compressed (a .tgz, say),
+so that the checksum would be of other bytes. It is given `_Resuming` instead, which keeps what has come in
+``<name>.part`` and asks for the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from rich.filesize import decimal
+
+from flowbench import __version__
+from flowbench.console import Transfer, note, warn
+from flowbench.data.card import RawFile
+from flowbench.data.sources.storing import ensure_room, storing
+from flowbench.errors import DataError
+
+if TYPE_CHECKING:
+    import requests
+
+ATTEMPTS = 4
+"""Attempts at one URL that bring nothing new, before the next URL is tried."""
+
+BACKOFF_SECONDS = 1.0
+"""The wait before the second attempt; it doubles before each one after."""
+
+LONGEST_WAIT_SECONDS = 60.0
+"""However long a server asks to wait (Retry-After)."""
+
+TIMEOUT_SECONDS = 30.0
+"""For a connection, and for each silence after; and the stretch over which the slowest rate is measured."""
+
+SLOWEST_BYTES_PER_SECOND = 1000
+"""Slower is as good as broken."""
+
+_BLOCK = 1 << 18
+_WORTH_ANOTHER_ATTEMPT = frozenset({408, 416, 425, 429, 500, 502, 503, 504})
+
+
+class UnavailableError(DataError):
+    """No URL gives the file, whatever the reason; another source may (exit 4)."""
+
+
+def download(file: RawFile, folder: Path) -> str:
+    """Get ``file`` into ``folder`` from its URL, else from its mirrors; return the one that gave it.
+
+    The file takes its name when it is complete and has its checksum, not before. What a break leaves lies in
+    ``<name>.part``, and the next call goes on from there if the server still has the same file.
+    The caller holds the folder (`storing.alone`).
+
+    Raises:
+        UnavailableError: no URL gives it, or gives other content than was published.
+        DataError: the folder cannot be written to, or is too small.
+    """
+    urls = (file.url, *file.mirrors)
+    reasons = []
+    for url in urls:
+        try:
+            _retrieve(file, url, folder)
+            return url
+        except UnavailableError as error:
+            reasons.append(f"{url}: {error}")
+            if url != urls[-1]:
+                warn(f"{reasons[-1]}; trying its mirror")
+    raise UnavailableError(f"{file.name} cannot be downloaded: " + "; ".join(reasons))
+
+
+def _retrieve(file: RawFile, url: str, folder: Path) -> None:
+    import pooch
+
+    pooch.get_logger().setLevel(logging.WARNING)  # what it would say is said by Transfer
+    known = f"sha256:{file.sha256}" if file.sha256 else f"md5:{file.md5}" if file.md5 else None
+    with storing(folder):
+        try:
+            pooch.retrieve(url, known, fname=file.name, path=folder, downloader=_Resuming(file, folder))
+        except ValueError as error:  # pooch's word for a wrong checksum; it has deleted the file
+            raise UnavailableError(str(error)) from error
+
+
+class _Resuming:
+    """A downloader as pooch calls one: the bytes behind a URL into a file, in as many attempts as it takes."""
+
+    def __init__(self, file: RawFile, folder: Path) -> None:
+        self._file = file
+        self._part = _Part(folder / f"{file.name}.part")
+
+    def __call__(self, url: str, output_file: str, _: object) -> None:
+        import requests
+        import urllib3
+
+        furthest = attempt = 0
+        with _session() as session:
+            while True:
+                try:
+                    self._receive(session, url)
+                    break
+                except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+                    attempt = 1 if self._part.size > furthest else attempt + 1
+                    furthest = max(furthest, self._part.size)
+                    if attempt >= ATTEMPTS or not _may_pass(error):
+                        raise UnavailableError(_reason(error)) from error
+                    seconds = _wait(error, attempt)
+                    note(f"{self._file.name}: {_reason(error)}; again in {seconds:.3g} s")
+                    time.sleep(seconds)
+        self._part.move(Path(output_file))
+
+    def _receive(self, session: requests.Session, url: str) -> None:
+        """One request: the whole file, or what the partial one lacks of it."""
+        part = self._part
+        if part.is_complete(url):  # it was stopped between its last byte and its name
+            return
+        headers = {"Accept-Encoding": "identity"} | part.range(url)
+        with session.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
+            if response.status_code == 416:
+                part.discard()  # it is longer than the file
+            response.raise_for_status()
+            if response.headers.get("Content-Type", "").startswith("text/html"):
+                raise UnavailableError("it answers with a web page")
+            if response.status_code == 206:
+                total: int | None = part.total_if_continued(response.headers.get("Content-Range", ""))
+            else:
+                length = response.headers.get("Content-Length", "")
+                total = int(length) if length.isdecimal() else None
+                part.start(url, _validator(response), total)
+            ensure_room(part.path.parent, (total or self._file.size_bytes or 0) - part.size, self._file.name)
+            with Transfer(f"{self._file.name} from {urlsplit(url).hostname}", part.size, total) as transfer:
+                self._append(response, transfer)
+        _ensure_whole(part.size, total)
+
+    def _append(self, response: requests.Response, transfer: Transfer) -> None:
+        with self._part.path.open("ab") as partial:
+            pace = _Pace()
+            while block := response.raw.read1(_BLOCK):  # what is there: one that waits for all would lose it at a break
+                partial.write(block)
+                partial.flush()  # what has come outlives this process, however that ends
+                transfer.advance(len(block))
+                pace.keep(len(block))
+            os.fsync(partial.fileno())  # else a power cut may leave the final name on an empty file
+
+
+class _Part:
+    """The bytes that have come, and beside them which file they are of: its URL, its validator, its length."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._origin = path.with_name(f"{path.name}.json")
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def start(self, url: str, validator: str | None, total: int | None) -> None:
+        self.path.write_bytes(b"")  # first: the old bytes must never be taken for the new file's
+        self._origin.write_text(json.dumps({"url": url, "validator": validator, "total": total}), "utf-8")
+
+    def is_complete(self, url: str) -> bool:
+        return self.size > 0 and self._of(url).get("total") == self.size
+
+    def range(self, url: str) -> dict[str, str]:
+        """Headers that ask for the rest if the file is still the same, else for all of it (RFC 9110, 13.1.5)."""
+        validator = self._of(url).get("validator")
+        return {"Range": f"bytes={self.size}-", "If-Range": validator} if self.size and validator else {}
+
+    def total_if_continued(self, content_range: str) -> int:
+        """The whole file's length, from a header like ``bytes 500-999/1000``."""
+        import requests
+
+        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", content_range)
+        if found is None or int(found[1]) != self.size:
+            self.discard()
+            raise requests.ConnectionError("it answers with another part of the file than asked for")
+        return int(found[2])
+
+    def move(self, target: Path) -> None:
+        self.path.replace(target)
+        self._origin.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self._origin.unlink(missing_ok=True)
+
+    def _of(self, url: str) -> dict[str, Any]:
+        try:
+            origin = json.loads(self._origin.read_text("utf-8"))
+            return dict(origin) if origin["url"] == url else {}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+
+class _Pace:
+    """Gives up on a server that sends a little now and then, and so is never silent."""
+
+    def __init__(self) -> None:
+        self._since, self._n_bytes = time.monotonic(), 0
+
+    def keep(self, n_bytes: int) -> None:
+        import requests
+
+        self._n_bytes += n_bytes
+        seconds = time.monotonic() - self._since
+        if seconds > TIMEOUT_SECONDS:
+            if self._n_bytes < SLOWEST_BYTES_PER_SECOND * seconds:
+                raise requests.ReadTimeout(f"{self._n_bytes} bytes in {seconds:.0f} s")
+            self._since, self._n_bytes = time.monotonic(), 0
+
+
+def _session() -> requests.Session:
+    """A session that says who asks, sends no credentials, and at no redirect speaks in clear beyond this machine."""
+    import requests
+    from requests.adapters import HTTPAdapter
+
+    class Encrypted(HTTPAdapter):
+        def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+            parts = urlsplit(request.url or "")
+            if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+                raise requests.exceptions.InvalidURL(f"{request.url} is not https")
+            return super().send(request, *args, **kwargs)
+
+    session = requests.Session()
+    session.headers["User-Agent"] = f"flowbench/{__version__}"
+    session.auth = lambda request: request  # else those of ~/.netrc are sent
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, Encrypted())
+    return session
+
+
+def _validator(response: requests.Response) -> str | None:
+    """What tells this version of the file from others; a weak ETag does not (RFC 9110, 8.8.3)."""
+    etag = response.headers.get("ETag", "")
+    return etag if etag.startswith('"') else response.headers.get("Last-Modified")
+
+
+def _ensure_whole(size: int, total: int | None) -> None:
+    import requests
+
+    if total is not None and size != total:
+        raise requests.ConnectionError(f"{decimal(size)} of {decimal(total)} came")
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether another attempt may succeed where this one failed."""
+    import requests
+    from urllib3.exceptions import NameResolutionError
+
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code in _WORTH_ANOTHER_ATTEMPT
+    if isinstance(getattr(error.args[0] if error.args else None, "reason", None), NameResolutionError):
+        return False  # there is no network, or no such host
+    return not isinstance(error, ValueError | requests.TooManyRedirects | requests.exceptions.SSLError)
+
+
+def _wait(error: Exception, attempt: int) -> float:
+    response = getattr(error, "response", None)
+    asked = "" if response is None else response.headers.get("Retry-After", "")
+    seconds = BACKOFF_SECONDS * 2 ** (attempt - 1)
+    return min(max(seconds, float(asked) if asked.isdecimal() else 0.0), LONGEST_WAIT_SECONDS)
+
+
+def _reason(error: Exception) -> str:
+    """The innermost reason as a user reads it, without the connection's address."""
+    import requests
+    import urllib3
+
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"{response.status_code} {response.reason}"
+    if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
+        return f"the server is silent, or too slow, for {TIMEOUT_SECONDS:g} s"
+    if isinstance(error, urllib3.exceptions.ProtocolError):
+        return "the connection broke"
+    inner: BaseException = error
+    while isinstance(reason := getattr(inner, "reason", None) or (inner.args or ("",))[-1], BaseException):
+        inner = reason
+    return re.sub(r"^(<[^>]*>|\w+\([^)]*\)): ", "", str(inner)) or type(inner).__name__

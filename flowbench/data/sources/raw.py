@@ -1,0 +1,199 @@
+"""Raw files: where they lie, whether they are what the card says, and reading them without trusting them."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import os
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, cast
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+
+from flowbench import console
+from flowbench.data.card import READY_MADE, Card, RawFile
+from flowbench.errors import DataError
+
+
+def data_dir() -> Path:
+    """The folder of raw files, one folder a dataset in it. Only `fetch` writes to it: it may be read-only."""
+    chosen = os.environ.get("FLOWBENCH_DATA_DIR")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("flowbench") / "raw"
+
+
+def status(card: Card) -> str:
+    """``embedded`` (no raw files needed), ``present`` or ``missing``."""
+    if card.embedded:
+        return "embedded"
+    return "missing" if _whole_source(card) is None else "present"
+
+
+def find(card: Card) -> dict[str, Path]:
+    """The raw files by the names on the card; if they are not all there, the ready-made members by their base names.
+
+    A member lies beside the raw files, or where the archive left it, unpacked in the data folder.
+
+    Raises:
+        DataError: both sources miss a file; the hint says from where to get it, where to put it, and its checksum.
+    """
+    source = _whole_source(card)
+    if source is None:
+        missing = missing_files(card)
+        raise DataError(f"{card.name}: missing {', '.join(file.name for file in missing)}", where_from(card, missing))
+    return source
+
+
+def missing_files(card: Card) -> list[RawFile]:
+    """The publisher's files that are not there, under none of their names."""
+    return [file for file in card.files if _locate(card, file) is None]
+
+
+def missing_members(card: Card) -> list[str]:
+    """The members of the ready-made archive that are not there."""
+    return [member for member in card.ready_made if _locate_member(card, member) is None]
+
+
+def where_from(card: Card, missing: Sequence[RawFile]) -> str:
+    """How to get files by hand, or the ready-made ones in their place: URLs, folder, checksums."""
+    wanted = "".join(f"\n  {file.url}\n    ({file.checksum})" for file in missing)
+    hint = f"put into {data_dir() / card.name} (FLOWBENCH_DATA_DIR sets the folder above it):{wanted}"
+    if card.ready_made:
+        members = ", ".join(card.ready_made)
+        hint += f"\nor unpack in {data_dir()}: {members} of\n  {READY_MADE.url}\n    ({READY_MADE.checksum})"
+    return hint
+
+
+def fingerprint(card: Card, raw: Mapping[str, Path]) -> str:
+    """Sha256 (hex) over the recipe's version and the names and content of the files that `find` gave.
+
+    A file whose checksum is not the card's gets a warning and no more: archives are recompressed while their contents
+    stay, and the card's shapes and Gaussian value judge those.
+    """
+    published = {file.name: file for file in card.files}
+    whole = hashlib.sha256(f"{card.name} v{card.version}\n".encode())
+    for name, path in raw.items():
+        digest = hash_file(path, "sha256")
+        whole.update(f"{name} {digest}\n".encode())
+        file = published.get(name)
+        if file is not None and path.name == name and _differs(file, path, digest):
+            _warn_once(
+                f"{path} is not the published file ({file.checksum}) but has sha256 {digest}: "
+                "used if its content passes the card's checks, and recorded under its own fingerprint"
+            )
+    return whole.hexdigest()
+
+
+def hash_file(path: Path, algorithm: str) -> str:
+    """The file's checksum in hex; a folder's is that of the names and checksums of the files in it."""
+    with reading(path):
+        if path.is_dir():
+            inside = sorted(member for member in path.iterdir() if member.is_file())
+            listing = "".join(f"{member.name} {hash_file(member, algorithm)}\n" for member in inside)
+            return hashlib.new(algorithm, listing.encode()).hexdigest()
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, algorithm).hexdigest()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever goes wrong in reading and parsing ``path`` inside becomes one error that names the file.
+
+    Raises:
+        DataError: the file cannot be read, is cut short, or is not what it should be.
+    """
+    try:
+        yield
+    except (OSError, EOFError, ValueError, KeyError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
+        reason = str(error).strip() or type(error).__name__
+        hint = "it may be cut short or damaged: get it again, and compare its size and checksum with the source's"
+        raise DataError(f"cannot read {path}: {reason}", hint) from error
+
+
+@contextmanager
+def opened(path: Path, member: str) -> Iterator[IO[bytes]]:
+    """The bytes of ``path``: unpacked if it is gzipped, of the file named ``member`` in it if it is a zip.
+
+    Raises:
+        DataError: as `reading`, which it includes.
+    """
+    with reading(path), ExitStack() as stack:
+        if path.suffix == ".zip":
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            inside = [name for name in archive.namelist() if PurePosixPath(name).name == member]
+            if not inside:
+                raise ValueError(f"there is no {member} in it")
+            yield stack.enter_context(archive.open(inside[0]))
+        elif path.suffix == ".gz":
+            yield cast(IO[bytes], stack.enter_context(gzip.GzipFile(path)))
+        else:
+            yield stack.enter_context(path.open("rb"))
+
+
+def read_npy(path: Path, n_columns: int) -> NDArray[np.float64]:
+    """A table (N, n_columns) of numbers from a .npy file; never a pickled one."""
+    with reading(path):
+        # mapped first: a header that promises more than the file holds is found out, not allocated
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        if rows.ndim != 2 or rows.shape[1] != n_columns:
+            raise ValueError(f"it has shape {rows.shape}, expected (rows, {n_columns})")
+        return np.array(rows, np.float64)
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """An array from an idx file of unsigned bytes, gzipped or not (http://yann.lecun.com/exdb/mnist/).
+
+    Format: two zero bytes, type 8, the number of axes, each axis' length as a big-endian int32, then the bytes.
+    """
+    with reading(path):
+        content = path.read_bytes()
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+        if content[:3] != b"\x00\x00\x08":
+            raise ValueError(f"it begins with {content[:4].hex()}, an idx file of bytes with 000008")
+        n_axes = content[3]
+        shape = tuple(int(n) for n in np.frombuffer(content, ">i4", count=n_axes, offset=4))
+        body = np.frombuffer(content, np.uint8, offset=4 + 4 * n_axes)
+        if len(body) != np.prod(shape):
+            raise ValueError(f"its header promises {' x '.join(map(str, shape))} bytes, {len(body)} follow")
+        return body.reshape(shape)
+
+
+def _whole_source(card: Card) -> dict[str, Path] | None:
+    """The first of a dataset's sources of which every file is there."""
+    sources = [{file.name: _locate(card, file) for file in card.files}]
+    if card.ready_made:
+        sources.append({PurePosixPath(member).name: _locate_member(card, member) for member in card.ready_made})
+    for source in sources:
+        found = {name: path for name, path in source.items() if path is not None}
+        if len(found) == len(source):
+            return found
+    return None
+
+
+def _locate(card: Card, file: RawFile) -> Path | None:
+    candidates = (data_dir() / card.name / name for name in (file.name, *file.alternatives))
+    return next((path for path in candidates if path.exists()), None)
+
+
+def _locate_member(card: Card, member: str) -> Path | None:
+    candidates = (data_dir() / card.name / PurePosixPath(member).name, data_dir() / member)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _differs(file: RawFile, path: Path, sha256: str) -> bool:
+    if file.sha256:
+        return sha256 != file.sha256
+    return file.md5 is not None and hash_file(path, "md5") != file.md5
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    console.warn(message)

@@ -1,0 +1,1 @@
+"""Tables that a user brings: read, profiled, split and standardised, and written."""

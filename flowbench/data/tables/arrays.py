@@ -1,0 +1,196 @@
+"""numpy's own files in batches of rows: .npy, and .npz of one table or of named columns. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import math
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowbench.data.dataset import Float64
+from flowbench.errors import DataError
+
+BATCH_VALUES = 1 << 20
+"""Read at a time."""
+
+# what damaged headers and archives, those with a password among them, make numpy and zipfile raise
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    SyntaxError,
+    RuntimeError,
+    tokenize.TokenError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+
+
+class _Header:
+    """What a .npy begins with."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        version = np.lib.format.read_magic(stream)
+        if version not in ((1, 0), (2, 0), (3, 0)):
+            raise ValueError(f"its format has version {version}, numpy's are 1 to 3")
+        # version 3 differs from 2 in the encoding of the names of fields, which numbers have none of
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        self.shape, self.columns_first, self.dtype = read(stream)
+        self.offset = stream.tell()
+
+
+class NpyPart:
+    """An array (N, D) in a .npy, whose columns are named 0, 1, ..."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with _reading(path), path.open("rb") as stream:
+            self._header = header = _Header(stream)
+            if header.dtype.hasobject:
+                raise ValueError("it holds pickled objects")
+            promised = header.offset + math.prod(header.shape) * header.dtype.itemsize
+            if path.stat().st_size < promised:
+                raise ValueError(f"its header promises {promised} bytes, it has {path.stat().st_size}")
+        _check_array(path, header, dimensions=2)
+        self.names = tuple(str(i) for i in range(header.shape[1]))
+
+    def batches(self, columns: Sequence[str]) -> Iterator[Float64]:
+        """See `table_files.Part`."""
+        wanted = [int(name) for name in columns]
+        whole = wanted == list(range(len(self.names)))
+        for rows in self._slices(len(wanted) if self._header.columns_first else len(self.names)):
+            if self._header.columns_first:
+                yield _stacked([self._column(i, rows) for i in wanted])
+            else:
+                values = self._values(rows.start * len(self.names), len(rows) * len(self.names))
+                values = values.reshape(len(rows), -1)
+                yield np.ascontiguousarray(values if whole else values[:, wanted], np.float64)
+
+    def labels(self, column: str) -> Iterator[NDArray[Any]]:
+        """See `table_files.Part`."""
+        for batch in self.batches([column]):
+            yield _as_labels(batch[:, 0])
+
+    def _slices(self, width: int) -> Iterator[range]:
+        n, step = self._header.shape[0], max(1, BATCH_VALUES // max(1, width))
+        return (range(start, min(start + step, n)) for start in range(0, n, step))
+
+    def _column(self, i: int, rows: range) -> NDArray[Any]:
+        return self._values(i * self._header.shape[0] + rows.start, len(rows))
+
+    def _values(self, first: int, count: int) -> NDArray[Any]:
+        # read, not mapped: what has been touched of a map counts as the process's memory
+        dtype = self._header.dtype
+        with _reading(self._path):
+            values = np.fromfile(self._path, dtype, count, offset=self._header.offset + first * dtype.itemsize)
+            if len(values) < count:
+                raise ValueError("it has become shorter while it was read")
+        return values
+
+
+class NpzPart:
+    """An archive of one array (N, D), as in a .npy; or of arrays (N,), each a column of its member's name."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._headers: dict[str, _Header] = {}
+        with _reading(path), zipfile.ZipFile(path) as archive:
+            for member in archive.namelist():
+                with archive.open(member) as stream:
+                    header = _Header(stream)
+                if header.dtype.hasobject:
+                    raise ValueError(f"its {member} holds pickled objects")
+                self._headers[member] = header
+        self._table = next(iter(self._headers)) if len(self._headers) == 1 else None
+        if self._table is not None and len(self._headers[self._table].shape) == 1:
+            self._table = None
+        for member, header in self._headers.items():
+            _check_array(f"{path}: {member}", header, dimensions=2 if self._table else 1)
+        if self._table:
+            self.names = tuple(str(i) for i in range(self._headers[self._table].shape[1]))
+            return
+        self.names = tuple(member.removesuffix(".npy") for member in self._headers)
+        lengths = {header.shape[0] for header in self._headers.values()}
+        if len(lengths) > 1:
+            raise DataError(f"{path} has columns of {min(lengths)} to {max(lengths)} rows", "expected equal lengths")
+
+    def batches(self, columns: Sequence[str]) -> Iterator[Float64]:
+        """See `table_files.Part`."""
+        if self._table:
+            wanted = [int(name) for name in columns]
+            for values in self._rows(self._table):
+                yield np.ascontiguousarray(values[:, wanted], np.float64)
+            return
+        members = [f"{name}.npy" if f"{name}.npy" in self._headers else name for name in columns]
+        n = next(iter(self._headers.values())).shape[0]
+        step = max(1, BATCH_VALUES // max(1, len(members)))
+        with _reading(self._path), zipfile.ZipFile(self._path) as archive, ExitStack() as stack:
+            streams = [stack.enter_context(archive.open(member)) for member in members]
+            dtypes = [_Header(stream).dtype for stream in streams]
+            for start in range(0, n, step):
+                count = min(step, n - start)
+                yield _stacked([_take(s, dtype, count) for s, dtype in zip(streams, dtypes, strict=True)])
+
+    def labels(self, column: str) -> Iterator[NDArray[Any]]:
+        """See `table_files.Part`."""
+        for batch in self.batches([column]):
+            yield _as_labels(batch[:, 0])
+
+    def _rows(self, member: str) -> Iterator[NDArray[Any]]:
+        with _reading(self._path), zipfile.ZipFile(self._path) as archive, archive.open(member) as stream:
+            header = _Header(stream)
+            n, dim = header.shape
+            # columns one after the other cannot be read by rows from a stream: then all of it is in memory
+            step = n if header.columns_first else max(1, BATCH_VALUES // max(1, dim))
+            for start in range(0, n, max(1, step)):
+                count = min(step, n - start)
+                values = _take(stream, header.dtype, count * dim)
+                yield values.reshape(dim, count).T if header.columns_first else values.reshape(count, dim)
+
+
+def _check_array(where: Path | str, header: _Header, dimensions: int) -> None:
+    if header.dtype.kind not in "biuf":
+        hint = "convert it with array.astype(float)"
+        raise DataError(f"{where} has dtype {header.dtype}, expected real numbers", hint)
+    if len(header.shape) != dimensions:
+        hint = "a single column is array.reshape(-1, 1)" if len(header.shape) == 1 else "reshape it to rows and columns"
+        if dimensions == 1:
+            hint = "an archive holds one array (rows, columns), or arrays (rows,) that are its columns"
+        expected = "(rows, columns)" if dimensions == 2 else "(rows,)"
+        raise DataError(f"{where} has shape {header.shape}, expected {expected}", hint)
+
+
+def _stacked(columns: Sequence[NDArray[Any]]) -> Float64:
+    values = np.empty((len(columns[0]) if columns else 0, len(columns)))
+    for i, column in enumerate(columns):
+        values[:, i] = column
+    return values
+
+
+def _take(stream: IO[bytes], dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+    content = stream.read(count * dtype.itemsize)
+    if len(content) < count * dtype.itemsize:
+        raise ValueError("it is shorter than its header promises")
+    return np.frombuffer(content, dtype)
+
+
+def _as_labels(values: Float64) -> NDArray[Any]:
+    return np.asarray([None if np.isnan(value) else f"{value:.17g}" for value in values], object)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _UNREADABLE as error:
+        reason = str(error).strip() or type(error).__name__
+        hint = "expected what numpy.save or numpy.savez writes of numbers"
+        raise DataError(f"cannot read {path}: {reason}", hint) from error

@@ -1,0 +1,214 @@
+"""A table of any size to standardised float32 splits on disk, some megabytes at a time.
+
+First the source is read once, into a temporary file of float64 rows, and its profile taken. When the number of rows is
+known they are split; the training rows' mean and standard deviation are taken from that file, and it is written out
+standardised, from float64: values far from zero beside their spread (times of day in seconds since 1970, say) would be
+lost in float32.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowbench import console
+from flowbench.data import cache
+from flowbench.data.dataset import Float64
+from flowbench.data.tables.files import TableFile
+from flowbench.data.tables.fitness import noise_widths, refuse_unfit, refuse_unscalable
+from flowbench.data.tables.options import TRAIN, TableOptions, assign
+from flowbench.data.tables.profile import Profiler
+from flowbench.errors import DataError
+
+CHUNK_VALUES = 1 << 20
+"""Moved at a time: 8 MiB of float64."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a converted table besides its arrays."""
+
+    location: list[float]
+    scale: list[float]
+    dequantised: dict[str, float]
+    profile: list[str]
+    """What is printed of it, line by line."""
+
+
+def convert(
+    source: TableFile, columns: Sequence[str], options: TableOptions, seed: int, place: Path, fingerprint: str
+) -> None:
+    """Write the splits of these columns to the folder ``place``, as `cache.read` reads them, and their `Facts`.
+
+    Raises:
+        DataError: the table is damaged, or no density can be learnt of it.
+        OSError: ``place`` cannot be written.
+    """
+    path = source.path
+    with tempfile.TemporaryFile(dir=place) as file:
+        rows = _Rows(file, len(columns), seed)
+        profiler = Profiler(columns)
+        groups = _spool(source, columns, options, profiler, rows)
+        profile = profiler.profile()
+        said = profile.lines()
+        say(path, said if profile.rows else [])
+        refuse_unfit(path, profile, options)
+        rows.widths = noise_widths(path, profile, options)
+        parts = assign(profile.rows, options, seed, groups)
+        moments = _Moments(len(columns))
+        for chunk, part in rows.chunks(parts):
+            moments.add(chunk[part == TRAIN])
+        location, scale = moments.mean, moments.deviation
+        refuse_unscalable(path, profile, rows.widths, moments.constant, location, scale)
+        shapes = _write(place, rows, parts, location, scale)
+    noisy = {name: float(width) for name, width in zip(columns, rows.widths, strict=True) if width}
+    if noisy:
+        said.append(f"  noise added    {', '.join(f'{name!r} [0, {width:g})' for name, width in noisy.items())}")
+        console.note(said[-1])
+    facts = Facts(location.tolist(), scale.tolist(), noisy, said)
+    cache.write_meta(place, fingerprint, shapes, tuple(columns), asdict(facts))
+
+
+def say(path: Path, profile: Sequence[str]) -> None:
+    """Print the lines of a table's profile under its name."""
+    for i, line in enumerate(profile):
+        console.note(line if i else f"{path.name}: {line}")
+
+
+class _Rows:
+    """Rows in a file of float64: appended, then read from the first on as often as wanted, the same each time."""
+
+    def __init__(self, file: IO[bytes], dim: int, seed: int) -> None:
+        self._file = file
+        self._dim = dim
+        self._seed = seed
+        self.widths = np.zeros(dim)
+        """Of the uniform noise (D,) that is added to what is read."""
+
+    def append(self, rows: Float64) -> None:
+        self._file.write(np.ascontiguousarray(rows).data)
+
+    def chunks(self, parts: NDArray[np.int8]) -> Iterator[tuple[Float64, NDArray[np.int8]]]:
+        """The rows (n, D) some at a time, each time with theirs of the ``parts`` (N,)."""
+        self._file.seek(0)
+        noise = np.random.default_rng([self._seed, 1])
+        noisy = np.flatnonzero(self.widths)
+        step = max(1, CHUNK_VALUES // self._dim)
+        for start in range(0, len(parts), step):
+            rows = np.empty((min(step, len(parts) - start), self._dim))
+            if self._file.readinto(rows.data.cast("B")) != rows.nbytes:  # type: ignore[attr-defined]
+                raise OSError("a temporary file has become shorter")
+            if noisy.size:
+                rows[:, noisy] += noise.random((len(rows), noisy.size)) * self.widths[noisy]
+            yield rows, parts[start : start + len(rows)]
+
+
+def _spool(
+    source: TableFile, columns: Sequence[str], options: TableOptions, profiler: Profiler, out: _Rows
+) -> NDArray[np.int32] | None:
+    """Write the rows without missing values to ``out``, showing all to ``profiler``; the numbers of their groups."""
+    groups = None if options.group is None else _groups(source, options.group, dropna=options.dropna)
+    kept: list[NDArray[np.int32]] = []
+    start = 0
+    for rows in _ahead(source.batches(columns)):
+        of_group = None if groups is None else groups[start : start + len(rows)]
+        start += len(rows)
+        usable = profiler.add(rows, None if of_group is None else of_group >= 0)
+        out.append(rows if usable is None else rows[usable])
+        if of_group is not None:
+            kept.append(of_group if usable is None else of_group[usable])
+    return None if groups is None else np.concatenate([np.empty(0, np.int32), *kept])
+
+
+def _ahead(batches: Iterator[Float64]) -> Iterator[Float64]:
+    """The same, the next one being read while one is worked on."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
+
+
+def _groups(source: TableFile, column: str, *, dropna: bool) -> NDArray[np.int32]:
+    """The number of each row's value of this column, (N,), in the order of their first row; -1 where it is missing."""
+    numbers: dict[str, int] = {}
+    found = [np.empty(0, np.int32)]
+    for labels in source.labels(column):
+        found.append(np.array([-1 if x is None else numbers.setdefault(x, len(numbers)) for x in labels], np.int32))
+        if not dropna and (found[-1] < 0).any():
+            row = sum(map(len, found[:-1])) + int(np.argmax(found[-1] < 0)) + 1
+            raise DataError(
+                f"{source.path}: column {column!r}, by which to split, has a missing value in row {row}",
+                "fill it in, or leave its row out (--dropna)",
+            )
+    return np.concatenate(found)
+
+
+class _Moments:
+    """Mean and population standard deviation of rows that come in chunks, merged as Chan et al. (1979) do."""
+
+    def __init__(self, dim: int) -> None:
+        self._n = 0
+        self._origin = np.zeros(dim)
+        self._mean = np.zeros(dim)  # from the origin, a row: or far from zero the deviation would lose digits
+        self._squares = np.zeros(dim)
+        self._low, self._high = np.full(dim, np.inf), np.full(dim, -np.inf)
+
+    def add(self, rows: Float64) -> None:
+        if not len(rows):
+            return
+        self._low, self._high = np.minimum(self._low, rows.min(axis=0)), np.maximum(self._high, rows.max(axis=0))
+        if not self._n:
+            self._origin = rows[0].copy()
+        # values near the ends of floating point overflow here: they are refused by name
+        with np.errstate(all="ignore"):
+            rows = rows - self._origin
+            mean = rows.mean(axis=0)
+            away = mean - self._mean
+            n = self._n + len(rows)
+            self._squares += np.square(rows - mean).sum(axis=0) + away**2 * (self._n * len(rows) / n)
+            self._mean = self._mean + away * (len(rows) / n)
+        self._n = n
+
+    @property
+    def mean(self) -> Float64:
+        return self._origin + self._mean
+
+    @property
+    def deviation(self) -> Float64:
+        with np.errstate(all="ignore"):
+            return np.sqrt(self._squares / self._n)
+
+    @property
+    def constant(self) -> NDArray[np.bool_]:
+        return self._low == self._high
+
+
+def _write(
+    place: Path, rows: _Rows, parts: NDArray[np.int8], location: Float64, scale: Float64
+) -> dict[str, tuple[int, ...]]:
+    """The splits standardised, in the order of the file; their shapes."""
+    counts = np.bincount(parts, minlength=len(cache.SPLITS))
+    shapes: dict[str, tuple[int, ...]] = {
+        name: (int(n), len(location)) for name, n in zip(cache.SPLITS, counts, strict=True)
+    }
+    files = [(place / f"{name}.npy").open("wb") for name in cache.SPLITS]
+    try:
+        for file, shape in zip(files, shapes.values(), strict=True):
+            header = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+        for chunk, part in rows.chunks(parts):
+            standard = ((chunk - location) / scale).astype(np.float32)
+            for i, file in enumerate(files):
+                file.write(standard[part == i].data)
+    finally:
+        for file in files:
+            file.close()
+    return shapes

@@ -1,0 +1,134 @@
+"""Whether a density can be learnt of a table: refusals that name columns, and the noise that others need."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowbench.data.dataset import Float64
+from flowbench.data.tables.options import TableOptions
+from flowbench.data.tables.profile import Profile
+from flowbench.errors import DataError
+
+FEWEST_ROWS = 10  # of which a tenth is one row
+
+FINEST_STEP = 1e-6
+"""In standard deviations: of a finer one float32 leaves too little for noise to separate ties."""
+
+
+def refuse_unfit(path: Path, profile: Profile, options: TableOptions) -> None:
+    """Refuse a table of which no density can be learnt, whatever the split.
+
+    Raises:
+        DataError: values are missing or infinite, rows too few, or a column is constant or said twice.
+    """
+    if not profile.seen:
+        raise DataError(f"{path} is an empty table: it has no rows", "expected at least 10 rows of numbers")
+    if not options.dropna:
+        hint = "fill it in, or leave its row out (--dropna)"
+        _refuse_values(path, profile, profile.missing, profile.first_missing, "missing value", hint)
+    hint = "replace it, or leave its row out"
+    _refuse_values(path, profile, profile.infinite, profile.first_infinite, "infinite value", hint)
+    if profile.rows < FEWEST_ROWS:
+        rows = "1 row" if profile.rows == 1 else f"{profile.rows} rows"
+        raise DataError(
+            f"{path} has only {rows}" + (" without missing values" if profile.incomplete else ""),
+            f"expected at least {FEWEST_ROWS}, to be split into training, validation and test",
+        )
+    if profile.constant.any():
+        values = [f"{profile.columns[i]!r} is constant ({profile.low[i]:g})" for i in _at(profile.constant)]
+        raise DataError(f"{path}: column {_listed(values)}: there is no density", _drop(profile, profile.constant))
+    twins = [f"{profile.columns[i]!r} as {profile.columns[profile.twin[i]]!r}" for i in _at(profile.twin >= 0)]
+    if twins:
+        raise DataError(
+            f"{path} says the same in two columns (correlation beyond 0.9999): {_listed(twins)}: there is no density",
+            _drop(profile, profile.twin >= 0),
+        )
+
+
+def noise_widths(path: Path, profile: Profile, options: TableOptions) -> Float64:
+    """The width (D,) of the uniform noise that each column needs to have a density: its step; 0 where it needs none.
+
+    Raises:
+        DataError: noise is needed but not asked for, or a column with heavy ties has no step.
+    """
+    if not profile.discrete.any():
+        return np.zeros(len(profile.columns))
+    stepless = profile.discrete & np.isnan(profile.step)
+    if not options.dequantise and not stepless.any():
+        raise DataError(
+            f"{path}: {_names(profile, profile.discrete)} only whole numbers or heavy ties: "
+            "a continuous density of them grows without bound",
+            f"--dequantise adds uniform noise as wide as the column's step; or {_drop(profile, profile.discrete)}",
+        )
+    if stepless.any():
+        twice = "are rows there more than once? Else " if (profile.tied > 0.9).all() else ""
+        raise DataError(
+            f"{path}: {_names(profile, stepless)} heavy ties but no step of which its values are multiples: "
+            "no noise makes it continuous",
+            f"{twice}{_drop(profile, stepless)}, or model the rows with the commonest value apart",
+        )
+    return np.where(profile.discrete, profile.step, 0.0)
+
+
+def refuse_unscalable(
+    path: Path, profile: Profile, widths: Float64, constant: NDArray[np.bool_], location: Float64, scale: Float64
+) -> None:
+    """Refuse columns that location and scale of the training rows (D,) do not bring into float32's range.
+
+    Raises:
+        DataError: a column is ``constant`` in training, beyond floating point, or too fine for its noise.
+    """
+    if constant.any():
+        raise DataError(
+            f"{path}: {_names(profile, constant, 'is', 'are')} constant in the training rows: "
+            "it takes other values too rarely",
+            "drop it (--drop-columns), or give more rows or another --seed",
+        )
+    with np.errstate(all="ignore"):
+        farthest = np.maximum(np.abs(profile.low - location), np.abs(profile.high + widths - location)) / scale
+    unfit = ~np.isfinite(scale) | (scale == 0) | ~(farthest < np.finfo(np.float32).max)
+    if unfit.any():
+        raise DataError(f"{path}: {_names(profile, unfit)} values or a spread beyond floating point", "rescale it")
+    fine = profile.heavy & (widths < FINEST_STEP * scale)
+    if fine.any():
+        raise DataError(
+            f"{path}: {_names(profile, fine)} heavy ties and a step too fine beside its spread: "
+            "in float32 no noise separates them",
+            _drop(profile, fine) + ", or bring its farthest values nearer",
+        )
+
+
+def _refuse_values(
+    path: Path, profile: Profile, counts: NDArray[np.int64], first: NDArray[np.int64], what: str, hint: str
+) -> None:
+    for i in _at(counts > 0):
+        number = f"1 {what}" if counts[i] == 1 else f"{counts[i]} {what}s, the first"
+        raise DataError(f"{path}: column {profile.columns[i]!r} has {number} in row {first[i]}", hint)
+
+
+def _at(which: NDArray[np.bool_]) -> NDArray[np.int64]:
+    return np.flatnonzero(which)
+
+
+def _names(profile: Profile, which: NDArray[np.bool_], one: str = "has", many: str = "have") -> str:
+    at = _at(which)
+    names = _listed([repr(profile.columns[i]) for i in at])
+    return f"column {names} {one}" if len(at) == 1 else f"columns {names} {many}"
+
+
+def _listed(items: list[str]) -> str:
+    return ", ".join(items[:10]) + (f" and {len(items) - 10:,} more" if len(items) > 10 else "")
+
+
+def _drop(profile: Profile, which: NDArray[np.bool_]) -> str:
+    names = [profile.columns[i] for i in _at(which)]
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(names[:10])  # as the option reads it
+    listed = shlex.quote(line.getvalue())
+    return f"leave out what has no density with --drop-columns {listed}" + (" and more" if len(names) > 10 else "")

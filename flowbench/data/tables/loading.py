@@ -1,0 +1,132 @@
+"""A user's own table as a dataset: converted once to standardised splits in the cache, and mapped from there."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from flowbench.data import cache, registry
+from flowbench.data.card import Card
+from flowbench.data.dataset import Dataset, Splits
+from flowbench.data.sources import raw
+from flowbench.data.tables.convert import Facts, convert, say
+from flowbench.data.tables.files import OPENERS, TableFile, open_table
+from flowbench.data.tables.options import TableOptions
+from flowbench.errors import DataError
+
+_VERSION = 3
+_LONGEST_NAME = 150  # bytes; file systems allow some 255 for all of a run's name
+
+
+def is_path(data: str) -> bool:
+    """Whether ``data`` means a file or folder, not a known dataset."""
+    return data.lower().endswith(tuple(OPENERS)) or "/" in data or os.sep in data or data in (".", "..")
+
+
+def load_table(path: Path, options: TableOptions, *, seed: int) -> Dataset:
+    """The columns of numbers of the table in ``path``, split and standardised.
+
+    Every column is standardised with mean and population standard deviation of the training rows, in float64; the
+    dataset's ``location``, ``scale`` and ``unit_log_det`` lead back to the table's own units. Rows keep their order
+    within each split.
+
+    Raises:
+        UsageError: ``options`` name a column that is not there.
+        DataError: no density can be learnt of this table; the message names file and column.
+    """
+    source = open_table(path)
+    columns = options.select(source)
+    fingerprint = _fingerprint(source, columns, options, seed)
+    folder = cache.place(f"table-v{_VERSION}", fingerprint)
+    splits = cache.read(folder, fingerprint)
+    if splits is None:
+        facts, splits = _prepare(source, columns, options, seed, folder, fingerprint)
+    else:
+        facts = Facts(**cache.read_about(folder))
+        say(path, facts.profile)
+    scale = np.array(facts.scale)
+    name = _name(path)
+    return Dataset(
+        train=splits.train,
+        validation=splits.validation,
+        test=splits.test,
+        columns=columns,
+        name=name,
+        card=_card(name, path, splits, facts),
+        fingerprint=fingerprint,
+        location=np.array(facts.location),
+        scale=scale,
+        unit_log_det=float(-np.log(scale).sum()),
+    )
+
+
+def _name(path: Path) -> str:
+    """The table's name in results: part of a run's name, which is a file's, and never that of a known dataset."""
+    name = re.sub(r"[\x00-\x1f/\\]", "_", path.absolute().name).encode()[:_LONGEST_NAME].decode(errors="ignore")
+    return f"{name} (table)" if name in registry.names() else name
+
+
+def _fingerprint(source: TableFile, columns: tuple[str, ...], options: TableOptions, seed: int) -> str:
+    content = [raw.hash_file(file, "sha256") for file in source.files]
+    made = dataclasses.asdict(options) | {
+        "columns": columns,
+        "drop_columns": (),
+        "seed": seed if options.draws else None,
+    }
+    return hashlib.sha256(json.dumps([f"table v{_VERSION}", content, made]).encode()).hexdigest()
+
+
+def _prepare(
+    source: TableFile, columns: tuple[str, ...], options: TableOptions, seed: int, folder: Path, fingerprint: str
+) -> tuple[Facts, Splits]:
+    """Convert the table into the cache; where that cannot be written, into a temporary folder and then memory."""
+    try:
+        with cache.unfinished(folder, fingerprint) as place:
+            convert(source, columns, options, seed, place, fingerprint)
+        return _read(folder, fingerprint)
+    except OSError as error:
+        cache.warn_unwritable(folder.parent, error)
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            convert(source, columns, options, seed, Path(temporary), fingerprint)
+            facts, splits = _read(Path(temporary), fingerprint)
+            train, validation, test = (np.array(part) for part in (splits.train, splits.validation, splits.test))
+            return facts, Splits(train, validation, test, columns=columns)
+    except OSError as error:
+        raise DataError(
+            f"{source.path} cannot be converted: {error.strerror or error}",
+            "free some space, or name folders with XDG_CACHE_HOME and TMPDIR: a table of N rows and D columns "
+            "takes 12 N D bytes while it is converted",
+        ) from error
+
+
+def _read(folder: Path, fingerprint: str) -> tuple[Facts, Splits]:
+    splits = cache.read(folder, fingerprint)
+    if splits is None:
+        raise OSError(f"{folder} cannot be read back")
+    return Facts(**cache.read_about(folder)), splits
+
+
+def _card(name: str, path: Path, splits: Splits, facts: Facts) -> Card:
+    n_train, n_validation, n_test = splits.rows
+    return Card(
+        name=name,
+        version=_VERSION,
+        title=name,
+        source_url=str(path),
+        licence="the table's own",
+        citation="",
+        dim=splits.dim,
+        n_train=n_train,
+        n_validation=n_validation,
+        n_test=n_test,
+        space="standardised",
+        dequantised=facts.dequantised,
+    )

@@ -1,0 +1,123 @@
+"""What of a user's own table is modelled, and how it is split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowbench.console import note
+from flowbench.data.tables.files import TableFile
+from flowbench.errors import DataError, UsageError
+
+TRAIN, VALIDATION, TEST = 0, 1, 2
+"""Parts of a split."""
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """How to make a dataset of an own table; the defaults take all of it.
+
+    ``columns`` are the modelled ones in this order (empty: all), but for ``drop_columns``. ``dropna`` leaves out rows
+    with a missing value. ``split`` is ``random`` (by seed), ``time`` (the last rows of the file are the test split,
+    those before them validation) or a column: all rows with one value of it go to one split, by seed, and it is not
+    modelled. ``test_fraction`` of all rows are the test split, and as many the validation split. ``dequantise`` adds
+    uniform noise to whole numbers and to columns with heavy ties, which have no density without it.
+
+    Raises:
+        UsageError: ``test_fraction`` leaves less than a tenth of the rows for training, or nothing for tests.
+    """
+
+    columns: tuple[str, ...] = ()
+    drop_columns: tuple[str, ...] = ()
+    dropna: bool = False
+    split: str = "random"
+    test_fraction: float = 0.1
+    dequantise: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.test_fraction <= 0.45:
+            raise UsageError(
+                f"a test fraction of {self.test_fraction:g} cannot be split off",
+                "give one above 0 and not above 0.45: validation takes as many rows as test",
+            )
+
+    @property
+    def group(self) -> str | None:
+        """The column by whose values rows are split, if there is one."""
+        return None if self.split in ("random", "time") else self.split
+
+    @property
+    def draws(self) -> bool:
+        """Whether a seed has any say in the arrays."""
+        return self.split != "time" or self.dequantise
+
+    def select(self, table: TableFile) -> tuple[str, ...]:
+        """The columns to model.
+
+        Raises:
+            UsageError: one is named that is not there, or twice, or none is left.
+        """
+        for name in (*self.columns, *self.drop_columns, *([self.group] if self.group else [])):
+            table.require(name)
+        if len(set(self.columns)) < len(self.columns):
+            raise UsageError(f"--columns names one column twice: {', '.join(self.columns)}")
+        if self.split == "time" and "time" in table.columns:
+            note("--split time takes rows in the order of the file, whatever column 'time' holds")
+        if self.group in self.columns:
+            raise UsageError(
+                f"column {self.group!r} splits the rows, so it is not modelled", "leave it out of --columns"
+            )
+        left_out = {*self.drop_columns, self.group}
+        chosen = tuple(name for name in self.columns or table.columns if name not in left_out)
+        if not chosen:
+            raise UsageError(f"no column of {table.path} is left to model")
+        return chosen
+
+
+def assign(rows: int, options: TableOptions, seed: int, groups: NDArray[np.int32] | None) -> NDArray[np.int8]:
+    """The part of each row (N,): ``TRAIN``, ``VALIDATION`` or ``TEST``; ``groups`` (N,) number the rows' groups.
+
+    Raises:
+        DataError: there are too few rows, or groups, for three parts.
+    """
+    share = int(options.test_fraction * rows)
+    if groups is not None:
+        return _assign_groups(groups, share, np.random.RandomState(seed))
+    if share == 0:
+        raise DataError(f"a test fraction of {options.test_fraction:g} of {rows} rows is none", "give a larger one")
+    order = np.random.RandomState(seed).permutation(rows) if options.split == "random" else np.arange(rows)
+    parts = np.full(rows, TRAIN, np.int8)
+    parts[order[rows - 2 * share : rows - share]] = VALIDATION
+    parts[order[rows - share :]] = TEST
+    return parts
+
+
+def _assign_groups(groups: NDArray[np.int32], share: int, rng: np.random.RandomState) -> NDArray[np.int8]:
+    """Whole groups in random order to test or validation, where at least half of one is still wanted.
+
+    The largest is always trained on, and each of the three gets a group.
+    """
+    sizes = np.bincount(groups)
+    if len(sizes) < 3:
+        raise DataError(
+            f"the column to split by has {len(sizes)} different values: three splits need three or more",
+            "split by another column, or --split random",
+        )
+    left = {TEST: share, VALIDATION: share}
+    part_of = np.full(len(sizes), TRAIN, np.int8)
+    shuffled = rng.permutation(len(sizes))
+    shuffled = shuffled[shuffled != sizes.argmax()]
+    for group in shuffled:
+        part = max(left, key=lambda part: left[part])
+        if left[part] <= 0:
+            break
+        if sizes[group] <= 2 * left[part]:
+            part_of[group] = part
+            left[part] -= int(sizes[group])
+    for part in left:  # the smallest, where all are too large
+        if not (part_of == part).any():
+            candidates = shuffled[part_of[shuffled] == TRAIN]
+            part_of[candidates[sizes[candidates].argmin()]] = part
+    return part_of[groups]

@@ -1,0 +1,47 @@
+"""The errors a user can cause or meet, each with its exit code and a hint of what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class FlowbenchError(Exception):
+    """A user's error: what was wrong, and in ``hint`` what to do about it. Printed without a traceback."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class DivergedError(FlowbenchError):
+    """Training or a closing check gave numbers that cannot be trusted (exit 1)."""
+
+
+class UsageError(FlowbenchError):
+    """A name, option or setting that does not exist, or a value it cannot have (exit 2)."""
+
+    exit_code = 2
+
+
+class NothingToCompareError(FlowbenchError):
+    """No rows of results were found (exit 3)."""
+
+    exit_code = 3
+
+
+class DataError(FlowbenchError):
+    """Data that is missing, damaged or unfit for a density (exit 4)."""
+
+    exit_code = 4
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The nearest known name as a question, and all that there are."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    question = f"did you mean {near[0]}? " if near else ""
+    return f"{question}there are: {', '.join(known)}"

@@ -1,0 +1,1 @@
+"""Results set beside each other, for people. Never imports torch."""

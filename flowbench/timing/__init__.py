@@ -1,0 +1,1 @@
+"""What a density, a sample and a training step cost."""

@@ -1,0 +1,123 @@
+"""How long a piece of work takes: medians and quartiles over many warm runs, the device waited for.
+
+What is to be compared is run in turns, a little of each in each round: machines are noisy, and noise that comes and
+goes then falls on all alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch.utils.benchmark import Timer
+
+from flowbench.data.rows import Rows
+from flowbench.flows import Flow
+from flowbench.results.record import Timing
+
+BATCHES = (100, 1000)
+ROUNDS, SECONDS = 10, 0.5
+"""Rounds, and the time spent on each piece of work, at the least."""
+
+BLOCK_SECONDS = 10e-3
+"""Runs that are shorter are timed several at once, so that reading the clock does not count."""
+
+LONG_SECONDS = 5.0
+"""A warm run that took longer is the only one."""
+
+Runner = Callable[[int], float]
+"""Do a piece of work so many times; return the seconds a run took."""
+
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass
+class Sample:
+    """Seconds of the first run, which compiles and allocates, and of the later ones."""
+
+    first: float
+    later: list[float] = field(default_factory=list)
+
+    def quartiles(self, scale: float) -> tuple[float, float, float]:
+        """First quartile, median, third quartile, times a scale."""
+        q1, median, q3 = np.quantile(self.later, [0.25, 0.5, 0.75]) * scale
+        return float(q1), float(median), float(q3)
+
+    @property
+    def runs(self) -> int:
+        """How many measurements the quartiles are of."""
+        return len(self.later)
+
+
+def runner(work: Callable[[], object]) -> Runner:
+    """Work in this process, timed by torch's own timer: the device waited for, garbage collection off."""
+    timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
+    return lambda runs: float(timer.timeit(runs).mean) if runs > 1 else float(timer._timeit(1))
+
+
+def measure(
+    runners: Mapping[K, Runner], seconds: float | None = None, on_run: Callable[[K], None] = lambda name: None
+) -> dict[K, Sample]:
+    """Time each runner in turns, for so many seconds each at the least; ``on_run`` is told of each before it is run."""
+    seconds = SECONDS if seconds is None else seconds
+    samples: dict[K, Sample] = {}
+    for name, run in runners.items():
+        on_run(name)
+        samples[name] = Sample(run(1))
+    left, at_once = {}, {}
+    for name, run in runners.items():
+        on_run(name)
+        once = run(1)
+        if once < LONG_SECONDS:
+            left[name], at_once[name] = run, max(1, math.ceil(BLOCK_SECONDS / max(once, 1e-7)))
+        else:
+            samples[name].later.append(once)
+    while left:
+        for name, run in left.items():
+            on_run(name)
+            samples[name].later.append(run(at_once[name]))
+        left = {name: run for name, run in left.items() if not _enough(samples[name], at_once[name], seconds)}
+    return samples
+
+
+def _enough(sample: Sample, at_once: int, seconds: float) -> bool:
+    spent = sum(sample.later) * at_once
+    # rounds of a long run are few: three of them tell a median
+    return spent >= seconds and len(sample.later) >= (ROUNDS if spent < ROUNDS * seconds else 3)
+
+
+@torch.no_grad()
+def time_flow(flow: Flow, rows: Rows, batches: tuple[int, ...] = BATCHES) -> list[Timing]:
+    """Time a density of ``rows`` (N, D), repeated as often as a batch needs, and a sample, at each batch size."""
+    first = rows[: max(batches)]
+    return [_time_batch(flow, repeated(first, batch), batch) for batch in batches]
+
+
+def repeated(rows: torch.Tensor, batch: int) -> torch.Tensor:
+    """As many rows as a batch has, from few or many."""
+    return rows.repeat(-(-batch // len(rows)), 1)[:batch].contiguous()
+
+
+def _time_batch(flow: Flow, rows: torch.Tensor, batch: int) -> Timing:
+    works = {"density": lambda: flow.log_prob(rows), "sampling": lambda: flow.sample(batch)}
+    samples = measure({name: runner(work) for name, work in works.items()})
+    micro = 1e6 / batch
+    (density_q1, density_q2, density_q3), (sampling_q1, sampling_q2, sampling_q3) = (
+        samples[name].quartiles(micro) for name in works
+    )
+    return Timing(
+        batch=batch,
+        density_us_per_row=density_q2,
+        density_us_per_row_q1=density_q1,
+        density_us_per_row_q3=density_q3,
+        sampling_us_per_row=sampling_q2,
+        sampling_us_per_row_q1=sampling_q1,
+        sampling_us_per_row_q3=sampling_q3,
+        runs=min(sample.runs for sample in samples.values()),
+        first_density_us_per_row=samples["density"].first * micro,
+        first_sampling_us_per_row=samples["sampling"].first * micro,
+    )

@@ -1,0 +1,114 @@
+"""Exact log-likelihood over a whole split, and the checks that say whether a flow is what it claims to be."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flowbench.data.rows import Rows
+from flowbench.flows import Flow
+from flowbench.results.record import Check
+from flowbench.transforms import MADE
+
+ROWS = 5_000
+"""Rows evaluated at a time."""
+
+ROUNDTRIP_ROWS, JACOBIAN_ROWS = 256, 3
+
+JACOBIAN_COLUMNS, JACOBIAN_VALUES = 1024, 1 << 22
+"""Columns beyond which the Jacobian of one row is enough; numbers of copied rows at a time: 32 MiB of float64."""
+
+
+@torch.no_grad()
+def log_likelihoods(flow: Flow, rows: Rows) -> NDArray[np.float64]:
+    """Log-density (N,) in nats of each of ``rows`` (N, D), in order, as float64: every row once, none left out."""
+    return torch.cat([flow(batch).cpu().double() for batch in rows.split(ROWS)]).numpy()
+
+
+def checks(flow: Flow, rows: Rows, test_lls: NDArray[np.float64]) -> dict[str, Check]:
+    """Hold a trained flow against its own claims on test ``rows`` (N, D); see each check's ``what``.
+
+    Mathematics is checked in float64 on the CPU, where an error is an error of the formula and not of rounding.
+    """
+    exact = copy.deepcopy(flow).cpu().double().eval()
+    x = rows[:ROUNDTRIP_ROWS].cpu().double()
+    few = x[: JACOBIAN_ROWS if flow.dim <= JACOBIAN_COLUMNS else 1]
+    log_det = "max |log_det - log|det J|| / (1 + |log|det J||) in float64, J by autograd"
+    lost = float(np.count_nonzero(~np.isfinite(test_lls)))
+    held = {
+        "roundtrip": _check(_roundtrip(exact, x), 1e-6, "max |inverse(forward(x)) - x| in float64"),
+        "log_det": _check(_log_det_error(exact, few), 1e-6, log_det),
+        "not_finite": _check(lost, 0.0, "test rows without a finite density"),
+    }
+    conditioners = [module for module in exact.modules() if isinstance(module, MADE)]
+    if conditioners:
+        violation = max(_order_violation(made, few) for made in conditioners)
+        held["order"] = _check(violation, 0.0, "max |d parameters of column i / d column >= i|")
+    return held
+
+
+def _check(value: float, limit: float, what: str) -> Check:
+    return Check(value=value, limit=limit, passed=value <= limit, what=what)  # NaN is no number below a limit
+
+
+@torch.no_grad()
+def _roundtrip(flow: Flow, x: Tensor) -> float:
+    u, _ = flow.transform(x)
+    return float((flow.transform.inverse(u)[0] - x).abs().max())
+
+
+def _log_det_error(flow: Flow, x: Tensor) -> float:
+    jacobian = torch.cat([rows for _, rows in _jacobian(lambda x: flow.transform(x)[0], x)], dim=1)
+    # numpy's, because torch's batched LU has been seen to wait for ever inside MKL when the cores are busy
+    expected = np.linalg.slogdet(jacobian.numpy()).logabsdet
+    found = flow.transform(x)[1].detach().numpy()
+    return float((np.abs(found - expected) / (1 + np.abs(expected))).max())
+
+
+def _order_violation(made: MADE, x: Tensor) -> float:
+    """The greatest |∂θ_i/∂x_j| with j ≥ i."""
+    return max(
+        float(rows.triu(start).abs().max())
+        for parameter in range(made.univariate.parameters)
+        for start, rows in _jacobian(lambda x: made(x)[parameter], x)  # noqa: B023  # used at once
+    )
+
+
+def _jacobian(function: Callable[[Tensor], Tensor], x: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """∂f_i/∂x_j at x (n, D) as (n, k, D), for k columns i from a first one on at a time, by autograd.
+
+    Each backward pass is over as many copies of the rows: the k-th is asked for one column.
+    """
+    n, dim = x.shape
+    step = max(1, JACOBIAN_VALUES // x.numel())
+    for start in range(0, dim, step):
+        columns = torch.arange(start, min(start + step, dim))
+        copies = x.detach().repeat(len(columns), 1).requires_grad_()
+        select = torch.nn.functional.one_hot(columns, dim).to(x).repeat_interleave(n, dim=0)
+        (gradient,) = torch.autograd.grad(function(copies), copies, select)
+        yield start, gradient.view(len(columns), n, dim).transpose(0, 1)
+
+
+def image_log_likelihoods(rows: Rows, lls: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
+    """From logit space to pixels in [0, 1]: log p + D·log(1 − 2α) − Σ(log σ(x) + log(1 − σ(x))).
+
+    MAF paper, appendix E.2; ``rows`` (N, D) are the logits, ``lls`` (N,) their log-densities in nats.
+    """
+    dim = rows[:1].shape[1]
+    log_slope = torch.cat([_log_slope(part.cpu().double()) for part in rows.split(ROWS)])
+    return np.asarray(lls + dim * math.log(1 - 2 * alpha) - log_slope.numpy())
+
+
+def _log_slope(x: Tensor) -> Tensor:
+    return (torch.nn.functional.logsigmoid(x) + torch.nn.functional.logsigmoid(-x)).sum(1)
+
+
+def bits_per_pixel(image_lls: NDArray[np.float64], dim: int, levels: int) -> NDArray[np.float64]:
+    """log2(levels) − log p/(D·log 2) a row, with log p in pixels in [0, 1] (levels = 256: MAF paper, appendix E.2)."""
+    return np.asarray(math.log2(levels) - image_lls / (dim * math.log(2)))

@@ -1,0 +1,1 @@
+"""A trained density at work: scores and samples, in Python and of tables."""

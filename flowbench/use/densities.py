@@ -1,0 +1,82 @@
+"""What a trained density says of the rows of a table: columns matched by name, batches in, batches out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from flowbench.console import note
+from flowbench.data.tables.files import TableFile
+from flowbench.errors import DataError
+from flowbench.use.trained import Float64, Trained
+
+NAMED = 5
+"""Columns that a message names."""
+
+
+def log_probs(trained: Trained, table: TableFile) -> Iterator[Float64]:
+    """Log-densities (n,) in nats of the table's rows, in order, some at a time: one a row, all of them finite.
+
+    Columns may come in any order; those that the flow was not trained on are left out, with a note.
+
+    Raises:
+        DataError: a column is missing, or of no numbers; a value is missing or infinite; a density is beyond doubles.
+    """
+    columns = matched_columns(trained, table)
+    first = 1
+    for rows in table.batches(columns):
+        bad = np.argwhere(~np.isfinite(rows))
+        if len(bad):
+            row, column = bad[0]
+            what = "a missing value" if np.isnan(rows[row, column]) else "an infinite value"
+            hint = "fill it in, or leave its row out: it has no density"
+            raise DataError(f"{table.path}: column {columns[column]!r} has {what} in row {first + row}", hint)
+        lls = trained.log_prob(rows)
+        lost = np.flatnonzero(~np.isfinite(lls))
+        if len(lost):
+            raise DataError(
+                f"{table.path}: row {first + lost[0]} lies so far out that its density is beyond floating point",
+                "leave it out",
+            )
+        yield lls
+        first += len(rows)
+
+
+def matched_columns(trained: Trained, table: TableFile) -> tuple[str, ...]:
+    """The table's names of the columns that the flow was trained on, in its order.
+
+    Raises:
+        DataError: one is missing; the hint says which of the others may be it.
+    """
+    if trained.columns is None:
+        dim = trained.flow.dim
+        if len(table.columns) != dim:
+            there = len(table.columns)
+            raise DataError(f"the flow was trained on {dim} columns, {table.path} has {there}", "give it all of them")
+        return table.columns
+    if table.columns == tuple(str(i) for i in range(len(trained.columns))) != trained.columns:
+        note(f"{table.path} has no names: its columns are taken in the order of training, {_named(trained.columns)}")
+        return table.columns
+    others = [name for name in table.columns if name not in set(trained.columns)]
+    missing = [name for name in trained.columns if name not in set(table.columns)]
+    if missing:
+        raise DataError(
+            f"{table.path} lacks {_named(missing)}, which the flow was trained on", _renaming(missing, others)
+        )
+    if others:
+        note(f"{table.path}: left out {_named(others)}, which the flow was not trained on")
+    return trained.columns
+
+
+def _renaming(missing: Sequence[str], others: Iterable[str]) -> str:
+    plain = {other.casefold().strip(): other for other in others}
+    near = {name: difflib.get_close_matches(name.casefold().strip(), plain, n=1) for name in missing[:NAMED]}
+    found = [f"rename {plain[match[0]]!r} to {name!r}" for name, match in near.items() if match]
+    return "; ".join(found) or f"it has {_named(list(plain.values())) if plain else 'no others'}"
+
+
+def _named(columns: Sequence[str]) -> str:
+    more = f" and {len(columns) - NAMED:,} more" if len(columns) > NAMED else ""
+    return f"{'column' if len(columns) == 1 else 'columns'} {', '.join(map(repr, columns[:NAMED]))}{more}"

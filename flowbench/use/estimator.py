@@ -1,0 +1,181 @@
+"""A flow as scikit-learn's density estimators are: ``fit``, ``score_samples``, ``sample``."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from flowbench import flows
+from flowbench.config import RunConfig, packaged_layers, resolve
+from flowbench.errors import DataError, UsageError
+from flowbench.training.environment import resolve_device
+from flowbench.training.loop import Epoch, train
+from flowbench.use.trained import Trained
+
+Float64 = NDArray[np.float64]
+
+_BUILDING = threading.Lock()
+"""Weights are drawn from torch's one generator for the CPU: by one of the threads of a parallel search at a time."""
+
+
+class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """The density of rows, learnt by a normalizing flow.
+
+    A part of the rows is held out; the others are standardised and train the flow by maximum likelihood, as
+    ``flowbench train`` does, and the epoch that is best on the part held out is kept. Where a setting is None, it is
+    what ``flowbench train`` takes.
+
+    Parameters:
+        flow: ``maf``, ``iaf``, ``realnvp``, ``gaussian``: what `flowbench list` names.
+        transforms, hidden: the flow's size: transforms, and the units of each hidden layer, such as ``(100, 100)``.
+        batch_size, learning_rate, max_epochs, max_seconds, patience: of the training; with ``max_seconds`` a fit
+            depends on the machine's pace.
+        options: other settings by name, all that ``--set`` takes: ``{"batch_norm": False, "log_scale_bound": None}``.
+        validation_fraction: the share of the rows held out, between 0 and 1; one row at the least.
+        device: where it trains: ``auto``, ``cpu``, ``cuda``, ``cuda:0``. What was fitted is kept on the CPU, so that a
+            pickle of it can be read anywhere.
+        random_state: of the rows held out, the weights, the batches. Torch's global generators are left as they were.
+
+    Attributes:
+        density_: the trained flow with its standardisation, in double precision: a row's density does not depend on the
+            rows beside it.
+        n_epochs_, best_epoch_: epochs trained, and which of them was kept; 0 where there is a closed form.
+        validation_log_likelihood_: the mean log-density of the rows held out, in nats and the rows' own units.
+        n_features_in_, feature_names_in_: as everywhere in scikit-learn.
+    """
+
+    def __init__(
+        self,
+        flow: str = "maf",
+        *,
+        transforms: int | None = None,
+        hidden: Sequence[int] | int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        max_epochs: int | None = None,
+        max_seconds: float | None = None,
+        patience: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        validation_fraction: float = 0.1,
+        device: str = "auto",
+        random_state: Any = None,
+    ) -> None:
+        self.flow = flow
+        self.transforms = transforms
+        self.hidden = hidden
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.max_epochs = max_epochs
+        self.max_seconds = max_seconds
+        self.patience = patience
+        self.options = options
+        self.validation_fraction = validation_fraction
+        self.device = device
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: object = None) -> FlowDensity:  # noqa: N803
+        """Learn the density of the rows of X (N, D), N > 1; ``y`` is ignored.
+
+        Raises:
+            ValueError: a setting that does not exist or has no such value; rows without a density (a constant column).
+            DivergedError: the training left the finite.
+        """
+        rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        random = check_random_state(self.random_state)
+        try:
+            config = self._config(seed=int(random.randint(2**31)))
+            held_out, kept = self._split(rows, random)
+            location, scale = self._standardisation(kept)
+            parts = [((part - location) / scale).astype(np.float32) for part in (kept, held_out)]
+            density, epochs = _fit(config, [torch.from_numpy(part) for part in parts], location, scale)
+        except (UsageError, DataError) as error:
+            raise ValueError(f"{error}: {error.hint}" if error.hint else str(error)) from error
+        self.density_ = density
+        self.n_epochs_ = len(epochs)
+        self.best_epoch_ = max((epoch.number for epoch in epochs if epoch.best), default=0)
+        self.validation_log_likelihood_ = float(density.log_prob(held_out).mean())
+        return self
+
+    def score_samples(self, X: ArrayLike) -> Float64:  # noqa: N803
+        """The log-density (N,) of each row of X (N, D), in nats and the rows' own units."""
+        check_is_fitted(self)
+        return self.density_.log_prob(validate_data(self, X, dtype=np.float64, reset=False))
+
+    def score(self, X: ArrayLike, y: object = None) -> float:  # noqa: N803
+        """The mean log-density of the rows of X (N, D): as of a GaussianMixture (a KernelDensity's is the sum)."""
+        return float(self.score_samples(X).mean())
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> Float64:
+        """Draws (n_samples, D) in the units of the rows that it was fitted to.
+
+        Raises:
+            DivergedError: a draw is not finite.
+        """
+        check_is_fitted(self)
+        if n_samples < 1:
+            raise ValueError(f"n_samples is 1 or more, not {n_samples}")
+        generator = torch.Generator().manual_seed(int(check_random_state(random_state).randint(2**31)))
+        return np.concatenate(list(self.density_.samples(n_samples, generator)))
+
+    def _config(self, seed: int) -> RunConfig:
+        names = ("transforms", "hidden", "batch_size", "learning_rate", "max_epochs", "max_seconds", "patience")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        twice = sorted(set(given) & set(self.options or {}))
+        if twice:
+            raise UsageError(f"{twice[0]} is given twice, in options too", "leave one of them out")
+        return resolve(
+            flows.load(self.flow).Options,
+            packaged_layers(self.flow, "", "fast"),
+            given | dict(self.options or {}),
+            flow=self.flow,
+            data="",
+            recipe="fast",
+            seed=seed,
+            device=resolve_device(self.device),
+            threads=torch.get_num_threads(),
+        )
+
+    def _split(self, rows: Float64, random: np.random.RandomState) -> tuple[Float64, Float64]:
+        fraction = self.validation_fraction
+        if not 0 < fraction < 1:
+            raise UsageError(f"validation_fraction is a share between 0 and 1, not {fraction!r}")
+        order = random.permutation(len(rows))
+        n = min(max(1, int(fraction * len(rows))), len(rows) - 1)
+        return rows[order[:n]], rows[order[n:]]
+
+    def _standardisation(self, rows: Float64) -> tuple[Float64, Float64]:
+        constant = np.flatnonzero(rows.min(axis=0) == rows.max(axis=0))
+        if len(constant):
+            which = self._named(constant)
+            raise DataError(f"constant in the {len(rows)} training rows: column {which}", "it has no density: drop it")
+        with np.errstate(all="ignore"):  # what overflows is refused by name
+            location, scale = rows.mean(axis=0), rows.std(axis=0)
+            farthest = np.abs(rows - location).max(axis=0) / scale
+        unfit = np.flatnonzero(~(np.isfinite(scale) & (scale > 0) & (farthest < np.finfo(np.float32).max)))
+        if len(unfit):
+            raise DataError(f"values or a spread beyond floating point: column {self._named(unfit)}", "rescale it")
+        return location, scale
+
+    def _named(self, columns: NDArray[np.int64]) -> str:
+        names = getattr(self, "feature_names_in_", range(self.n_features_in_))
+        return ", ".join(repr(names[i]) for i in columns)
+
+
+def _fit(
+    config: RunConfig, parts: Sequence[torch.Tensor], location: Float64, scale: Float64
+) -> tuple[Trained, list[Epoch]]:
+    """Train on standardised rows, those kept and those held out."""
+    with _BUILDING, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)  # torch.manual_seed would move the GPUs' generators too
+        flow = flows.load(config.flow).build(parts[0].shape[1], config.model).to(config.device)
+    rows, validation = (part.to(config.device) for part in parts)
+    epochs = list(train(flow, rows, validation, config.training, config.seed))
+    return Trained(flow.cpu().double(), location, scale), epochs

@@ -1,0 +1,102 @@
+"""Whole splits, bits per pixel, and checks that catch flows which are not what they claim to be."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from flow_cases import shaken
+from torch import Tensor
+
+from flowbench import flows
+from flowbench.flows import Flow
+from flowbench.training import evaluate
+from flowbench.training.evaluate import ROWS, bits_per_pixel, checks, image_log_likelihoods, log_likelihoods
+from flowbench.transforms import MADE, Transform
+from flowbench.transforms.transform import Pair
+
+
+def outcome(flow: Flow, x: Tensor) -> dict[str, bool]:
+    return {name: check.passed for name, check in checks(flow, x, log_likelihoods(flow, x)).items()}
+
+
+class Scaling(Transform):
+    """u = 2x on one column, with whatever log-det and inverse a test wants."""
+
+    def __init__(self, log_det: float, back: float) -> None:
+        super().__init__()
+        self.log_det, self.back = log_det, back
+
+    def forward(self, x: Tensor) -> Pair:
+        return 2 * x, x.new_full((len(x),), self.log_det) + 0 * x.sum(1)
+
+    def inverse(self, u: Tensor) -> Pair:
+        return self.back * u, u.new_full((len(u),), -self.log_det)
+
+
+def test_every_row_counts_once_and_in_order() -> None:
+    flow = shaken("maf", 2)
+    x = torch.randn(2 * ROWS + 3, 2)
+    found = log_likelihoods(flow, x)
+    assert found.dtype == np.float64
+    assert found.shape == (len(x),)
+    alone = [log_likelihoods(flow, x[i : i + 1])[0] for i in (0, ROWS, 2 * ROWS + 2)]
+    np.testing.assert_allclose(found[[0, ROWS, 2 * ROWS + 2]], alone, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", flows.names())
+def test_a_sound_flow_passes_all_checks(name: str) -> None:
+    flow = shaken(name, 4).float()
+    assert all(outcome(flow, torch.randn(50, 4)).values())
+
+
+def test_a_jacobian_is_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = shaken("iaf", 7)
+    x = torch.randn(3, 7)
+    (whole,) = [rows for _, rows in evaluate._jacobian(lambda x: flow.transform(x)[0], x)]
+    expected = torch.stack([torch.autograd.functional.jacobian(lambda r: flow.transform(r[None])[0][0], r) for r in x])
+    torch.testing.assert_close(whole, expected, rtol=0, atol=1e-5)
+    monkeypatch.setattr(evaluate, "JACOBIAN_VALUES", 50)
+    parts = list(evaluate._jacobian(lambda x: flow.transform(x)[0], x))
+    assert [start for start, _ in parts] == [0, 2, 4, 6]
+    torch.testing.assert_close(torch.cat([rows for _, rows in parts], 1), whole, rtol=0, atol=1e-5)
+
+
+def test_an_inverse_that_is_none_is_caught() -> None:
+    found = outcome(Flow(1, Scaling(math.log(2), back=0.4)), torch.randn(50, 1))
+    assert found == {"roundtrip": False, "log_det": True, "not_finite": True}
+
+
+@pytest.mark.parametrize("wrong", [-math.log(2), 0.0, 50 * math.log(2)])  # a sign, forgotten, summed over the batch
+def test_a_wrong_log_det_is_caught(wrong: float) -> None:
+    found = outcome(Flow(1, Scaling(wrong, back=0.5)), torch.randn(50, 1))
+    assert found == {"roundtrip": True, "log_det": False, "not_finite": True}
+
+
+def test_a_wrong_mask_is_caught() -> None:
+    flow = shaken("maf", 4).float()
+    made = next(module for module in flow.modules() if isinstance(module, MADE))
+    with torch.no_grad():
+        made.unpack(made.flat)[0][0][0] += 1
+    assert not outcome(flow, torch.randn(50, 4))["order"]
+
+
+def test_a_row_without_a_density_is_caught() -> None:
+    x = torch.randn(50, 4)
+    lls = np.zeros(50)
+    lls[7] = -np.inf
+    assert not checks(shaken("maf", 4).float(), x, lls)["not_finite"].passed
+
+
+def test_a_uniform_image_takes_eight_bits_a_pixel() -> None:
+    alpha, dim = 1e-6, 30
+    z = torch.rand(200, dim, dtype=torch.float64)
+    x = torch.logit(alpha + (1 - 2 * alpha) * z)
+    # the density of x, by change of variables, when z is uniform
+    slope = torch.sigmoid(x) * torch.sigmoid(-x) / (1 - 2 * alpha)
+    images = image_log_likelihoods(x, slope.log().sum(1).numpy(), alpha)
+    np.testing.assert_allclose(images, 0, atol=1e-9)
+    np.testing.assert_allclose(bits_per_pixel(images, dim, 256), 8)
+    np.testing.assert_allclose(bits_per_pixel(images, dim, 17), math.log2(17))

@@ -1,0 +1,313 @@
+"""What was trained, used: log-densities and samples in the table's own units, from a run's checkpoint."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from flowbench import data, flows
+from flowbench.cli import use as commands
+from flowbench.config import RunConfig, TrainingOptions
+from flowbench.console import Progress
+from flowbench.data import Dataset
+from flowbench.data.tables.options import TableOptions
+from flowbench.errors import DataError, DivergedError, FlowbenchError, UsageError
+from flowbench.results import record as results
+from flowbench.training import checkpoint
+from flowbench.training.evaluate import ROWS, log_likelihoods
+from flowbench.training.run import run
+from flowbench.use import trained
+from flowbench.use.trained import Trained
+
+NAMES = ["mass", "voltage, V", "größe"]
+
+WELL = {"space": "raw", "status": "ok", "dequantised": {}}
+"""What a checkpoint says of a run that ended well, beside its columns."""
+
+
+def table(n: int, seed: int = 0) -> pd.DataFrame:
+    """Three columns of unlike places and spreads; the first's spread is below single precision at its place."""
+    z = np.random.RandomState(seed).normal(size=(n, 3))
+    return pd.DataFrame(np.c_[1.7e9 + z[:, 0], z[:, 1] * 1e-3 - 5, z[:, 0] * 30 + z[:, 2] ** 2 * 10], columns=NAMES)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished run."""
+
+    name: str
+    folder: Path
+    dataset: Dataset
+
+
+def finish(source: str, folder: Path, flow: str = "maf", **options: bool) -> Done:
+    module = flows.load(flow)
+    sizes = {"hidden": (8,), "transforms": 2} if flow == "maf" else {}
+    training = TrainingOptions(max_epochs=2, warmup_steps=0)
+    config = RunConfig(
+        flow=flow, data=source, recipe="fast", seed=0, device="cpu", threads=1, model=module.Options(**sizes),
+        training=training,
+    )  # fmt: skip
+    dataset = data.load(source, seed=0, table_options=TableOptions(**options))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flowbench.training.run.time_flow", lambda flow, rows: [])  # two seconds
+        return Done(run(config, dataset, folder, Progress(None)).run, folder, dataset)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    folder = tmp_path_factory.mktemp("own")
+    table(1000).to_csv(folder / "mine.csv", index=False)
+    return finish(str(folder / "mine.csv"), folder / "results")
+
+
+@pytest.fixture(autouse=True)
+def _here(done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWBENCH_RESULTS_DIR", str(done.folder))
+    monkeypatch.chdir(tmp_path)
+
+
+def load(done: Done) -> Trained:
+    return trained.load(done.folder / f"{done.name}.safetensors")
+
+
+def log_prob(done: Done, frame: pd.DataFrame, out: str = "lls.npy") -> NDArray[np.float64]:
+    frame.to_parquet("new.parquet", index=False)
+    commands.log_prob(done.name, "new.parquet", Path(out), "cpu")
+    return np.load(out)
+
+
+def refusal(kind: type[FlowbenchError], done: Done, frame: pd.DataFrame, there: Sequence[str] = ()) -> str:
+    with pytest.raises(kind) as caught:
+        log_prob(done, frame)
+    assert sorted(path.name for path in Path().iterdir()) == [*there, "new.parquet"]  # no output, whole or half
+    return f"{caught.value} | {caught.value.hint}"
+
+
+def original(dataset: Dataset, rows: NDArray[np.float32]) -> pd.DataFrame:
+    assert dataset.location is not None
+    assert dataset.scale is not None
+    return pd.DataFrame(rows * dataset.scale + dataset.location, columns=NAMES)
+
+
+def test_a_test_split_gets_the_likelihoods_that_its_run_recorded(done: Done) -> None:
+    recorded = results.read_test_lls(done.folder / f"{done.name}.json")
+    lls = log_prob(done, original(done.dataset, done.dataset.test))
+    assert lls.dtype == np.float64
+    np.testing.assert_allclose(lls, recorded + done.dataset.unit_log_det, rtol=0, atol=1e-5)
+    row = results.read(done.folder / f"{done.name}.json")
+    assert lls.mean() == pytest.approx(row.test_ll_own_units_nats, abs=1e-5)
+
+
+def test_log_densities_in_own_units_integrate_to_one(tmp_path: Path) -> None:
+    table(2000)[NAMES[1:]].to_csv("two.csv", index=False)
+    density = load(finish("two.csv", tmp_path / "results"))
+    axes = [np.linspace(m - 12 * s, m + 12 * s, 501) for m, s in zip(density.location, density.scale, strict=True)]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
+    cell = np.prod([axis[1] - axis[0] for axis in axes])
+    assert np.exp(density.log_prob(grid)).sum() * cell == pytest.approx(1, abs=2e-3)
+
+
+def test_they_are_the_standardised_ones_and_the_jacobian(done: Done) -> None:
+    density, rows = load(done), table(100, 1)
+    z = (rows.to_numpy() - density.location) / density.scale
+    standardised = log_likelihoods(density.flow, torch.from_numpy(z).float())
+    np.testing.assert_allclose(log_prob(done, rows), standardised - np.log(density.scale).sum(), atol=1e-6)
+
+
+def test_columns_come_in_any_order_among_others(done: Done, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = table(50, 1)
+    expected = log_prob(done, rows)
+    wider = rows.assign(name="x", time=1.0)[["time", NAMES[2], "name", NAMES[0], NAMES[1]]]
+    np.testing.assert_array_equal(log_prob(done, wider), expected)
+    assert "left out columns 'time', 'name'" in capsys.readouterr().err
+
+
+def test_nameless_columns_are_taken_in_order(done: Done, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = table(50, seed=3)
+    np.save("new.npy", frame[NAMES].to_numpy())
+    commands.log_prob(str(done.folder / f"{done.name}.json"), "new.npy", Path("nameless.npy"), "cpu")
+    assert "has no names" in capsys.readouterr().err
+    np.testing.assert_array_equal(np.load("nameless.npy"), log_prob(done, frame))
+
+
+def test_missing_and_renamed_columns_are_named(done: Done) -> None:
+    rows = table(50, 1)
+    message = refusal(DataError, done, rows.rename(columns={"mass": "MASS ", "größe": "groesse"}))
+    assert "lacks columns 'mass', 'größe'" in message
+    assert "rename 'MASS ' to 'mass'; rename 'groesse' to 'größe'" in message
+    assert "lacks column 'mass'" in refusal(DataError, done, rows[NAMES[1:]])
+
+
+@pytest.mark.parametrize(("value", "what"), [(np.nan, "a missing value"), (-np.inf, "an infinite value")])
+def test_a_row_without_a_density_is_named(done: Done, value: float, what: str) -> None:
+    rows = table(50, 1)
+    rows.iloc[20, 1] = value
+    assert f"'voltage, V' has {what} in row 21" in refusal(DataError, done, rows)
+    for far in (1e300, 1e307):
+        rows.iloc[20, 1] = far
+        assert "row 21 lies so far out" in refusal(DataError, done, rows)
+
+
+def test_a_row_beyond_single_precision_has_a_density(done: Done) -> None:
+    rows = table(50, 1)
+    rows.iloc[20, 1] = 1e30
+    lls = log_prob(done, rows)
+    assert np.isfinite(lls).all()
+    assert lls[20] < -1e50
+
+
+def test_batches_come_and_go(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never more rows in memory than a batch, and the rows in order."""
+    rows = table(1000, 1)
+    whole = log_prob(done, rows)
+    monkeypatch.setattr("flowbench.data.tables.arrow.BATCH_VALUES", 300)
+    seen: list[int] = []
+    monkeypatch.setattr(
+        Trained, "log_prob", lambda self, x, take=Trained.log_prob: seen.append(len(x)) or take(self, x)
+    )
+    np.testing.assert_allclose(log_prob(done, rows), whole, atol=1e-5)
+    assert seen == [100] * 10
+    rows.iloc[520, 0] = np.nan
+    assert "in row 521" in refusal(DataError, done, rows, there=["lls.npy"])
+
+
+def test_samples_have_the_names_and_the_distribution_of_the_table(tmp_path: Path) -> None:
+    frame = table(20_000)[NAMES[:2]]
+    frame.to_csv("normal.csv", index=False)
+    run = finish("normal.csv", tmp_path / "results", "gaussian")
+    commands.sample(str(run.folder / f"{run.name}.safetensors"), 3 * ROWS + 1, 0, Path("drawn.csv"), "cpu")
+    drawn = pd.read_csv("drawn.csv")
+    assert list(drawn.columns) == NAMES[:2]
+    assert len(drawn) == 3 * ROWS + 1
+    spread = frame.std()
+    assert ((drawn.mean() - frame.mean()).abs() < 0.05 * spread).all()
+    assert ((drawn.std() / spread - 1).abs() < 0.03).all()
+    assert not drawn.duplicated().any()
+
+
+def test_samples_are_their_seeds_in_every_kind_of_file_and_any_number(done: Done) -> None:
+    def draw(out: str, n: int = 7, seed: int = 0) -> Path:
+        commands.sample(done.name, n, seed, Path(out), "cpu")
+        return Path(out)
+
+    drawn = np.load(draw("a.npy"))
+    assert drawn.shape == (7, 3)
+    np.testing.assert_array_equal(np.load(draw("b.npy")), drawn)
+    np.testing.assert_array_equal(pd.read_parquet(draw("b.parquet")), drawn)
+    np.testing.assert_array_equal(np.loadtxt(draw("b.csv"), delimiter=",", skiprows=1), drawn)
+    np.testing.assert_array_equal(np.loadtxt(draw("b.tsv"), delimiter="\t", skiprows=1), drawn)
+    np.testing.assert_allclose(np.load(draw("c.npy", n=ROWS + 7))[:7], drawn, rtol=1e-6)
+    assert not np.array_equal(np.load(draw("d.npy", seed=1)), drawn)
+
+
+def test_a_sample_that_is_not_finite_is_refused_and_not_drawn_again(done: Done) -> None:
+    density = load(done)
+    with torch.no_grad():
+        next(density.flow.parameters()).fill_(torch.inf)
+    with pytest.raises(DivergedError, match="sample 1 of 3 is not finite"):
+        list(density.samples(3, torch.Generator()))
+
+
+def test_a_known_datasets_rows_stay_in_its_space(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = finish("truth-banana", tmp_path / "results", "gaussian")
+    recorded = results.read_test_lls(run.folder / f"{run.name}.json")
+    pd.DataFrame(run.dataset.test, columns=["any", "name"]).to_csv("banana.csv", index=False)
+    path = str(run.folder / f"{run.name}.safetensors")
+    commands.log_prob(path, "banana.csv", Path("lls.npy"), "cpu")
+    assert "in raw space" in capsys.readouterr().err
+    np.testing.assert_allclose(np.load("lls.npy"), recorded, atol=1e-5)
+    pd.DataFrame(run.dataset.test[:, :1], columns=["any"]).to_csv("banana.csv", index=False)
+    with pytest.raises(DataError, match=r"trained on 2 columns, banana\.csv has 1"):
+        commands.log_prob(path, "banana.csv", None, "cpu")
+    with pytest.raises(UsageError, match="a table in a file, not 'truth-banana'"):
+        commands.log_prob(path, "truth-banana", None, "cpu")
+
+
+def test_a_discrete_value_has_the_density_of_its_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whole numbers with noise on [0, 1): the density over a step is the value's probability."""
+    whole = np.rint(np.random.RandomState(0).normal(50, 10, size=(20_000, 1)))
+    pd.DataFrame(whole, columns=["n"]).to_csv("whole.csv", index=False)
+    run = finish("whole.csv", tmp_path / "results", "gaussian", dequantise=True)
+    pd.DataFrame({"n": np.arange(101)}).to_csv("all.csv", index=False)
+    commands.log_prob(str(run.folder / f"{run.name}.safetensors"), "all.csv", Path("lls.npy"), "cpu")
+    assert "learnt with noise on 'n'" in capsys.readouterr().err
+    probabilities = np.exp(np.load("lls.npy"))
+    assert probabilities.sum() == pytest.approx(1, abs=1e-3)
+    assert probabilities @ np.arange(101) == pytest.approx(whole.mean(), abs=0.3)
+
+
+def test_a_run_that_is_not_there(done: Done, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no trained run 'maf-mine'") as caught:
+        commands.sample("maf-mine")
+    assert f"did you mean {done.name}?" in str(caught.value.hint)
+    with pytest.raises(DataError, match="no file"):
+        commands.sample(str(tmp_path / "absent.safetensors"))
+    (tmp_path / "no.safetensors").write_text("nothing")
+    with pytest.raises(DataError, match="not a readable checkpoint"):
+        commands.sample(str(tmp_path / "no.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"scale": [1.0, 1.0]},
+        {"scale": [1.0, 1.0, 0.0]},
+        {"columns": ["a"]},
+        {"location": ["a", "b", "c"]},
+        {"dequantised": []},
+    ],
+)
+def test_a_checkpoint_that_says_nonsense_of_its_columns_is_refused(about: dict[str, object], tmp_path: Path) -> None:
+    module = flows.load("gaussian")
+    whole = {"columns": NAMES, "location": [0.0] * 3, "scale": [1.0] * 3, **WELL}
+    path, options = tmp_path / "x.safetensors", module.Options()
+    checkpoint.save(path, module.build(3, options), "gaussian", options, whole)
+    trained.load(path)
+    checkpoint.save(path, module.build(3, options), "gaussian", options, whole | about)
+    with pytest.raises(DataError, match=r"x\.safetensors"):
+        trained.load(path)
+
+
+def test_a_run_that_ended_badly_is_used_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module = flows.load("gaussian")
+    about = {"columns": None, "location": None, "scale": None, **WELL, "status": "diverged"}
+    checkpoint.save(tmp_path / "x.safetensors", module.build(3, module.Options()), "gaussian", module.Options(), about)
+    trained.load(tmp_path / "x.safetensors")
+    assert "diverged" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_is_found_at_once(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trained, "log_prob", lambda self, rows: pytest.fail("it began"))
+    Path("folder.csv").mkdir()
+    table(5).to_csv("new.csv", index=False)
+    content = Path("new.csv").read_bytes()
+    for out in ("folder.csv", "nowhere/x.csv", "x.xlsx", "new.csv"):
+        with pytest.raises(UsageError, match=out):
+            commands.log_prob(done.name, "new.csv", Path(out), "cpu")
+    assert Path("new.csv").read_bytes() == content
+
+
+def test_on_the_command_line(done: Done) -> None:
+    def flowbench(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "flowbench", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
+
+    drawn = flowbench("sample", done.name, "-n", "4", "--out", "drawn.csv")
+    assert (drawn.returncode, drawn.stdout) == (0, "")
+    assert "4 samples written to drawn.csv" in drawn.stderr
+    scored = flowbench("log-prob", done.name, "--data", "drawn.csv")
+    assert scored.returncode == 0
+    name, *lls = scored.stdout.splitlines()
+    assert name == "log_prob"
+    np.testing.assert_allclose([float(ll) for ll in lls], log_prob(done, pd.read_csv("drawn.csv")), atol=1e-5)
