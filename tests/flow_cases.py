@@ -6,6 +6,7 @@ import torch
 
 from flowbench import flows
 from flowbench.flows import Flow
+from flowbench.training.calibration import calibrate
 from flowbench.transforms import Network
 
 
@@ -19,9 +20,10 @@ def shaken(name: str, dim: int, **options: object) -> Flow:
     rows = torch.randn(50 * dim, dim) @ torch.randn(dim, dim) + torch.randn(dim)
     flow.fit_closed_form(rows)
     with torch.no_grad():
-        biases = [bias for net in flow.modules() if isinstance(net, Network) for bias in net.unpack(net.flat)[1]]
+        networks = [module for module in flow.modules() if isinstance(module, Network)]
+        biases = [view.bias for net in networks for view in net.packing.views(net.flat)]
         others = [p for name, p in flow.named_parameters() if p.ndim == 1 and not name.endswith("flat")]
         for tensor in biases + others:
             tensor.normal_(std=0.3)
-    flow.calibrate(rows)
+    calibrate(flow, rows)
     return flow.eval()

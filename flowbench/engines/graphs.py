@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from flowbench.console import warn
-
-Work = Callable[[Tensor], Tensor]
-
-WARM = 2
-"""Calls of each shape that are run as they come: they compile kernels and make what is made once."""
+from flowbench.engines.interface import Work
+from flowbench.tuning import GRAPH_WARM
 
 _CAPTURING = threading.Lock()
 """What a thread captures, other threads' captures would spoil."""
@@ -39,7 +35,7 @@ class Replayed:
         shape = rows.shape
         if shape not in self._replays:
             seen = self._calls[shape] = self._calls.get(shape, 0) + 1
-            if seen <= WARM:
+            if seen <= GRAPH_WARM:
                 return self._aside(work, rows)
             self._replays[shape] = self._captured(work, rows)
         replay = self._replays[shape] or work

@@ -12,8 +12,7 @@ from flowbench.config import FlowOptions
 from flowbench.data import fit_gaussian
 from flowbench.data.rows import Rows
 from flowbench.flows import Flow
-from flowbench.transforms import Transform
-from flowbench.transforms.transform import Pair
+from flowbench.transforms import Pair, Transform
 
 ROWS = 50_000
 """Taken at a time."""

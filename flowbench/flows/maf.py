@@ -6,12 +6,13 @@ A density is one pass of each network, a sample D in the textbook and one by sub
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from flowbench.config import FlowOptions, Widths
 from flowbench.flows import Flow
 from flowbench.transforms import Affine, BatchNorm, Chain, MaskedAutoregressive, Permutation, Transform
-from flowbench.transforms.network import ActivationName
 
 
 class Options(FlowOptions):
@@ -19,7 +20,7 @@ class Options(FlowOptions):
 
     transforms: int = Field(5, ge=1)
     hidden: Widths = (100, 100)
-    activation: ActivationName = "relu"
+    activation: Literal["relu", "tanh"] = "relu"
     log_scale_bound: float | None = Field(2.0, gt=0)
     batch_norm: bool = True
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from flowbench.config import FlowOptions, Widths
 from flowbench.flows import Flow
-from flowbench.transforms import AffineCoupling, BatchNorm, Chain, Transform
+from flowbench.transforms import Affine, BatchNorm, Chain, Coupling, Transform, dense
 
 
 class Options(FlowOptions):
@@ -22,11 +22,22 @@ class Options(FlowOptions):
     batch_norm: bool = True
 
 
+def coupling(dim: int, parity: int, options: Options) -> Coupling:
+    """One of its transforms: the columns of one parity pass, the networks of scale (tanh) and translation (relu) apart.
+
+    The paper's code feeds all D columns, those of the other half as zeros, and they count as fan-in.
+    """
+    passed = len(range(parity, dim, 2))
+    scale = dense(passed, options.hidden, dim - passed, "tanh", fan_in=dim)
+    translation = dense(passed, options.hidden, dim - passed, "relu", fan_in=dim)
+    return Coupling(dim, parity, Affine(options.log_scale_bound, gain=1.0), [translation, scale])
+
+
 def build(dim: int, options: Options) -> Flow:
     """A RealNVP over rows of ``dim`` columns."""
     transforms: list[Transform] = []
     for index in range(options.transforms):
-        transforms.append(AffineCoupling(dim, options.hidden, 1 - index % 2, options.log_scale_bound))
+        transforms.append(coupling(dim, 1 - index % 2, options))
         if options.batch_norm:
             transforms.append(BatchNorm(dim))
     return Flow(dim, Chain(transforms))

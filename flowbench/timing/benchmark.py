@@ -28,8 +28,7 @@ from flowbench.timing.clock import Runner, Sample, measure, repeated, runner
 from flowbench.timing.yardsticks import connections, matrix_rate, peak_bytes
 from flowbench.training.environment import environment
 from flowbench.training.step import Descent
-from flowbench.transforms import Chain, Inverse, MaskedAutoregressive, Transform
-from flowbench.transforms.transform import Pair
+from flowbench.transforms import Chain, Inverse, MaskedAutoregressive, Pair, Transform
 
 SCALING_DIMS = (64, 128, 256, 512, 1024)
 
@@ -93,17 +92,13 @@ class ByPasses(Transform):
 
 def by_passes(flow: Flow) -> Flow | None:
     """The same flow, inverted by passes; None where nothing in it is autoregressive."""
-
-    def textbook(transform: Transform) -> Transform:
-        if isinstance(transform, MaskedAutoregressive):
-            return ByPasses(transform)
-        return Inverse(textbook(transform.transform)) if isinstance(transform, Inverse) else transform
-
-    if not any(isinstance(module, MaskedAutoregressive) for module in flow.modules()):
-        return None
     own = copy.deepcopy(flow).eval()  # its batch normalisation stays in evaluation, whatever the flow does meanwhile
-    chain = own.transform if isinstance(own.transform, Chain) else [own.transform]
-    return Flow(flow.dim, Chain(textbook(transform) for transform in chain)).to(flow.base.origin.device).eval()
+    leaves = list(own.transform.leaves())
+    if not any(isinstance(leaf, MaskedAutoregressive) for leaf, _ in leaves):
+        return None
+    slow = [(ByPasses(leaf) if isinstance(leaf, MaskedAutoregressive) else leaf, inverted) for leaf, inverted in leaves]
+    chain = Chain(Inverse(leaf) if inverted else leaf for leaf, inverted in slow)
+    return Flow(flow.dim, chain).to(flow.base.origin.device).eval()
 
 
 def time_shape(

@@ -20,7 +20,7 @@ def connections(flow: Flow) -> int:
     total = 0
     for module in flow.modules():
         if isinstance(module, Network):
-            total += sum(int(layer.mask().sum()) for layer in module.layers)
+            total += sum(int(layer.mask().sum()) for layer in module.packing.layers)
         elif isinstance(module, nn.Linear):
             total += module.weight.numel()
     return total

@@ -59,15 +59,15 @@ def _check(value: float, limit: float, what: str) -> Check:
 
 @torch.no_grad()
 def _roundtrip(flow: Flow, x: Tensor) -> float:
-    u, _ = flow.transform(x)
-    return float((flow.transform.inverse(u)[0] - x).abs().max())
+    u, _ = flow.to_noise(x)
+    return float((flow.to_data(u)[0] - x).abs().max())
 
 
 def _log_det_error(flow: Flow, x: Tensor) -> float:
-    jacobian = torch.cat([rows for _, rows in _jacobian(lambda x: flow.transform(x)[0], x)], dim=1)
+    jacobian = torch.cat([rows for _, rows in _jacobian(lambda x: flow.to_noise(x)[0], x)], dim=1)
     # numpy's, because torch's batched LU has been seen to wait for ever inside MKL when the cores are busy
     expected = np.linalg.slogdet(jacobian.numpy()).logabsdet
-    found = flow.transform(x)[1].detach().numpy()
+    found = flow.to_noise(x)[1].detach().numpy()
     return float((np.abs(found - expected) / (1 + np.abs(expected))).max())
 
 
@@ -76,7 +76,7 @@ def _order_violation(made: MADE, x: Tensor) -> float:
     return max(
         float(rows.triu(start).abs().max())
         for parameter in range(made.univariate.parameters)
-        for start, rows in _jacobian(lambda x: made(x)[parameter], x)  # noqa: B023  # used at once
+        for start, rows in _jacobian(lambda x: made.parameters_of(x)[parameter], x)  # noqa: B023  # used at once
     )
 
 

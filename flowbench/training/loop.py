@@ -13,11 +13,13 @@ from torch import Tensor
 
 from flowbench.config import TrainingOptions
 from flowbench.data.rows import Rows, shuffled
+from flowbench.engines import choose
+from flowbench.engines.differentiate import run
 from flowbench.errors import DivergedError
 from flowbench.flows import Flow
+from flowbench.training.calibration import calibrate
 from flowbench.training.evaluate import log_likelihoods
 from flowbench.training.step import Descent
-from flowbench.transforms import Chain
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def train(
                 raise _divergence(flow, batches, losses[:done], epoch)
 
             flow.eval()
-            flow.calibrate(rows)
+            calibrate(flow, rows)
             validation_ll = float(log_likelihoods(flow, validation).mean())
             better = best.offer(epoch, validation_ll)
             if options.plateau and not better and (epoch - best.epoch) % options.plateau == 0:
@@ -163,10 +165,11 @@ def _divergence(flow: Flow, batches: Iterator[Tensor], losses: Tensor, epoch: in
     step = int((~losses.isfinite()).nonzero()[0])
     last = f"the last finite loss was {float(losses[step - 1]):.4g}" if step else "no loss of the epoch was finite"
     x, culprit = next(islice(batches, step, None)), "the gradient"
-    for index, transform in enumerate(flow.transform if isinstance(flow.transform, Chain) else [flow.transform]):
-        x, log_det = transform(x)
+    engine = flow.engine or choose(x)
+    for index, ((leaf, _), stage) in enumerate(zip(flow.transform.leaves(), flow.stages(), strict=True)):
+        x, log_det = run([stage], x, engine)
         if not (x.isfinite().all() and log_det.isfinite().all()):
-            culprit = f"transform {index} ({type(transform).__name__})"
+            culprit = f"transform {index} ({type(leaf).__name__})"
             break
     return DivergedError(
         f"epoch {epoch}, step {step + 1}: the loss is {float(losses[step])}; {last}; first not finite: {culprit}"

@@ -10,7 +10,7 @@ from torch.nn import Parameter
 from torch.optim import Adam
 
 from flowbench.config import TrainingOptions
-from flowbench.engines.graphs import Replayed
+from flowbench.engines import choose
 from flowbench.flows import Flow
 
 
@@ -41,12 +41,12 @@ class Descent:
         else:
             self._optimizer = Adam([self._flat], **choice, fused=True, capturable=self._flat.is_cuda)
         self._optimizer.found_inf = self.stopped
-        self._replayed = Replayed() if self._flat.is_cuda else None
+        self._launch = (flow.engine or choose(self._flat)).launcher(self._flat.device)
 
     def step(self, rows: Tensor, rate: float) -> Tensor:
         """One step on ``rows`` (N, D) at this learning rate; the loss () before it, in nats, or what is not finite."""
         self._rate.fill_(rate)
-        return self._replayed(self._step, rows) if self._replayed else self._step(rows)
+        return self._launch(self._step, rows)
 
     def _parts(self, flat: Tensor) -> list[Tensor]:
         """Views of what is shaped like the flat parameter, one for each of the flow's."""

@@ -1,24 +1,30 @@
-"""The mathematics: invertible maps with their log-determinants. Of flowbench it imports nothing else."""
+"""The mathematics: invertible maps with their log-determinants, each file its equations in plain torch."""
 
+from flowbench.transforms.activation import ACTIVATIONS, Activation
 from flowbench.transforms.autoregressive import MaskedAutoregressive
-from flowbench.transforms.coupling import AffineCoupling
+from flowbench.transforms.batch_norm import BatchNorm
+from flowbench.transforms.coupling import Coupling, dense
 from flowbench.transforms.made import MADE
 from flowbench.transforms.network import Network
-from flowbench.transforms.normalise import BatchNorm, Permutation
-from flowbench.transforms.transform import Chain, Inverse, Transform, WrittenTransform
+from flowbench.transforms.permutation import Permutation
+from flowbench.transforms.transform import Chain, Inverse, Pair, Transform, WithStatistics
 from flowbench.transforms.univariate import Affine, Univariate
 
 __all__ = [
+    "ACTIVATIONS",
     "MADE",
+    "Activation",
     "Affine",
-    "AffineCoupling",
     "BatchNorm",
     "Chain",
+    "Coupling",
     "Inverse",
     "MaskedAutoregressive",
     "Network",
+    "Pair",
     "Permutation",
     "Transform",
     "Univariate",
-    "WrittenTransform",
+    "WithStatistics",
+    "dense",
 ]

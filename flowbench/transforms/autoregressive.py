@@ -7,16 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from flowbench.transforms import compiled
+from flowbench.transforms.activation import Activation
 from flowbench.transforms.made import MADE
-from flowbench.transforms.network import ActivationName
-from flowbench.transforms.pointwise import pointwise
+from flowbench.transforms.plan import MaskedPlan
 from flowbench.transforms.substitution import substitute
-from flowbench.transforms.transform import Pair, Pull, WrittenTransform
+from flowbench.transforms.transform import Pair, Transform
 from flowbench.transforms.univariate import Univariate
 
 
-class MaskedAutoregressive(WrittenTransform):
+class MaskedAutoregressive(Transform):
     """u_i = f(x_i; θ_i(x_<i)), with θ from a MADE (MAF paper, eqs. 3–5, when f is affine).
 
     Forward is one pass of the network. Inverse is D passes in the textbook, and one by substitution.
@@ -25,47 +24,40 @@ class MaskedAutoregressive(WrittenTransform):
     density_passes = 1
 
     def __init__(
-        self, dim: int, hidden: Sequence[int], univariate: Univariate, activation: ActivationName = "relu"
+        self, dim: int, hidden: Sequence[int], univariate: Univariate, activation: str | Activation = "relu"
     ) -> None:
         super().__init__()
         self.conditioner = MADE(dim, hidden, univariate, activation)
         self.univariate = univariate
         self.sampling_passes = dim
 
-    def tensors(self) -> list[Tensor]:
-        """The conditioner's weights and biases."""
-        return [self.conditioner.flat]
-
-    def forward_vjp(self, x: Tensor) -> tuple[Tensor, Tensor, Pull]:
-        """One pass of the network; its gradient another two."""
-        made = self.conditioner
-        kernels = compiled.of(x, self.univariate)
-        if kernels and kernels.small.suits(made, x):
-            return kernels.small.forward(made, x)
-        theta, back = made.vjp(x)
-        way = pointwise(x, self.univariate)
-        u, log_derivative = way.transform(self.univariate, x, theta)
-
-        def pull(grad_u: Tensor, grad_log_det: Tensor, out: Sequence[Tensor]) -> Tensor:
-            image, gradients = (u, log_derivative), (grad_u, grad_log_det)
-            grad_x, grad_theta = way.transform_backward(self.univariate, x, theta, image, gradients)
-            return grad_x + back(grad_theta, out[0])
-
-        return u, log_derivative.sum(0), pull
-
-    def inverse_vjp(self, u: Tensor) -> tuple[Tensor, Tensor, Pull]:
-        """By substitution, and its gradient by substitution on the transposed network."""
-        return substitute(self.conditioner, u)
-
-    def plain_forward(self, x: Tensor) -> Pair:
-        """One pass of the network."""
-        u, log_derivative = self.univariate.forward(x, self.conditioner(x))
+    def forward(self, x: Tensor) -> Pair:
+        """u_i = f(x_i; θ_i(x_<i)), log_det = Σ log|∂f/∂x_i|."""
+        u, log_derivative = self.univariate.forward(x, self.conditioner.parameters_of(x))
         return u, log_derivative.sum(-1)
+
+    def inverse(self, u: Tensor) -> Pair:
+        """x_i = f⁻¹(u_i; θ_i(x_<i)), column by column, each weight used once: by `substitution`."""
+        return substitute(self.conditioner, u)
 
     def inverse_by_passes(self, u: Tensor) -> Pair:
         """The textbook inverse, D passes of the network: the reference that substitution is held against."""
         x = torch.zeros_like(u)
         for _ in range(self.conditioner.dim):
             # pass k makes column k final: it needs the k − 1 columns before it, which already are
-            x, log_derivative = self.univariate.inverse(u, self.conditioner(x))
+            x, log_derivative = self.univariate.inverse(u, self.conditioner.parameters_of(x))
         return x, log_derivative.sum(-1)
+
+    @property
+    def plan(self) -> MaskedPlan:
+        """The conditioner's, with the univariate map."""
+        return self.conditioner.masked_plan
+
+    def weights(self) -> list[Tensor]:
+        """The conditioner's weights and biases."""
+        return [self.conditioner.flat]
+
+    def constants(self) -> list[Tensor]:
+        """Masks of gradients, and the places that a kernel reads where the network lies."""
+        made = self.conditioner
+        return [made.masks, made.starts, made.biases, made.visible]

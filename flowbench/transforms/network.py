@@ -1,147 +1,100 @@
-"""Fully connected networks, masked or not, with their gradients written out.
-
-Values are features first, (units, N).
-"""
+"""Fully connected networks, masked or not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 
-from flowbench.transforms.pointwise import pointwise
-from flowbench.transforms.strips import Layer
-
-ActivationName = Literal["relu", "tanh"]
-
-
-@dataclass(frozen=True)
-class Activation:
-    """A hidden non-linearity, in place; its slope, and what a cotangent becomes, in place, given its *output*."""
-
-    name: ActivationName
-    apply_: Callable[[Tensor], Tensor]
-    slope: Callable[[Tensor], Tensor]
-    backward_: Callable[[Tensor, Tensor], Tensor]
-
-    def __reduce__(self) -> tuple[Callable[[ActivationName], Activation], tuple[ActivationName]]:
-        return _activation, (self.name,)  # a pickle names it: functions without a name cannot be in one
-
-
-def _activation(name: ActivationName) -> Activation:
-    return ACTIVATIONS[name]
-
-
-_aten = torch.ops.aten
-ACTIVATIONS: dict[ActivationName, Activation] = {
-    "relu": Activation(
-        "relu",
-        torch.relu_,
-        lambda h: (h > 0).to(h.dtype),
-        lambda gradient, h: _aten.threshold_backward.grad_input(gradient, h, 0, grad_input=gradient),
-    ),
-    "tanh": Activation(
-        "tanh",
-        torch.tanh_,
-        lambda h: 1 - h * h,
-        lambda gradient, h: _aten.tanh_backward.grad_input(gradient, h, grad_input=gradient),
-    ),
-}
-
-
-Weights = Sequence[Sequence[Tensor]]
-"""Of each layer, strip by strip."""
+from flowbench.transforms.activation import ACTIVATIONS, Activation
+from flowbench.transforms.packing import Packing
+from flowbench.transforms.plan import NetworkPlan
 
 
 class Network(nn.Module):
-    """Layers with a non-linearity between them; none follows the last.
+    """Linear layers with a non-linearity between them; none follows the last.
 
-    ``flat`` (P,) holds all weights and biases, layer by layer: one tensor for the optimizer and the norm of the
-    gradient, where a small network would spend most of its time in calls. Disallowed weights are absent, or zero from
-    the start and without gradient: no forward pass multiplies a mask. It begins as the MAF paper's networks do, with
+    ``flat`` (P,) holds all weights and biases, as ``packing`` lays them out; in a state they are dense, ``0.weight``,
+    ``0.bias`` and so on, whatever the packing. Weights that a mask forbids are zero from the start and have no
+    gradient, and a state in which they are not is refused. The network begins as the MAF paper's do, with
     N(0, 1)/√(fan-in + 1) and zero biases; ``fan_in`` is the first layer's.
     """
 
-    _masks: Tensor
+    masks: Tensor
 
-    def __init__(self, layers: Sequence[Layer], activation: ActivationName, fan_in: int) -> None:
+    def __init__(self, degrees: Sequence[Tensor], activation: str | Activation, fan_in: int) -> None:
         super().__init__()
-        self.layers = list(layers)
-        self.activation = ACTIVATIONS[activation]
-        self._sizes = [size for layer in self.layers for size in (*layer.sizes, layer.shape[0])]
-        self._mask_shapes = [strip.partial for layer in self.layers for strip in layer.strips]
-        self.register_buffer("_masks", torch.cat([layer.partial_masks() for layer in self.layers]), persistent=False)
-        fans = [fan_in, *(layer.shape[1] for layer in self.layers[1:])]
-        weights = [torch.randn(a.shape) / (fan + 1) ** 0.5 * a.mask() for a, fan in zip(self.layers, fans, strict=True)]
-        parts = [(layer.pack(w), w.new_zeros(len(w))) for layer, w in zip(self.layers, weights, strict=True)]
-        self.flat = nn.Parameter(torch.cat([part for pair in parts for part in pair]))
+        self.packing = packing = Packing(degrees)
+        self.activation = ACTIVATIONS[activation] if isinstance(activation, str) else activation
+        self.plan = NetworkPlan(packing, self.activation)
+        fans = [fan_in, *(layer.shape[1] for layer in packing.layers[1:])]
+        weights = [
+            torch.randn(layer.shape) / (fan + 1) ** 0.5 * layer.mask()
+            for layer, fan in zip(packing.layers, fans, strict=True)
+        ]
+        self.flat = nn.Parameter(packing.pack([(weight, weight.new_zeros(len(weight))) for weight in weights]))
+        self.register_buffer("masks", packing.masks(), persistent=False)
 
-    def unpack(self, flat: Tensor) -> tuple[list[list[Tensor]], list[Tensor]]:
-        """The weights, strip by strip, and the biases (out,) of all layers: views of what is shaped like ``flat``."""
-        parts = iter(torch.split_with_sizes(flat, self._sizes))
-        weights, biases = [], []
-        for layer in self.layers:
-            weights.append([next(parts).view(strip.shape) for strip in layer.strips])
-            biases.append(next(parts))
-        return weights, biases
-
-    def plain(self, x: Tensor) -> Tensor:
-        """The outputs (N, out) of x (N, in).
-
-        With gradients in plain torch throughout: what tests hold ``vjp`` against, and what ``torch.func`` sees through.
-        """
-        for index, (layer, weights, bias) in enumerate(zip(self.layers, *self.unpack(self.flat), strict=True)):
-            x = self.activation.apply_(x) if index else x
-            weight = layer.dense(weights)
-            # its value, with its gradient masked
-            weight = weight.detach() + (weight - weight.detach()) * layer.mask().to(x)
-            x = F.linear(x, weight, bias)
+    def forward(self, x: Tensor) -> Tensor:
+        """The outputs (N, out) of x (N, in)."""
+        for index, (weight, bias) in enumerate(self.layers()):
+            x = F.linear(self.activation(x) if index else x, weight, bias)
         return x
 
-    def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
-        """The outputs (out, N) of x (in, N), and the vector–Jacobian product there; called without autograd.
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Each layer's weight (out, in) and bias (out,), differentiable in ``flat``.
 
-        The product takes the outputs' cotangent to that of x, and writes that of ``flat`` to its second argument.
+        Weights that a mask forbids are zero already: only their gradient needs the mask. One that is not zero is not
+        hidden here, so that checks find it.
         """
-        weights, biases = self.unpack(self.flat.detach())
-        values = self._run(x, weights, biases)
-
-        def pull(cotangent: Tensor, out: Tensor) -> Tensor:
-            cotangents = self._cotangents(values, weights, cotangent)
-            self.gradient(values, cotangents, out)
-            return cotangents[-1]
-
-        return values[-1], pull
-
-    def _run(self, x: Tensor, weights: Weights, biases: Sequence[Tensor]) -> list[Tensor]:
-        """The values of every level, (units, N): x (in, N), the hidden ones, the outputs (out, N)."""
-        values = [x]
-        for index, (layer, own, bias) in enumerate(zip(self.layers, weights, biases, strict=True)):
-            values.append(layer.forward(own, values[-1]))
-            way = pointwise(values[-1])
-            way.finish(values[-1], bias, self.activation if index + 1 < len(self.layers) else None)
-        return values
-
-    def _cotangents(self, values: Sequence[Tensor], weights: Weights, outputs: Tensor) -> list[Tensor]:
-        """Back-propagate the cotangent of the outputs: those of every level from the outputs down to the input."""
-        found = [outputs]
-        for index in range(len(self.layers) - 1, -1, -1):
-            found.append(self.layers[index].backward(weights[index], found[-1]))
-            if index:
-                pointwise(found[-1]).slope(found[-1], values[index], self.activation)
+        found = []
+        for view in self.packing.views(self.flat):
+            weight, mask = view.dense(), view.packing.mask().to(self.flat)
+            found.append((weight.detach() + (weight - weight.detach()) * mask, view.bias))
         return found
 
-    def gradient(self, values: Sequence[Tensor], cotangents: Sequence[Tensor], out: Tensor) -> None:
-        """Write the gradient of ``flat``, from the values and, from the outputs down, the cotangents of all levels."""
-        parts = torch.split_with_sizes(self._masks, [rows * columns for rows, columns in self._mask_shapes])
-        masks = (part.view(shape) for part, shape in zip(parts, self._mask_shapes, strict=True))
-        for index, (layer, weights, bias) in enumerate(zip(self.layers, *self.unpack(out), strict=True)):
-            cotangent = cotangents[len(self.layers) - 1 - index]
-            own = list(islice(masks, len(weights)))
-            layer.gradient(weights, own, cotangent, values[index])
-            torch.sum(cotangent, 1, out=bias)
+    @property
+    def inputs(self) -> int:
+        """How many columns it reads."""
+        return self.packing.layers[0].shape[1]
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers it gives."""
+        return self.packing.layers[-1].shape[0]
+
+    def extra_repr(self) -> str:
+        """Its sizes."""
+        sizes = [self.inputs, *(layer.shape[0] for layer in self.packing.layers)]
+        return f"{' → '.join(map(str, sizes))}, {self.activation.name}, {self.packing.size:,} parameters"
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        for index, view in enumerate(self.packing.views(self.flat.detach())):
+            destination[f"{prefix}{index}.weight"], destination[f"{prefix}{index}.bias"] = view.dense(), view.bias
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        missing, unexpected, errors = rest[-3:]
+        dense: list[tuple[Tensor, Tensor]] = []
+        for index, layer in enumerate(self.packing.layers):
+            shapes = {f"{prefix}{index}.weight": layer.shape, f"{prefix}{index}.bias": layer.shape[:1]}
+            missing += [key for key in shapes if key not in state_dict]
+            found = {key: state_dict[key] for key in shapes if key in state_dict}
+            errors += [
+                f"{key}: shape {tuple(value.shape)}, expected {shapes[key]}"
+                for key, value in found.items()
+                if value.shape != shapes[key]
+            ]
+            if errors or len(found) < len(shapes):
+                continue
+            weight, bias = found.values()
+            if weight[layer.mask().to(weight.device) == 0].any():
+                errors.append(f"{prefix}{index}.weight: weights that the mask forbids are not zero")
+            dense.append((weight, bias))
+        known = {f"{prefix}{index}.{kind}" for index in range(len(self.packing.layers)) for kind in ("weight", "bias")}
+        unexpected += [key for key in state_dict if key.startswith(prefix) and key not in known]
+        if len(dense) == len(self.packing.layers):
+            with torch.no_grad():
+                self.flat.copy_(self.packing.pack(dense))

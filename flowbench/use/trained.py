@@ -69,7 +69,7 @@ class Trained:
         for done in range(0, n, ROWS):
             noise = self.flow.base.sample(ROWS, generator)[: n - done]
             with torch.no_grad():
-                drawn, _ = self.flow.transform.inverse(noise)
+                drawn, _ = self.flow.to_data(noise)
             rows = drawn.cpu().double().numpy() * self.scale + self.location
             lost = np.flatnonzero(~np.isfinite(rows).all(axis=1))
             if len(lost):

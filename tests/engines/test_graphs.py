@@ -126,15 +126,15 @@ def test_captured_steps_are_the_steps(name: str, optimizer: str) -> None:
     flow = shaken(name, 6).cuda().train()
     other = copy.deepcopy(flow)
     captured, plain = Descent(flow, options), Descent(other, options)
-    plain._replayed = None
+    plain._launch = lambda work, rows: work(rows)
     generator = torch.Generator().manual_seed(0)
     for step, size in enumerate([40, 40, 40, 41, 40, 41, 41, 41, 40]):
         rows = torch.randn(size, 6, generator=generator).cuda()
         losses = [float(descent.step(rows, 1e-3 * (step + 1))) for descent in (captured, plain)]
         assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    assert captured._replayed is not None
-    assert captured._replayed._replays.keys() == {(40, 6), (41, 6)}
-    assert all(captured._replayed._replays.values())
+    assert isinstance(captured._launch, Replayed)
+    assert captured._launch._replays.keys() == {(40, 6), (41, 6)}
+    assert all(captured._launch._replays.values())
     for found, expected in zip(flow.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 

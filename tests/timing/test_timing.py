@@ -11,8 +11,7 @@ from torch import Tensor
 
 from flowbench.flows import Flow
 from flowbench.timing import clock as timing
-from flowbench.transforms import Transform
-from flowbench.transforms.transform import Pair
+from flowbench.transforms import Pair, Transform
 
 
 class Slow(Transform):

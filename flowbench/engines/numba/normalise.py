@@ -6,15 +6,20 @@ Arrays are columns first, (D, N).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from flowbench.transforms.compiled.vectors import jit
+from flowbench.engines.eager.normalise import pull_batch_norm_by
+from flowbench.engines.interface import Moved, Stage
+from flowbench.engines.numba.vectors import jit
 
 
-def _forward(x, log_gamma, beta, epsilon, u, normal, inverse_deviation, log_det):
+def _forward(x, weights, epsilon, u, saved, log_det):
     rows = x.shape[1]
+    log_gamma, beta = weights
+    normal, inverse_deviation = saved
     total_log_det = 0.0
     for column in range(len(x)):
         values, out, image = x[column], normal[column], u[column]
@@ -40,7 +45,9 @@ def _forward(x, log_gamma, beta, epsilon, u, normal, inverse_deviation, log_det)
 _forward = jit(_forward, reorder_sums=True)
 
 
-def _backward(normal, inverse_deviation, log_gamma, grad_u, grad_log_det, grad_x, grad_log_gamma, grad_beta):
+def _backward(saved, log_gamma, grad_u, grad_log_det, grad_x, out_weights):
+    normal, inverse_deviation = saved
+    grad_log_gamma, grad_beta = out_weights
     rows = normal.shape[1]
     for column in range(len(normal)):
         values, above, out = normal[column], grad_u[column], grad_x[column]
@@ -62,7 +69,9 @@ _backward = jit(_backward, reorder_sums=True)
 
 
 @jit
-def _shift_and_scale(x, before, after, log_gamma, variance, epsilon, sign, out, log_scale):
+def _shift_and_scale(x, shifts, scales, sign, out, log_scale):
+    before, after = shifts
+    log_gamma, variance, epsilon = scales
     for column in range(len(x)):
         values, image = x[column], out[column]
         log_scale[column] = sign * (log_gamma[column] - 0.5 * math.log(variance[column] + epsilon))
@@ -72,35 +81,25 @@ def _shift_and_scale(x, before, after, log_gamma, variance, epsilon, sign, out, 
             image[n] = (values[n] - shift) * scale + base
 
 
-def shift_and_scale(
-    x: Tensor, before: Tensor, after: Tensor, log_gamma: Tensor, variance: Tensor, epsilon: float, sign: int
-) -> tuple[Tensor, Tensor]:
-    """As ``TorchNormalise.shift_and_scale``."""
-    out, log_scale = torch.empty_like(x), torch.empty_like(variance)
-    known = (tensor.numpy() for tensor in (x, before, after, log_gamma, variance))
-    _shift_and_scale(*known, epsilon, sign, out.numpy(), log_scale.numpy())
-    return out, log_scale
-
-
-def forward(x: Tensor, log_gamma: Tensor, beta: Tensor, epsilon: float) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """u (D, N), log_det of a row, and what the gradient needs, from x (D, N)."""
+def batch_norm(x: Tensor, stage: Stage, epsilon: float) -> Moved:
+    """As `eager.normalise.batch_norm`."""
+    log_gamma, beta = (weight.detach() for weight in stage.weights)
     u, normal, inverse_deviation, log_det = (torch.empty_like(t) for t in (x, x, beta, beta[:1]))
-    out = u.numpy(), normal.numpy(), inverse_deviation.numpy(), log_det.numpy()
-    _forward(x.numpy(), log_gamma.numpy(), beta.numpy(), epsilon, *out)
-    return u, log_det, [normal, inverse_deviation]
+    saved = normal.numpy(), inverse_deviation.numpy()
+    _forward(x.numpy(), (log_gamma.numpy(), beta.numpy()), epsilon, u.numpy(), saved, log_det.numpy())
+
+    def pull(grad_u: Tensor, grad_log_det: Tensor, out: Sequence[Tensor]) -> Tensor:
+        grad_x = torch.empty_like(grad_u)
+        written = out[0].numpy(), out[1].numpy()
+        _backward(saved, log_gamma.numpy(), grad_u.numpy(), grad_log_det.sum().item(), grad_x.numpy(), written)
+        return grad_x
+
+    return u, log_det.expand(x.shape[1]), pull
 
 
-def backward(
-    saved: list[Tensor],
-    log_gamma: Tensor,
-    grad_u: Tensor,
-    grad_log_det: Tensor,
-    grad_log_gamma: Tensor,
-    grad_beta: Tensor,
-) -> Tensor:
-    """As ``TorchNormalise.backward``."""
-    grad_x = torch.empty_like(grad_u)
-    out = grad_x.numpy(), grad_log_gamma.numpy(), grad_beta.numpy()
-    normal, inverse_deviation = (tensor.numpy() for tensor in saved)
-    _backward(normal, inverse_deviation, log_gamma.numpy(), grad_u.numpy(), grad_log_det.item(), *out)
-    return grad_x
+def batch_norm_by(x: Tensor, before: Tensor, after: Tensor, sign: int, stage: Stage, epsilon: float) -> Moved:
+    """As `eager.normalise.batch_norm_by`."""
+    out, log_scale = torch.empty_like(x), torch.empty_like(before)
+    scales = stage.weights[0].detach().numpy(), stage.constants[1].numpy(), epsilon
+    _shift_and_scale(x.numpy(), (before.numpy(), after.numpy()), scales, sign, out.numpy(), log_scale.numpy())
+    return out, log_scale.sum().expand(x.shape[1]), pull_batch_norm_by(x, before, log_scale)

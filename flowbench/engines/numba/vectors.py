@@ -13,11 +13,8 @@ from typing import Any
 
 import numba
 
-from flowbench.transforms.compiled.elementary import OPTIONS, exp, like, tanh
-from flowbench.transforms.compiled.tiles import BYTES, VECTORS, product_of_four, product_of_two
-
-TILE = 256
-"""Rows that go through a kernel together: their values stay in the nearest cache."""
+from flowbench.engines.numba.elementary import OPTIONS, exp, like, tanh
+from flowbench.engines.numba.tiles import BYTES, VECTORS, product_of_four, product_of_two
 
 
 def jit(function: Any, reorder_sums: bool = False) -> Any:
@@ -43,30 +40,32 @@ def _digest() -> str:
 
 
 @jit
-def log_scale(raw, bound):
-    """``Affine``'s log-scale α of a raw parameter; no bound is a bound of 0."""
-    half, limit = like(-0.5, raw), like(bound, raw)
-    return limit * tanh(half / limit * raw) if bound > 0 else half * raw
+def log_scale(raw, affine):
+    """``Affine``'s log-scale α of a raw parameter; ``affine`` is (gain, bound), and no bound is a bound of 0."""
+    gain, limit = like(affine[0], raw), like(affine[1], raw)
+    return limit * tanh(gain / limit * raw) if limit > 0 else gain * raw
 
 
 @jit
-def normalise(x, shift, raw, bound, u, precision):
+def normalise(x, shift, raw, affine, u, precision):
     """``Affine.forward``: u and the log-precision of x."""
     for n in range(len(x)):
-        precision[n] = -log_scale(raw[n], bound)
+        precision[n] = -log_scale(raw[n], affine)
     for n in range(len(x)):
         u[n] = (x[n] - shift[n]) * exp(precision[n])
 
 
 @jit
-def normalise_backward(u, precision, grad_u, grad_log_det, bound, grad_x, grad_shift, grad_raw):
-    """``Affine.backward``."""
-    half, one = u.dtype.type(0.5), u.dtype.type(1)
-    squeeze = u.dtype.type(1 / bound**2 if bound > 0 else 0)
+def pull_normalise(image, gradients, affine, grad_x, grad_shift, grad_raw):
+    """The gradient of ``normalise``, from its image (u, precision) and what comes from above."""
+    u, precision = image
+    grad_u, grad_log_det = gradients
+    bound, one = affine[1], u.dtype.type(1)
+    gain, squeeze = u.dtype.type(affine[0]), u.dtype.type(1 / bound**2 if bound > 0 else 0)
     for n in range(len(u)):
         grad_x[n] = grad_u[n] * exp(precision[n])
         grad_shift[n] = -grad_x[n]
-        grad_raw[n] = (grad_u[n] * u[n] + grad_log_det[n]) * half * (one - squeeze * precision[n] * precision[n])
+        grad_raw[n] = (grad_u[n] * u[n] + grad_log_det[n]) * -gain * (one - squeeze * precision[n] * precision[n])
 
 
 @jit

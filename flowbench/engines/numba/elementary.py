@@ -42,7 +42,10 @@ def _power_of_two(context, shifted):
 
 
 def _parts(x):
-    """exp(r) − 1 and 2ᵏ, for x = k·log 2 + r with |r| ≤ log(2)/2: by a Taylor polynomial, so without a table."""
+    """exp(r) − 1, and a number whose last bits hold k, for x = k·log 2 + r with |r| ≤ log(2)/2.
+
+    By a Taylor polynomial, so without a table.
+    """
     raise NotImplementedError("it is compiled into others")
 
 
@@ -58,7 +61,7 @@ def _parts_double(x):  # the first term neglected is 4e-18
     middle = ((1 / 24) + r * (1 / 120)) + square * ((1 / 720) + r * (1 / 5040))
     high = ((1 / 40320) + r * (1 / 362880)) + square * ((1 / 3628800) + r * (1 / 39916800))
     top = (1 / 479001600) + r * (1 / 6227020800)
-    return low + fourth * (middle + fourth * (high + fourth * top)), _power_of_two(shifted)
+    return low + fourth * (middle + fourth * (high + fourth * top)), shifted
 
 
 def _parts_single(x):  # the first term neglected is 5e-9
@@ -70,7 +73,21 @@ def _parts_single(x):  # the first term neglected is 5e-9
     square = r * r
     low = r + square * (float32(0.5) + r * float32(1 / 6))
     high = (float32(1 / 24) + r * float32(1 / 120)) + square * (float32(1 / 720) + r * float32(1 / 5040))
-    return low + square * square * high, _power_of_two(shifted)
+    return low + square * square * high, shifted
+
+
+_TOP_DOUBLE, _TOP_SINGLE = 6755399441055744.0 + 1023, 12582912.0 + 127
+"""``shifted`` of the greatest power of two that is finite."""
+
+
+@intrinsic
+def is_single(context, x):
+    """Whether x is of single precision, known when a kernel is compiled."""
+
+    def constant(context, builder, signature, arguments):
+        return context.get_constant(types.boolean, signature.args[0] == types.float32)
+
+    return types.boolean(x), constant
 
 
 @overload(_parts, jit_options=OPTIONS)
@@ -80,9 +97,16 @@ def _parts_of(x):
 
 @njit(**OPTIONS)
 def exp(x):
-    """exp(x) to the last bit or two, for |x| < 708, or 87 in single precision."""
-    rest, power = _parts(x)
-    return power * (like(1, x) + rest)  # not power + power·rest: at the upper end that is ∞ − ∞
+    """exp(x) to the last bit or two, up to where the type ends; below −708, or −87 in single precision, exp of that.
+
+    Past x = (kmax − ½)·log 2 the power of two alone would be infinite, while exp(x) is not: there it is taken in two.
+    """
+    rest, shifted = _parts(x)
+    top = like(_TOP_SINGLE, x) if is_single(x) else like(_TOP_DOUBLE, x)
+    beyond = shifted > top
+    power = _power_of_two(top if beyond else shifted)
+    found = power * (like(1, x) + rest)  # not power + power·rest: at the upper end that is ∞ − ∞
+    return found + found if beyond else found
 
 
 @njit(**OPTIONS)
@@ -91,6 +115,7 @@ def tanh(x):
     end = like(20, x)  # there it is 1
     x = end if x > end else x
     x = -end if x < -end else x
-    rest, power = _parts(x + x)
+    rest, shifted = _parts(x + x)
+    power = _power_of_two(shifted)
     less_one = (power - like(1, x)) + power * rest
     return less_one / (less_one + like(2, x))

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,18 +13,21 @@ import torch
 
 pytest.importorskip("triton", reason="needs Triton, which comes with torch for CUDA")
 
-from flowbench.transforms import Affine, MaskedAutoregressive, compiled, made, substitution
-from flowbench.transforms.compiled import fused
+from flowbench import engines
+from flowbench.engines import TORCH, Engine, Stage
+from flowbench.engines.triton.engine import TritonEngine
+from flowbench.transforms import Affine, MaskedAutoregressive, packing
 
 CASES = [
     (1, (4,), None, "relu", 32),
     (2, (3,), 0.3, "tanh", 40),
     (3, (5,), 2.0, "relu", 1),
+    (5, (), 2.0, "relu", 3),
     (6, (40, 40), 2.0, "relu", 33),
     (20, (7,), None, "tanh", 5),
     (37, (50, 30), 2.0, "tanh", 9),
+    (19, (20, 30, 25), 2.0, "relu", 4),
 ]
-
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # where conftest.py has asked for the interpreter
 
@@ -46,30 +48,23 @@ def test_the_kernel_does_what_the_steps_do(
 ) -> None:
     torch.manual_seed(0)
     if stripped:
-        monkeypatch.setattr(made, "STRIPPED", 1)
-    network = MaskedAutoregressive(dim, hidden, Affine(bound), activation).conditioner
+        monkeypatch.setattr(packing, "STRIPPED", 1)
+    transform = MaskedAutoregressive(dim, hidden, Affine(bound), activation)
+    flat = transform.conditioner.flat
     with torch.no_grad():
-        network.flat += 0.1 * torch.randn_like(network.flat) * (network.flat != 0)
+        flat += 0.1 * torch.randn_like(flat) * (flat != 0)
     rows = torch.randn(dim, n), torch.randn(dim, n), torch.randn(n)
 
-    def everything(device: str) -> list[torch.Tensor]:
-        network.to(device, dtype)
+    def everything(engine: Engine, device: str) -> list[torch.Tensor]:
+        transform.to(device, dtype)
         u, grad_x, grad_log_det = (part.to(device, dtype) for part in rows)
-        x, log_det, pull = substitution.substitute(network, u)
-        grad_u = pull(grad_x, grad_log_det, [grad_flat := torch.full_like(network.flat, torch.nan)])
+        x, log_det, pull = engine.inverse(Stage(transform.plan, transform.weights(), transform.constants()), u)
+        grad_u = pull(grad_x, grad_log_det, [grad_flat := torch.full_like(transform.conditioner.flat, torch.nan)])
         return [part.cpu() for part in (x, log_det, grad_u, grad_flat)]
 
-    calls = []
-
-    def kernel(rows: torch.Tensor, univariate: Any) -> ModuleType:
-        calls.append(rows)
-        return fused
-
     with torch.no_grad():
-        expected = everything("cpu")
-        monkeypatch.setattr(compiled, "on_gpu", kernel)
-        found = everything(DEVICE)
-    assert len(calls) == 2
+        expected = everything(TORCH, "cpu")
+        found = everything(TritonEngine(), DEVICE)
     for f, e in zip(found, expected, strict=True):
         assert (f - e).abs().max() <= limit * (1 + e.abs().max())
 
@@ -77,14 +72,15 @@ def test_the_kernel_does_what_the_steps_do(
 COMPILE = """
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
-from flowbench.transforms.compiled import fused
+from flowbench.engines.triton import kernels
+from flowbench.engines.triton.engine import _SHAPE
 
-for kernel in (fused._inverse, fused._gradient):
+for kernel in (kernels.inverse, kernels.gradient):
     for number, capability, bound, layers, ones in (
         ("fp32", 90, 2.0, 3, {}), ("fp64", 80, None, 2, {}), ("fp32", 80, None, 2, {"dim": 1, "rows": 1})
     ):  # Triton compiles apart what is 1
-        constants = {"LAYERS": layers, "TANH": bound is None, "BOUND": bound, **fused._SHAPE, **ones}
-        kinds = {"starts": "*i64", "before": "*i64", "dim": "i32", "rows": "i32", "block": "i32"}
+        constants = {"LAYERS": layers, "TANH": bound is None, "GAIN": -0.5, "BOUND": bound, **_SHAPE, **ones}
+        kinds = {"starts": "*i64", "visible": "*i64", "dim": "i32", "rows": "i32", "block": "i32"}
         names = kernel.arg_names
         signature = {p: "constexpr" if p in constants else kinds.get(p, "*" + number) for p in names}
         source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
@@ -101,10 +97,10 @@ def test_it_compiles_for_gpus_that_are_not_here(tmp_path: Path) -> None:
 
 
 def test_where_no_kernel_can_be_launched_torch_takes_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_compiler() -> None:
+    def no_compiler(self: TritonEngine) -> None:
         raise RuntimeError("Failed to find C compiler")
 
-    assert compiled._load_fused.__wrapped__() is fused
-    monkeypatch.setattr(fused, "try_out", no_compiler)
+    assert isinstance(engines._triton.__wrapped__(), TritonEngine)
+    monkeypatch.setattr(TritonEngine, "try_out", no_compiler)
     with pytest.warns(UserWarning, match="Failed to find C compiler"):
-        assert compiled._load_fused.__wrapped__() is None
+        assert engines._triton.__wrapped__() is TORCH

@@ -1,0 +1,100 @@
+"""What is done to each number between a network's products, in torch's calls. Values are (units, N)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from flowbench.transforms.activation import RELU, TANH, Activation
+from flowbench.transforms.univariate import Affine, Univariate
+
+_aten = torch.ops.aten
+
+
+def per_parameter(theta: Tensor, parameters: int) -> tuple[Tensor, ...]:
+    """Outputs θ, column by column (D·P, N), as P views (D, N)."""
+    return theta.view(len(theta) // parameters, parameters, theta.shape[1]).unbind(1)
+
+
+def activate(values: Tensor, activation: Activation) -> Tensor | None:
+    """Apply the non-linearity in place. Its slope there, (units, N), where its output does not tell it."""
+    if activation is RELU:
+        values.relu_()
+    elif activation is TANH:
+        values.tanh_()
+    elif activation.slope is not None:
+        values.copy_(activation(values))
+    else:
+        with torch.enable_grad():
+            z = values.detach().clone().requires_grad_()
+            h = activation(z)
+            (slope,) = torch.autograd.grad(h.sum(), z)
+        values.copy_(h.detach())
+        return slope
+    return None
+
+
+def slope_of(h: Tensor, slope: Tensor | None, activation: Activation) -> Tensor:
+    """∂h/∂z, where the output is h and ``activate`` gave ``slope``."""
+    if slope is not None:
+        return slope
+    assert activation.slope is not None
+    return activation.slope(h)
+
+
+def pull_activation(cotangent: Tensor, h: Tensor, slope: Tensor | None, activation: Activation) -> None:
+    """What a cotangent becomes below the non-linearity whose output is h, in place."""
+    if activation is RELU:
+        _aten.threshold_backward.grad_input(cotangent, h, 0, grad_input=cotangent)
+    elif activation is TANH:
+        _aten.tanh_backward.grad_input(cotangent, h, grad_input=cotangent)
+    else:
+        cotangent *= slope_of(h, slope, activation)
+
+
+def move(univariate: Univariate, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    """The univariate map of x (D, N), given θ (D·P, N): u and log|∂u/∂x|, both (D, N)."""
+    return univariate.forward(x, per_parameter(theta, univariate.parameters))
+
+
+def pull_move(
+    univariate: Univariate, x: Tensor, theta: Tensor, image: tuple[Tensor, Tensor], gradients: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """The cotangents of x (D, N) and θ (D·P, N) from those of u (D, N) and of log_det (N,); ``image`` is what came."""
+    if type(univariate) is Affine:
+        return _pull_affine(univariate, image, gradients)
+    with torch.enable_grad():
+        inputs = [tensor.detach().requires_grad_() for tensor in (x, theta)]
+        outputs = move(univariate, *inputs)
+    above = gradients[0], gradients[1].expand_as(x)
+    grad_x, grad_theta = torch.autograd.grad(outputs, inputs, above, materialize_grads=True)
+    return grad_x, grad_theta
+
+
+def _pull_affine(
+    affine: Affine, image: tuple[Tensor, Tensor], gradients: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Written out: ∂u/∂x = −∂u/∂μ = exp(−α), ∂u/∂α = −u."""
+    (u, precision), (grad_u, grad_log_det) = image, gradients
+    grad_x = grad_u * precision.exp()
+    grad_raw = torch.addcmul(grad_log_det, grad_u, u)  # ∂/∂(−α)
+    if affine.bound is None:
+        grad_raw.mul_(-affine.gain)
+    else:  # b·tanh(gain·r/b) has the slope gain·(1 − tanh²)
+        grad_raw.mul_((precision * precision).mul_(affine.gain / affine.bound**2).add_(-affine.gain))
+    return grad_x, torch.stack([-grad_x, grad_raw], dim=1).flatten(0, 1)
+
+
+def partials(univariate: Univariate, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of a = inverse(u, θ) and ℓ = log|∂a/∂u|: ∂a/∂u (D, N), ∂a/∂θ (D·P, N), ∂ℓ/∂u, ∂ℓ/∂θ, from u (D, N), θ (D·P, N).
+
+    The map is elementwise: sums tell all.
+    """
+    with torch.enable_grad():
+        u, theta = u.detach().requires_grad_(), theta.detach().requires_grad_()
+        a, log_derivative = univariate.inverse(u, per_parameter(theta, univariate.parameters))
+        da_du, da = torch.autograd.grad(a.sum(), (u, theta), retain_graph=True, materialize_grads=True)
+        if not log_derivative.requires_grad:
+            return da_du, da, torch.zeros_like(u), torch.zeros_like(theta)
+        dl_du, dl = torch.autograd.grad(log_derivative.sum(), (u, theta), materialize_grads=True)
+    return da_du, da, dl_du, dl

@@ -1,0 +1,252 @@
+"""The engine of torch's calls: every plan, each direction with its gradient written out, on every device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from flowbench.engines.eager import elementwise, substitution
+from flowbench.engines.eager.network import Network, write_gradient
+from flowbench.engines.eager.normalise import batch_norm, batch_norm_by, batch_norm_inverse
+from flowbench.engines.eager.substitution import Solved, Substitution
+from flowbench.engines.graphs import Replayed
+from flowbench.engines.interface import Launch, Moved, Stage, Work
+from flowbench.transforms.activation import Activation
+from flowbench.transforms.plan import AsWritten, BatchNormPlan, CouplingPlan, MaskedPlan, PermutationPlan, Plan
+from flowbench.transforms.univariate import Univariate
+from flowbench.tuning import TORCH_BLOCK
+
+Direction = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+class TorchEngine:
+    """Other engines are this one with parts of it in kernels."""
+
+    normalise = staticmethod(batch_norm)
+    normalise_by = staticmethod(batch_norm_by)
+
+    def claims(self, plan: Plan) -> bool:
+        """Every plan."""
+        return True
+
+    def launcher(self, device: torch.device) -> Launch:
+        """On CUDA steps are captured as one graph and replayed."""
+        return Replayed() if device.type == "cuda" else _call
+
+    def forward(self, stage: Stage, x: Tensor) -> Moved:
+        """u (D, N), log_det (N,) and their pull-back, from x (D, N)."""
+        plan = stage.plan
+        match plan:
+            case MaskedPlan():
+                return self.masked_forward(plan, stage, x)
+            case BatchNormPlan():
+                return self._normalised(plan, stage, x)
+            case PermutationPlan():
+                return _gather(x, *stage.constants)
+            case CouplingPlan():
+                return self._coupled(plan, stage, x)
+            case AsWritten():
+                return _as_written(plan.forward, stage.weights, x)
+
+    def inverse(self, stage: Stage, u: Tensor) -> Moved:
+        """x (D, N), log_det (N,) and their pull-back, from u (D, N)."""
+        plan = stage.plan
+        match plan:
+            case MaskedPlan():
+                return self.masked_inverse(plan, stage, u)
+            case BatchNormPlan():
+                return batch_norm_inverse(self.normalise_by, plan.epsilon, stage, u)
+            case PermutationPlan():
+                return _gather(u, *reversed(stage.constants))
+            case CouplingPlan():
+                return self._uncoupled(plan, stage, u)
+            case AsWritten():
+                return _as_written(plan.inverse, stage.weights, u)
+
+    # --- what kernels may take over -----------------------------------------------------------------------------------
+
+    def finish(self, values: Tensor, bias: Tensor, activation: Activation | None) -> Tensor | None:
+        """Add biases (units,) to a product (units, N) and apply the non-linearity in place; see ``activate``."""
+        values += bias[:, None]
+        return None if activation is None else elementwise.activate(values, activation)
+
+    def pull_activation(self, cotangent: Tensor, h: Tensor, slope: Tensor | None, activation: Activation) -> None:
+        """What a cotangent becomes below the non-linearity whose output is h, in place."""
+        elementwise.pull_activation(cotangent, h, slope, activation)
+
+    def move(self, univariate: Univariate, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """The univariate map of x (D, N), given θ (D·P, N): u and log|∂u/∂x| (D, N)."""
+        return elementwise.move(univariate, x, theta)
+
+    def pull_move(
+        self,
+        univariate: Univariate,
+        x: Tensor,
+        theta: Tensor,
+        image: tuple[Tensor, Tensor],
+        gradients: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """The cotangents of x (D, N) and θ (D·P, N) from those of u (D, N) and of log_det (N,)."""
+        return elementwise.pull_move(univariate, x, theta, image, gradients)
+
+    def substitute(self, plan: MaskedPlan, stage: Stage, u: Tensor) -> Solved:
+        """The inverse at u (D, N)."""
+        values = substitution.preset(plan, stage.weights[0], u.shape[1])
+        slopes = substitution.empty_slopes(plan, values)
+        work = Substitution(plan, stage.weights[0], values)
+        work.invert(TORCH_BLOCK, substitution.inverse_steps(work, u, slopes))
+        theta = elementwise.per_parameter(values[plan.level(-1)], plan.univariate.parameters)
+        return Solved(values[: plan.dim].clone(), plan.univariate.inverse(u, theta)[1].sum(0), values, slopes)
+
+    def pull_inverse(
+        self, plan: MaskedPlan, stage: Stage, u: Tensor, solved: Solved, gradients: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The cotangents of u (D, N) and of all units (units, N), from those of x (D, N) and of log_det (N,)."""
+        (grad_x, grad_log_det), rows = gradients, u.shape[1]
+        theta = solved.values[plan.level(-1), :rows].contiguous()
+        da_du, da, dl_du, dl = elementwise.partials(plan.univariate, u, theta)
+        cotangents = u.new_zeros(plan.units, rows)
+        cotangents[: plan.dim] = grad_x
+        torch.mul(dl, grad_log_det, out=cotangents[plan.level(-1)])
+        hidden, activation = solved.values[plan.hidden, :rows], plan.network.activation
+        self.pull_substitution(plan, stage, cotangents, da, elementwise.slope_of(hidden, solved.slopes, activation))
+        return cotangents[: plan.dim] * da_du + grad_log_det * dl_du, cotangents
+
+    def pull_substitution(self, plan: MaskedPlan, stage: Stage, cotangents: Tensor, da: Tensor, slopes: Tensor) -> None:
+        """Complete the units' cotangents (units, N), preset with those that come from outside; ``da`` is ∂a/∂θ."""
+        work = Substitution(plan, stage.weights[0], cotangents)
+        work.pull(TORCH_BLOCK, substitution.gradient_steps(work, da, slopes))
+
+    # --- masked autoregressive ----------------------------------------------------------------------------------------
+
+    def masked_forward(self, plan: MaskedPlan, stage: Stage, x: Tensor) -> Moved:
+        """One pass of the network; its gradient another two."""
+        network = Network(self, plan.network, stage.weights[0], x)
+        theta, univariate = network.outputs, plan.univariate
+        image = self.move(univariate, x, theta)
+
+        def pull(grad_u: Tensor, grad_log_det: Tensor, out: Sequence[Tensor]) -> Tensor:
+            grad_x, grad_theta = self.pull_move(univariate, x, theta, image, (grad_u, grad_log_det))
+            return grad_x + network.pull(grad_theta, stage.constants[0], out[0])
+
+        return image[0], image[1].sum(0), pull
+
+    def masked_inverse(self, plan: MaskedPlan, stage: Stage, u: Tensor) -> Moved:
+        """By substitution, and its gradient by substitution on the transposed network."""
+        solved = self.substitute(plan, stage, u)
+
+        def pull(grad_x: Tensor, grad_log_det: Tensor, out: Sequence[Tensor]) -> Tensor:
+            grad_u, cotangents = self.pull_inverse(plan, stage, u, solved, (grad_x, grad_log_det))
+            levels = [plan.level(level) for level in range(plan.levels)]
+            values = [solved.values[level, : u.shape[1]] for level in levels]
+            write_gradient(
+                plan.network.packing, stage.constants[0], values, [cotangents[level] for level in levels], out[0]
+            )
+            return grad_u
+
+        return solved.x, solved.log_det, pull
+
+    # --- couplings, normalisation -------------------------------------------------------------------------------------
+
+    def _coupled(self, plan: CouplingPlan, stage: Stage, x: Tensor) -> Moved:
+        halves = _Halves(self, plan, stage, x)
+        image = self.move(plan.univariate, halves.moved, halves.theta)
+
+        def pull(grad_u: Tensor, grad_log_det: Tensor, out: Sequence[Tensor]) -> Tensor:
+            grad_passed, grad_moved = halves.part(grad_u)
+            gradients = grad_moved, grad_log_det
+            grad_moved, grad_theta = self.pull_move(plan.univariate, halves.moved, halves.theta, image, gradients)
+            return halves.merge(grad_passed + halves.pull(grad_theta, out), grad_moved)
+
+        return halves.merge(halves.passed, image[0]), image[1].sum(0), pull
+
+    def _uncoupled(self, plan: CouplingPlan, stage: Stage, u: Tensor) -> Moved:
+        halves, univariate = _Halves(self, plan, stage, u), plan.univariate
+        theta = elementwise.per_parameter(halves.theta, univariate.parameters)
+        x, log_derivative = univariate.inverse(halves.moved, theta)
+
+        def pull(grad_x: Tensor, grad_log_det: Tensor, out: Sequence[Tensor]) -> Tensor:
+            da_du, da, dl_du, dl = elementwise.partials(univariate, halves.moved, halves.theta)
+            grad_passed, grad_moved = halves.part(grad_x)
+            grad_each = grad_moved.repeat_interleave(univariate.parameters, 0)  # each parameter of a column
+            grad_passed += halves.pull(da * grad_each + dl * grad_log_det, out)
+            return halves.merge(grad_passed, grad_moved * da_du + grad_log_det * dl_du)
+
+        return halves.merge(halves.passed, x), log_derivative.sum(0), pull
+
+    def _normalised(self, plan: BatchNormPlan, stage: Stage, x: Tensor) -> Moved:
+        if plan.by_batch:
+            return self.normalise(x, stage, plan.epsilon)
+        return self.normalise_by(x, stage.constants[0], stage.weights[1].detach(), 1, stage, plan.epsilon)
+
+
+class _Halves:
+    """What passes a coupling, what it moves, and the parameters θ (M·P, N) that its networks give for that."""
+
+    def __init__(self, engine: TorchEngine, plan: CouplingPlan, stage: Stage, x: Tensor) -> None:
+        self._order, self._masks = stage.constants[:3], stage.constants[3:]
+        self.passed, self.moved = self.part(x)
+        self._networks = [
+            Network(engine, network, flat, self.passed)
+            for network, flat in zip(plan.networks, stage.weights, strict=True)
+        ]
+        self._parameters = plan.univariate.parameters
+        each = self._parameters // len(self._networks), *self.moved.shape
+        theta = [parameter for network in self._networks for parameter in network.outputs.view(each).unbind(0)]
+        self.theta = torch.stack(theta, 1).flatten(0, 1)
+
+    def pull(self, grad_theta: Tensor, out: Sequence[Tensor]) -> Tensor:
+        """The cotangent of what passes from that of θ; the networks' gradients are written to ``out``."""
+        grads = elementwise.per_parameter(grad_theta, self._parameters)
+        each = len(grads) // len(self._networks)
+        pulled = [
+            network.pull(torch.cat(grads[k * each : (k + 1) * each]), masks, gradient)
+            for k, (network, masks, gradient) in enumerate(zip(self._networks, self._masks, out, strict=True))
+        ]
+        return sum(pulled[1:], start=pulled[0])
+
+    def part(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The columns (rows of memory) that pass, and those that move."""
+        return x.index_select(0, self._order[0]), x.index_select(0, self._order[1])
+
+    def merge(self, passed: Tensor, moved: Tensor) -> Tensor:
+        """Both in the order of the columns."""
+        return torch.cat([passed, moved]).index_select(0, self._order[2])
+
+
+def _call(work: Work, rows: Tensor) -> Tensor:
+    return work(rows)
+
+
+def _gather(x: Tensor, order: Tensor, back: Tensor) -> Moved:
+    return (
+        x.index_select(0, order),
+        x.new_zeros(()).expand(x.shape[1]),
+        lambda grad_u, *_: grad_u.index_select(0, back),
+    )
+
+
+def _as_written(direction: Direction, weights: Sequence[Tensor], x: Tensor) -> Moved:
+    """A direction of which nothing else is known, by autograd."""
+    own = x.t().detach().requires_grad_()
+    with torch.enable_grad():
+        out, log_det = direction(own)
+        log_det = log_det.expand(len(own))
+
+    def pull(grad_out: Tensor, grad_log_det: Tensor, gradients: Sequence[Tensor]) -> Tensor:
+        reached = [(o, g) for o, g in ((out, grad_out.t()), (log_det, grad_log_det)) if o.requires_grad]
+        grad_x = torch.zeros_like(own)
+        places = [(own, grad_x), *zip(weights, gradients, strict=True)]
+        wanted = [tensor for tensor, _ in places if tensor.requires_grad]
+        outputs, above = zip(*reached, strict=True)
+        found = iter(torch.autograd.grad(outputs, wanted, above, retain_graph=True, materialize_grads=True))
+        for tensor, place in places:
+            if tensor.requires_grad:
+                place.copy_(next(found))
+            else:
+                place.zero_()
+        return grad_x.t().contiguous()
+
+    return out.detach().t().contiguous(), log_det.detach(), pull

@@ -1,0 +1,156 @@
+"""The engine for CPUs: torch's, with what compiled kernels do faster taken over by them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from flowbench.engines.eager.engine import TorchEngine
+from flowbench.engines.eager.substitution import Solved, Substitution
+from flowbench.engines.interface import Moved, Stage
+from flowbench.engines.numba import pointwise, steps, walk
+from flowbench.engines.numba.normalise import batch_norm, batch_norm_by
+from flowbench.transforms.activation import RELU, TANH, Activation
+from flowbench.transforms.plan import CouplingPlan, MaskedPlan, NetworkPlan, Plan
+from flowbench.transforms.univariate import Affine, Univariate
+from flowbench.tuning import LANES, POINTWISE, WALK_WORK, numba_block
+
+
+class NumbaEngine(TorchEngine):
+    """Claims affine maps with relu or tanh units, in single and double precision."""
+
+    normalise = staticmethod(batch_norm)
+    normalise_by = staticmethod(batch_norm_by)
+
+    def __init__(self, walk_work: int = WALK_WORK) -> None:
+        self._walk_work = walk_work
+
+    def claims(self, plan: Plan) -> bool:
+        """Whether its kernels know the map and the activation."""
+        if isinstance(plan, MaskedPlan):
+            return type(plan.univariate) is Affine and _known(plan.network)
+        if isinstance(plan, CouplingPlan):
+            return type(plan.univariate) is Affine and all(map(_known, plan.networks))
+        return True
+
+    def try_out(self) -> None:
+        """Compile and run a kernel; raises what stands in the way of that."""
+        values = torch.tensor([[-1.0, 2.0]])
+        pointwise.finish(values.numpy(), torch.ones(1).numpy(), True, False)
+        if values.tolist() != [[0.0, 3.0]]:
+            raise RuntimeError("the kernels do not do what they should")
+
+    # --- masked autoregressive, small: whole in one call --------------------------------------------------------------
+
+    def masked_forward(self, plan: MaskedPlan, stage: Stage, x: Tensor) -> Moved:
+        """One pass of the network, the lower half of it alone where it is small."""
+        if not (plan.network.packing.whole and self._is_small(plan, x)):
+            return super().masked_forward(plan, stage, x)
+        network, affine = _network(plan, stage), _affine(plan.univariate)
+        u, precision, log_det = torch.empty_like(x), torch.empty_like(x), x.new_empty(x.shape[1])
+        values, image = _units(plan, x).numpy(), (u.numpy(), precision.numpy())
+        walk.forward(x.numpy(), network, affine, values, image, log_det.numpy())
+
+        def pull(grad_u: Tensor, grad_log_det: Tensor, out: Sequence[Tensor]) -> Tensor:
+            grad_x = torch.empty_like(x)
+            above, found = (grad_u.numpy(), grad_log_det.numpy()), (grad_x.numpy(), out[0].zero_().numpy())
+            walk.backward(network, affine, values, image, above, *found)
+            return grad_x
+
+        return u, log_det, pull
+
+    # --- substitution -------------------------------------------------------------------------------------------------
+
+    def substitute(self, plan: MaskedPlan, stage: Stage, u: Tensor) -> Solved:
+        """See `TorchEngine.substitute`: blocks in compiled calls; a small network is one block."""
+        values, log_det, x = _units(plan, u), u.new_empty(u.shape[1]), torch.empty_like(u)
+        network, affine = _network(plan, stage), _affine(plan.univariate)
+        arrays = values.numpy(), x.numpy(), log_det.numpy()
+        own = u.numpy()
+
+        def run(start: int, stop: int) -> None:
+            steps.inverse_steps(own, network, affine, (start, stop), *arrays)
+
+        if self._is_small(plan, u):
+            run(0, plan.dim)
+        else:
+            Substitution(plan, stage.weights[0], values).invert(numba_block(plan.dim), run)
+        return Solved(x, log_det, values, None)
+
+    def pull_substitution(self, plan: MaskedPlan, stage: Stage, cotangents: Tensor, da: Tensor, slopes: Tensor) -> None:
+        """See `TorchEngine.pull_substitution`."""
+        network = _network(plan, stage)
+        arrays = da.numpy(), slopes.numpy(), cotangents.numpy()
+
+        def run(start: int, stop: int) -> None:
+            steps.gradient_steps(*arrays[:2], network, (start, stop), arrays[2])
+
+        Substitution(plan, stage.weights[0], cotangents).pull(numba_block(plan.dim), run)
+
+    def _is_small(self, plan: MaskedPlan, rows: Tensor) -> bool:
+        return plan.network.packing.size * rows.shape[1] <= self._walk_work
+
+    # --- what is done to each number between products -----------------------------------------------------------------
+
+    def finish(self, values: Tensor, bias: Tensor, activation: Activation | None) -> Tensor | None:
+        """See `TorchEngine.finish`."""
+        if values.numel() > POINTWISE:
+            return super().finish(values, bias, activation)
+        pointwise.finish(values.numpy(), bias.numpy(), activation is not None, activation is TANH)
+        return None
+
+    def pull_activation(self, cotangent: Tensor, h: Tensor, slope: Tensor | None, activation: Activation) -> None:
+        """See `TorchEngine.pull_activation`."""
+        if cotangent.numel() > POINTWISE:
+            super().pull_activation(cotangent, h, slope, activation)
+        else:
+            pointwise.slope(cotangent.numpy(), h.numpy(), activation is TANH)
+
+    def move(self, univariate: Univariate, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """See `TorchEngine.move`."""
+        if x.numel() > POINTWISE:
+            return super().move(univariate, x, theta)
+        u, precision = torch.empty_like(x), torch.empty_like(x)
+        pointwise.move(x.numpy(), theta.numpy(), _affine(univariate), u.numpy(), precision.numpy())
+        return u, precision
+
+    def pull_move(
+        self,
+        univariate: Univariate,
+        x: Tensor,
+        theta: Tensor,
+        image: tuple[Tensor, Tensor],
+        gradients: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """See `TorchEngine.pull_move`."""
+        if x.numel() > POINTWISE:
+            return super().pull_move(univariate, x, theta, image, gradients)
+        grad_x, grad_theta = torch.empty_like(x), torch.empty_like(theta)
+        known, above = ((a.numpy(), b.numpy()) for a, b in (image, gradients))
+        pointwise.pull_move(known, above, _affine(univariate), grad_x.numpy(), grad_theta.numpy())
+        return grad_x, grad_theta
+
+
+def _known(network: NetworkPlan) -> bool:
+    return network.activation is RELU or network.activation is TANH
+
+
+def _network(plan: MaskedPlan, stage: Stage) -> tuple[Any, ...]:
+    """What kernels are told of a network: (flat, starts, biases, visible, is_tanh)."""
+    _, starts, biases, _ = stage.constants
+    flat = stage.weights[0].detach().numpy()
+    return flat, starts.numpy(), biases.numpy(), plan.visible, plan.network.activation is TANH
+
+
+def _affine(univariate: Univariate) -> tuple[float, float]:
+    """What kernels are told of an affine map: (gain, bound), a bound of 0 for none."""
+    affine = cast("Affine", univariate)
+    return affine.gain, affine.bound or 0.0
+
+
+def _units(plan: MaskedPlan, rows: Tensor) -> Tensor:
+    """A place for all units (units, N), whose rows vectors divide."""
+    return rows.new_empty(plan.units, -(-rows.shape[1] // LANES) * LANES)

@@ -1,0 +1,77 @@
+"""The engine for CUDA: torch's, with substitution and its gradient in one kernel each."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import triton
+from torch import Tensor
+
+from flowbench.engines.eager.engine import TorchEngine
+from flowbench.engines.eager.substitution import Solved, preset
+from flowbench.engines.interface import Stage
+from flowbench.engines.triton import kernels
+from flowbench.transforms.activation import RELU, TANH
+from flowbench.transforms.plan import MaskedPlan, Plan
+from flowbench.transforms.univariate import Affine
+from flowbench.tuning import TRITON_BLOCK
+
+_SHAPE = {"UNITS": 16, "KNOWN": 32, "TILE": 32}
+"""The least that tensor cores take, and with it the most programs: rows are few where steps are many."""
+
+
+class TritonEngine(TorchEngine):
+    """Claims what torch does, but for substitution with other than affine maps and relu or tanh units."""
+
+    def claims(self, plan: Plan) -> bool:
+        """Whether its kernels know the map and the activation."""
+        if not isinstance(plan, MaskedPlan):
+            return True
+        activation = plan.network.activation
+        return type(plan.univariate) is Affine and (activation is RELU or activation is TANH)
+
+    def try_out(self) -> None:
+        """Invert the identity of one column; raises what stands in the way of doing that."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"  # there by the interpreter, in tests
+        u, flat = torch.full((1, 1), 3.0, device=device), torch.zeros(4, device=device)
+        starts, visible = (
+            torch.zeros(3, dtype=torch.int64, device=device),
+            torch.tensor([[0, 1], [1, 3]], device=device),
+        )
+        values, log_det = torch.zeros(3, 1, device=device), torch.ones(1, device=device)
+        kinds = {"LAYERS": 1, "TANH": False, "GAIN": -0.5, "BOUND": None}
+        kernels.inverse[(1,)](u, values, flat, starts, visible, log_det, 1, 1, TRITON_BLOCK, **kinds, **_SHAPE)
+        if float(values[0]) != 3 or float(log_det) != 0:
+            raise RuntimeError("its kernels do not do what they should")
+
+    def substitute(self, plan: MaskedPlan, stage: Stage, u: Tensor) -> Solved:
+        """See `TorchEngine.substitute`."""
+        values = preset(plan, stage.weights[0], u.shape[1])
+        log_det = u.new_empty(u.shape[1])
+        _launch(kernels.inverse, plan, u, u, values, *_network(stage), log_det)
+        return Solved(values[: plan.dim].clone(), log_det, values, None)
+
+    def pull_inverse(
+        self, plan: MaskedPlan, stage: Stage, u: Tensor, solved: Solved, gradients: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """See `TorchEngine.pull_inverse`."""
+        cotangents, grad_u = torch.zeros_like(solved.values), torch.empty_like(u)
+        cotangents[: plan.dim] = gradients[0]
+        tensors = u, solved.values, cotangents, *_network(stage), gradients[1].contiguous(), grad_u
+        _launch(kernels.gradient, plan, u, *tensors)
+        return grad_u, cotangents
+
+
+def _network(stage: Stage) -> tuple[Tensor, ...]:
+    _, starts, _, visible = stage.constants
+    return stage.weights[0].detach(), starts, visible
+
+
+def _launch(kernel: Any, plan: MaskedPlan, rows: Tensor, *tensors: Tensor) -> None:
+    dim, n = rows.shape
+    affine = cast("Affine", plan.univariate)
+    kinds: dict[str, Any] = {"LAYERS": plan.levels - 1, "TANH": plan.network.activation is TANH}
+    kinds |= {"GAIN": affine.gain, "BOUND": affine.bound}
+    with torch.cuda.device_of(rows):  # Triton takes the current one
+        kernel[(triton.cdiv(n, _SHAPE["TILE"]),)](*tensors, dim, n, TRITON_BLOCK, **kinds, **_SHAPE)

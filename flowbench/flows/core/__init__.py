@@ -1,0 +1,1 @@
+"""What all flows are made of: the flow itself, and how their files are found."""

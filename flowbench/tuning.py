@@ -1,0 +1,46 @@
+"""The constants that only speed depends on, each with the measurement that chose it.
+
+All on two cores of an Intel Xeon with AVX-512 unless it says otherwise, medians, in turns in one process.
+"""
+
+STRIPS, STRIPPED = 4, 1 << 17
+"""A layer of STRIPPED weights or more is kept in STRIPS strips (`transforms.packing`): 5/8 of the arithmetic.
+
+4 strips took 0.70 of the time at (1024, 784) and 0.75 at (512, 512), 8 no less, 2 some 0.85; at (512, 43) they took
+longer than the whole.
+"""
+
+TORCH_BLOCK = 32
+"""Columns in a block of substitution where torch takes the steps. Smaller: more large products. Larger: more of the
+work in short steps."""
+
+TRITON_BLOCK = 16
+"""Columns between two rounds of large products in the CUDA kernel: the least that tensor cores take. Not measured yet:
+no GPU has run it."""
+
+
+def numba_block(dim: int) -> int:
+    """Columns in a block of substitution where compiled steps do all inside it and torch's products the rest.
+
+    At D = 43 and 63 blocks of 16 are best, where many hidden units belong to each column; at D = 784 blocks of 64,
+    where there is one and the products would be thin. What is no multiple of 16 takes longer.
+    """
+    return 16 if dim < 128 else 32 if dim < 512 else 64
+
+
+WALK_WORK = 1 << 22
+"""Weights times rows up to which a network is run whole in one compiled call, faster than by torch's products. Six
+columns and a hundred hidden units are some tens of microseconds of arithmetic, and twice as much in torch's calls."""
+
+POINTWISE = 1 << 17
+"""Numbers up to which what is done to each of them is compiled, on one thread: a call of torch's on a few thousand
+numbers takes longer to make than to do."""
+
+TILE = 256
+"""Rows that go through a compiled kernel together: their values stay in the nearest cache."""
+
+LANES = 16
+"""Hidden values have a whole number of so many rows: what remains of a row that vectors do not divide is slow."""
+
+GRAPH_WARM = 2
+"""Calls of each shape before a CUDA graph is captured: they compile kernels and make what is made once."""
