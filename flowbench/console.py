@@ -43,24 +43,24 @@ def print_result(renderable: Any) -> None:
 
 def warn(message: str) -> None:
     """One warning line on stderr."""
-    stderr.print(f"[yellow]warning:[/yellow] {escape(message)}")
+    stderr.print(f"[yellow]warning:[/yellow] {escape(printable(message))}")
 
 
 def note(message: str) -> None:
     """One plain line on stderr."""
-    stderr.print(escape(message))
+    stderr.print(escape(printable(message)))
 
 
 def show_error(error: FlowbenchError) -> None:
     """The error, and its hint below it."""
-    stderr.print(f"[red]error:[/red] {escape(_printable(str(error)))}")
+    stderr.print(f"[red]error:[/red] {escape(printable(str(error)))}")
     if error.hint:
-        stderr.print(f"[cyan]hint:[/cyan] {escape(_printable(error.hint))}")
+        stderr.print(f"[cyan]hint:[/cyan] {escape(printable(error.hint))}")
 
 
-def _printable(text: str) -> str:
-    """Without what would steer a terminal: a message may quote a damaged file."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+def printable(text: str) -> str:
+    r"""The text with what would steer a terminal made visible, ``\x1b`` for an escape: it may quote a damaged file."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 class _Live:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import platformdirs
-from filelock import FileLock
 
 from flowbench import console
 from flowbench.data.card import Card
@@ -22,11 +22,8 @@ from flowbench.data.dataset import Splits
 SPLITS = ("train", "validation", "test")
 """Each in a file of its name."""
 
-_NO_LOCK = OSError, NotImplementedError
-"""What a lock raises that another process holds (a Timeout is an OSError), or that the file system has not."""
-
-_LOCK = ".lock"
-"""What the name of an unfinished entry ends with in that of the file that its process holds locked."""
+ABANDONED_SECONDS = 24 * 3600.0
+"""An unfinished entry that nothing has been added to for so long is what a killed process left."""
 
 
 def entry(card: Card, fingerprint: str) -> Path:
@@ -74,10 +71,10 @@ def write(folder: Path, fingerprint: str, splits: Splits) -> Splits:
 
 @contextmanager
 def unfinished(folder: Path, fingerprint: str) -> Iterator[Path]:
-    """A place to write an entry to, a sibling of ``folder``: renamed to it at the end, or removed if that fails.
+    """A new folder to write an entry to, which is renamed to ``folder`` at the end, or removed if that fails.
 
-    So a half-written entry is never seen. If another process was faster, its entry, which is the same, is kept. Places
-    of processes that were killed are removed.
+    So a half-written entry is never seen. If another process was faster, its entry, which is the same, is kept. What
+    processes that were killed have left is removed after a day.
 
     Raises:
         OSError: the cache cannot be written.
@@ -85,47 +82,26 @@ def unfinished(folder: Path, fingerprint: str) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists() and read(folder, fingerprint) is None:
         _discard(folder)
-    _sweep(folder.parent)
-    with _aside(folder) as place:
-        place.mkdir(0o700)
+    for left in folder.parent.glob(".*"):
+        with suppress(OSError):
+            if left.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+                shutil.rmtree(left)
+    place = _beside(folder)
+    place.mkdir(0o700)
+    try:
         yield place
         try:
             place.rename(folder)
         except OSError:
             if not folder.exists():
                 raise
-
-
-@contextmanager
-def _aside(folder: Path) -> Iterator[Path]:
-    """A sibling of ``folder`` that nobody has, which is not made; removed at the end, if it is there then.
-
-    A lock keeps it from ``_sweep`` meanwhile; where the file system has none, there is no file of it either.
-    """
-    place = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
-    held = Path(f"{place}{_LOCK}")
-    lock = FileLock(held, timeout=0)
-    try:
-        with suppress(*_NO_LOCK):
-            lock.acquire()
-        if not lock.is_locked:
-            held.unlink(missing_ok=True)
-        yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
-        lock.release()
-        with suppress(OSError):
-            held.unlink()
 
 
-def _sweep(parent: Path) -> None:
-    """Remove what is unfinished and will stay so: the system let go of the locks of processes that are gone."""
-    for held in parent.glob(f".*{_LOCK}"):
-        with suppress(*_NO_LOCK), FileLock(held, timeout=0):
-            place = Path(str(held).removesuffix(_LOCK))
-            if place.exists():
-                shutil.rmtree(place)
-            held.unlink(missing_ok=True)
+def _beside(folder: Path) -> Path:
+    """A hidden name in the same folder that no other process has."""
+    return folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
 
 
 def write_meta(
@@ -149,8 +125,10 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 def _discard(folder: Path) -> None:
     # renamed first: another process sees the entry whole or gone, never in parts
-    with _aside(folder) as doomed:
+    doomed = _beside(folder)
+    with suppress(FileNotFoundError):  # another process was faster
         folder.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def warn_unwritable(folder: Path, error: OSError) -> None:

@@ -23,12 +23,12 @@ _WHOLE = TableOptions()
 
 
 def load(data: str, *, seed: int = 0, allow_partial: bool = False, table_options: TableOptions = _WHOLE) -> Dataset:
-    """The dataset of that name, or the table in that file or folder.
+    """The dataset of that name or in that .py file, or the table in that file or folder.
 
-    ``data`` is a path if it ends in .csv, .tsv, .parquet, .npy or .npz or contains a path separator. ``seed`` splits an
-    own table (and draws its noise) and does nothing else. ``allow_partial`` accepts raw files with fewer or more rows
-    than the card says. ``table_options`` say what of an own table is modelled, and how. Raw files that are missing are
-    downloaded, as `fetch.fetch` does it.
+    ``data`` is a table's path if it ends in .csv, .tsv, .parquet, .npy or .npz or contains a path separator, and not in
+    .py. ``seed`` splits an own table (and draws its noise) and does nothing else. ``allow_partial`` accepts raw files
+    with fewer or more rows than the card says. ``table_options`` say what of an own table is modelled, and how. Raw
+    files that are missing are downloaded, as `fetch.fetch` does it.
 
     Raises:
         UsageError: no dataset has that name, or ``table_options`` are given for one, or name what is not there.
@@ -54,7 +54,7 @@ def _load_recipe(name: str, *, allow_partial: bool) -> Dataset:
     card = recipe.CARD
     fetch(card)
     files = raw.find(card)
-    fingerprint = raw.fingerprint(card, files)
+    fingerprint = raw.fingerprint(card, files, registry.code_digest(card.name))
     folder = cache.entry(card, fingerprint)
     splits = cache.read(folder, fingerprint)
     if splits is None:
@@ -67,7 +67,7 @@ def _load_recipe(name: str, *, allow_partial: bool) -> Dataset:
         test=splits.test,
         test_true_ll=splits.test_true_ll,
         columns=splits.columns,
-        name=f"{name}~{sum(splits.rows)}" if partial else name,
+        name=f"{card.name}~{sum(splits.rows)}" if partial else card.name,
         card=card,
         fingerprint=fingerprint,
         partial=partial,

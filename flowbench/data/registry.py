@@ -1,16 +1,14 @@
-"""The folder of recipes is the registry: a file's name is the dataset's name."""
+"""The folder of datasets is the registry: a file's name is the dataset's name. Plug-ins add to it from outside."""
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, cast
 
 import numpy as np
 
+from flowbench import plugins
 from flowbench.config import shipped
 from flowbench.data.card import Card
 from flowbench.data.dataset import Splits
@@ -19,7 +17,7 @@ from flowbench.errors import UsageError, did_you_mean
 
 
 class Recipe(Protocol):
-    """A module in ``datasets/``: its card, and how raw files become arrays."""
+    """A module in ``datasets/``, or a plug-in: its card, and how raw files become arrays."""
 
     CARD: Card
 
@@ -34,23 +32,34 @@ def folder() -> Path:
 
 
 def names() -> list[str]:
-    """All dataset names, sorted. Nothing is imported."""
-    return sorted(path.stem for path in folder().glob("*.py"))
+    """The names of all datasets, sorted. Nothing is imported."""
+    return sorted([*_own(), *plugged_in()])
+
+
+def plugged_in() -> dict[str, plugins.Plugin]:
+    """The datasets from outside the package, by name."""
+    return plugins.find("datasets", _own())
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of that name. A recipe that fails to import raises its own error.
+    """The dataset's module, by its name or the path of its file. If it fails to import, its own error is raised.
 
     Raises:
-        UsageError: there is no such recipe.
+        UsageError: there is no such dataset, or a plug-in's card has another name than the plug-in.
     """
-    known = names()
-    if name not in known:
-        hint = f"{did_you_mean(name, known)}; or give a path to a {KINDS} file, or ./FOLDER"
+    name = plugins.name_of("datasets", name)
+    if plugin := plugged_in().get(name):
+        found = cast(Recipe, plugin.load())
+        if found.CARD.name != name:
+            # else it could pass for a known dataset, and published numbers would stand beside it
+            raise UsageError(f"{plugin.origin} is named {name!r}, but its card {found.CARD.name!r}", "make them agree")
+        return found
+    if name not in _own():
+        hint = f"{did_you_mean(name, names())}; or give a path to a {KINDS} file, to a .py file, or ./FOLDER"
         if Path(name).exists():
             hint = f"for the file or folder of that name write ./{name}; what is compressed, unpack first"
         raise UsageError(f"there is no dataset {name!r}", hint)
-    return _import_recipe(folder() / f"{name}.py")
+    return cast(Recipe, plugins.import_file(folder() / f"{name}.py"))
 
 
 def card(name: str) -> Card:
@@ -58,17 +67,14 @@ def card(name: str) -> Card:
     return recipe(name).CARD
 
 
-@functools.cache
-def _import_recipe(path: Path) -> Recipe:
-    # by path, because datasets/ is no package and `truth-gaussian` no identifier
-    spec = importlib.util.spec_from_file_location(f"flowbench_dataset_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where a dataclass in it looks its annotations up
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[spec.name]
-        raise
-    return cast(Recipe, module)
+def code_digest(name: str) -> str | None:
+    """What tells versions of a plug-in's code apart, so that arrays made by other code are not taken from the cache.
+
+    None for flowbench's own datasets, whose cards count their versions.
+    """
+    plugin = plugged_in().get(name)
+    return None if plugin is None else plugin.digest
+
+
+def _own() -> list[str]:
+    return [path.stem for path in folder().glob("*.py")]

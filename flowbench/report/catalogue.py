@@ -9,14 +9,22 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from flowbench import data
+from flowbench import data, plugins
+from flowbench.console import printable
+from flowbench.data.registry import plugged_in
 
 FLOWS = Path(__file__).parents[1] / "flows"
 
 
 def document() -> dict[str, Any]:
-    """Flows and datasets as strict JSON has them."""
-    return {"flows": [_flow(path) for path in _flow_files()], "datasets": [_dataset(name) for name in data.names()]}
+    """Flows and datasets as strict JSON has them; ``plugin`` says where one from outside the package lies."""
+    own = {path.stem: path for path in FLOWS.glob("[!_]*.py")}
+    flows = {name: _flow(name, path) for name, path in own.items()}
+    for name, plugin in plugins.find("flows", own).items():
+        flows[name] = _flow(name, plugin.path, plugin.origin)
+    outside = plugged_in()
+    datasets = [_dataset(name, outside[name].origin if name in outside else None) for name in data.names()]
+    return {"flows": [flows[name] for name in sorted(flows)], "datasets": datasets}
 
 
 def render() -> RenderableType:
@@ -26,29 +34,29 @@ def render() -> RenderableType:
     for header in ("name", "what"):
         flows.add_column(header)
     for flow in found["flows"]:
-        flows.add_row(flow["name"], flow["summary"])
+        flows.add_row(flow["name"], flow["summary"] + _from(flow))
     datasets = Table(title="\ndatasets", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for header in ("name", "columns", "train", "validation", "test", "raw files", "licence", "what and where from"):
         right = header in ("columns", "train", "validation", "test")
         datasets.add_column(header, justify="right" if right else "left", no_wrap=header in ("name", "raw files"))
     for dataset in found["datasets"]:
         rows = (f"{dataset[part]:,}" for part in ("dim", "n_train", "n_validation", "n_test"))
-        source = f"{dataset['title']} · {dataset['source_url']}"
+        source = f"{dataset['title']} · {dataset['source_url']}{_from(dataset)}"
         datasets.add_row(dataset["name"], *rows, dataset["raw_files"], dataset["licence"], source)
     return Group(flows, datasets)
 
 
-def _flow_files() -> list[Path]:
-    return sorted(path for path in FLOWS.glob("*.py") if not path.stem.startswith("_"))
+def _from(entry: dict[str, Any]) -> str:
+    return f" · plug-in: {printable(entry['plugin'])}" if entry["plugin"] else ""
 
 
-def _flow(path: Path) -> dict[str, str]:
+def _flow(name: str, path: Path | None, plugin: str | None = None) -> dict[str, Any]:
     # read, not imported: a flow imports torch
-    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    return {"name": path.stem, "summary": docstring.partition("\n")[0]}
+    docstring = (path and ast.get_docstring(ast.parse(path.read_bytes()))) or ""
+    return {"name": name, "summary": docstring.partition("\n")[0], "plugin": plugin}
 
 
-def _dataset(name: str) -> dict[str, Any]:
+def _dataset(name: str, plugin: str | None) -> dict[str, Any]:
     card = data.card(name)
     return {
         "name": name,
@@ -61,4 +69,5 @@ def _dataset(name: str) -> dict[str, Any]:
         "source_url": card.source_url,
         "licence": card.licence,
         "raw_files": data.raw_status(name),
+        "plugin": plugin,
     }

@@ -4,6 +4,9 @@ pooch hashes what came and names it. Its own HTTP downloader writes to a tempora
 connection breaks, so that gigabytes would begin anew, and it decodes what a server labels as compressed (a .tgz, say),
 so that the checksum would be of other bytes. It is given `_Resuming` instead, which keeps what has come in
 ``<name>.part`` and asks for the rest.
+
+urllib3's ``Retry`` counts the attempts and says how long to wait. The loop around it is ours, because urllib3 repeats
+only requests that have not been answered yet: it never goes on where the body of an answer broke off.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import logging
 import os
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -27,12 +31,13 @@ from flowbench.errors import DataError
 
 if TYPE_CHECKING:
     import requests
+    from urllib3 import Retry
 
 ATTEMPTS = 4
 """Attempts at one URL that bring nothing new, before the next URL is tried."""
 
 BACKOFF_SECONDS = 1.0
-"""The wait before the second attempt; it doubles before each one after."""
+"""The second attempt follows at once, the third after twice this; the wait then doubles before each one after."""
 
 LONGEST_WAIT_SECONDS = 60.0
 """However long a server asks to wait (Retry-After)."""
@@ -44,7 +49,7 @@ SLOWEST_BYTES_PER_SECOND = 1000
 """Slower is as good as broken."""
 
 _BLOCK = 1 << 18
-_WORTH_ANOTHER_ATTEMPT = frozenset({408, 416, 425, 429, 500, 502, 503, 504})
+_PASSING = frozenset({408, 416, 425, 429, 500, 502, 503, 504})
 
 
 class UnavailableError(DataError):
@@ -98,18 +103,19 @@ class _Resuming:
         import requests
         import urllib3
 
-        furthest = attempt = 0
+        furthest, retries = 0, _retries()
         with _session() as session:
             while True:
                 try:
                     self._receive(session, url)
                     break
                 except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-                    attempt = 1 if self._part.size > furthest else attempt + 1
-                    furthest = max(furthest, self._part.size)
-                    if attempt >= ATTEMPTS or not _may_pass(error):
+                    if self._part.size > furthest:  # what brings something new costs no attempt
+                        furthest, retries = self._part.size, _retries()
+                    if not (retries.total and _may_pass(error, retries)):
                         raise UnavailableError(_reason(error)) from error
-                    seconds = _wait(error, attempt)
+                    retries = retries.increment("GET", error=error)
+                    seconds = _wait(error, retries)
                     note(f"{self._file.name}: {_reason(error)}; again in {seconds:.3g} s")
                     time.sleep(seconds)
         self._part.move(Path(output_file))
@@ -247,23 +253,35 @@ def _ensure_whole(size: int, total: int | None) -> None:
         raise requests.ConnectionError(f"{decimal(size)} of {decimal(total)} came")
 
 
-def _may_pass(error: Exception) -> bool:
+def _retries() -> Retry:
+    from urllib3 import Retry
+
+    return Retry(
+        ATTEMPTS - 1, status_forcelist=_PASSING, backoff_factor=BACKOFF_SECONDS, backoff_max=LONGEST_WAIT_SECONDS
+    )
+
+
+def _may_pass(error: Exception, retries: Retry) -> bool:
     """Whether another attempt may succeed where this one failed."""
     import requests
     from urllib3.exceptions import NameResolutionError
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
-        return error.response.status_code in _WORTH_ANOTHER_ATTEMPT
+        return retries.is_retry("GET", error.response.status_code)
     if isinstance(getattr(error.args[0] if error.args else None, "reason", None), NameResolutionError):
         return False  # there is no network, or no such host
     return not isinstance(error, ValueError | requests.TooManyRedirects | requests.exceptions.SSLError)
 
 
-def _wait(error: Exception, attempt: int) -> float:
-    response = getattr(error, "response", None)
-    asked = "" if response is None else response.headers.get("Retry-After", "")
-    seconds = BACKOFF_SECONDS * 2 ** (attempt - 1)
-    return min(max(seconds, float(asked) if asked.isdecimal() else 0.0), LONGEST_WAIT_SECONDS)
+def _wait(error: Exception, retries: Retry) -> float:
+    """Seconds until the next attempt: as long as the server asks for (Retry-After) or longer."""
+    from urllib3.exceptions import InvalidHeader
+
+    seconds, response = retries.get_backoff_time(), getattr(error, "response", None)
+    if response is not None:
+        with suppress(InvalidHeader):
+            seconds = max(seconds, retries.get_retry_after(response.raw) or 0.0)
+    return min(seconds, LONGEST_WAIT_SECONDS)
 
 
 def _reason(error: Exception) -> str:

@@ -6,7 +6,10 @@ is refused. Once the program has ended, `array` and `frame` take numbers out of 
 numpy's and pandas' own reconstruction is never called. So a pickle costs the memory of its own length, whatever it
 claims; and a data frame of 2017 can be read, whose classes pandas no longer has.
 
-Read are the pickles of Python 2 and 3, protocols 0 to 5.
+The instructions are run by Python's own unpickler, the one that is written in Python: of its table of instructions a
+part can be taken away, and no number in a pickle makes it allocate memory, as the memo of the one in C does.
+
+Pickles of Python 2 and 3 are read, protocols 0 to 5.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import math
 import pickle
 import pickletools
 import re
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,35 +76,19 @@ class _Name(_Inert): ...
 
 
 _ALLOWED: dict[str, type[_Inert]] = {
-    "numpy.core.multiarray._reconstruct": _Array,
-    "numpy._core.multiarray._reconstruct": _Array,
-    "numpy.core.numeric._frombuffer": _Buffer,
-    "numpy._core.numeric._frombuffer": _Buffer,
-    "numpy.dtype": _Dtype,
-    "numpy.ndarray": _Name,
-    "_codecs.encode": _Encoded,  # bytes, as Python 3 writes them for Python 2
-    "__builtin__.bytes": _Encoded,
-    "__builtin__.slice": _Slice,
-    "builtins.slice": _Slice,
+    r"numpy\._?core\.multiarray\._reconstruct": _Array,
+    r"numpy\._?core\.numeric\._frombuffer": _Buffer,
+    r"numpy\.dtype": _Dtype,
+    r"numpy\.ndarray": _Name,
+    r"_codecs\.encode|__builtin__\.bytes": _Encoded,  # bytes, as Python 3 writes them for Python 2
+    r"(__builtin__|builtins)\.slice": _Slice,
     # pandas 0.14.1 to 0.25, under the names that its modules had
-    "pandas.core.frame.DataFrame": _Frame,
-    "pandas.core.internals.BlockManager": _Blocks,
-    "pandas.core.internals.managers.BlockManager": _Blocks,
-    **{
-        f"pandas.{module}.{name}": stand_in
-        for module, names in {
-            "core.index": ("_new_Index", "Index", "Int64Index", "RangeIndex"),
-            "indexes.base": ("_new_Index", "Index"),
-            "indexes.numeric": ("Int64Index",),
-            "indexes.range": ("RangeIndex",),
-            "core.indexes.base": ("_new_Index", "Index"),
-            "core.indexes.numeric": ("Int64Index",),
-            "core.indexes.range": ("RangeIndex",),
-        }.items()
-        for name in names
-        for stand_in in [_Index if name == "_new_Index" else _Name]
-    },
+    r"pandas\.core\.frame\.DataFrame": _Frame,
+    r"pandas\.core\.internals(\.managers)?\.BlockManager": _Blocks,
+    r"pandas\.(core\.index|(core\.)?indexes\.base)\._new_Index": _Index,
+    r"pandas\.(core\.index|(core\.)?indexes\.(base|numeric|range))\.(Int64|Range)?Index": _Name,
 }
+"""What a whole name must match, and what it stands for."""
 
 _NEEDED = """
     PROTO FRAME STOP MARK POP POP_MARK DUP GLOBAL STACK_GLOBAL REDUCE NEWOBJ BUILD
@@ -112,22 +99,47 @@ _NEEDED = """
     GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE
 """
 _INSTRUCTIONS = frozenset(_NEEDED.split())
-_BY_CODE = {instruction.code.encode("latin1"): instruction for instruction in pickletools.opcodes}
 _MOST_TUPLES = 10_000  # hashing tuples in tuples recurses in C: more of them could exhaust its stack
 _NUMERIC = re.compile(r"b1|[iu][1248]|f[248]")
 
 
-class _Unpickler(pickle.Unpickler):
+class _Stream(io.BytesIO):
+    def read(self, size: int | None = -1) -> bytes:
+        content = super().read(size)
+        if size is not None and len(content) < size:
+            raise EOFError("it is cut short")
+        return content
+
+
+class _Unpickler(pickle._Unpickler):
     def __init__(self, content: bytes, origin: Path) -> None:
         # Python 2's str becomes text of code points 0 to 255: `_bytes` turns those that were data back
-        super().__init__(io.BytesIO(content), encoding="latin1")
+        super().__init__(_Stream(content), encoding="latin1")
         self._origin = origin
+        self._tuples = 0
 
     def find_class(self, module: str, name: str) -> type[_Inert]:
-        stand_in = _ALLOWED.get(f"{module}.{name}")
-        if stand_in is None:
-            raise _refusal(self._origin, f"names {module}.{name}")
-        return stand_in
+        for pattern, stand_in in _ALLOWED.items():
+            if re.fullmatch(pattern, f"{module}.{name}"):
+                return stand_in
+        raise _refusal(self._origin, f"names {module}.{name}")
+
+    def run(self, instruction: str, code: int) -> None:
+        """Run an instruction as Python does, if arrays need it."""
+        if instruction not in _INSTRUCTIONS:
+            raise _refusal(self._origin, f"has the instruction {instruction}")
+        self._tuples += instruction.startswith("TUPLE")
+        if self._tuples > _MOST_TUPLES:
+            raise _refusal(self._origin, f"has more than {_MOST_TUPLES:,} tuples")
+        if instruction == "BYTEARRAY8":  # of which Python allocates whatever length is claimed; bytes it reads
+            code = pickle.BINBYTES8[0]
+        pickle._Unpickler.dispatch[code](self)  # type: ignore[arg-type]  # typed for the one in C
+
+
+_Unpickler.dispatch = {
+    ord(known.code): partial(_Unpickler.run, instruction=known.name, code=ord(known.code))
+    for known in pickletools.opcodes
+}
 
 
 def load(content: bytes, origin: Path) -> object:
@@ -138,41 +150,12 @@ def load(content: bytes, origin: Path) -> object:
         DataError: it is damaged, or holds anything else than arrays; nothing of it was run.
     """
     with reading(origin):
-        _inspect(content, origin)
         try:
             return _Unpickler(content, origin).load()
         except (DataError, MemoryError):
             raise
         except Exception as error:  # a wrong program may fail in any way
             raise ValueError(f"damaged pickle ({type(error).__name__}: {error})") from error
-
-
-def _inspect(content: bytes, origin: Path) -> None:
-    """Refuse a program with instructions that arrays do not need, before the first is run."""
-    tuples = 0
-    for position, (name, argument) in enumerate(_instructions(io.BytesIO(content))):
-        if name not in _INSTRUCTIONS:
-            raise _refusal(origin, f"has the instruction {name}")
-        # Python's memo is an array as long as the largest number in it
-        if name.endswith("PUT") and int(argument) > position:
-            raise _refusal(origin, f"numbers an object {argument}")
-        tuples += name.startswith("TUPLE")
-        if tuples > _MOST_TUPLES:
-            raise _refusal(origin, f"has more than {_MOST_TUPLES:,} tuples")
-
-
-def _instructions(stream: io.BytesIO) -> Iterator[tuple[str, Any]]:
-    """Each instruction's name and argument. `pickletools.genops` does so too, but for Python 2's text beyond ASCII."""
-    name = ""
-    while name != "STOP":
-        instruction = _BY_CODE.get(stream.read(1))
-        if instruction is None:
-            raise ValueError(f"no pickle, or one cut short, at byte {stream.tell()}")
-        name = instruction.name
-        if name == "STRING":
-            yield name, stream.readline()
-        else:
-            yield name, instruction.arg.reader(stream) if instruction.arg else None
 
 
 def _refusal(origin: Path, what: str) -> DataError:

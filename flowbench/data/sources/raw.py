@@ -71,14 +71,16 @@ def where_from(card: Card, missing: Sequence[RawFile]) -> str:
     return hint
 
 
-def fingerprint(card: Card, raw: Mapping[str, Path]) -> str:
-    """Sha256 (hex) over the recipe's version and the names and content of the files that `find` gave.
+def fingerprint(card: Card, raw: Mapping[str, Path], code_digest: str | None = None) -> str:
+    """The sha256 (hex) of the card's version, the files that `find` gave (names and content), and a plug-in's code.
 
     A file whose checksum is not the card's gets a warning and no more: archives are recompressed while their contents
     stay, and the card's shapes and Gaussian value judge those.
     """
     published = {file.name: file for file in card.files}
     whole = hashlib.sha256(f"{card.name} v{card.version}\n".encode())
+    if code_digest:
+        whole.update(f"{code_digest}\n".encode())
     for name, path in raw.items():
         digest = hash_file(path, "sha256")
         whole.update(f"{name} {digest}\n".encode())

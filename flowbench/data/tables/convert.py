@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from flowbench import console
 from flowbench.data import cache
 from flowbench.data.dataset import Float64
+from flowbench.data.moments import Moments
 from flowbench.data.tables.files import TableFile
 from flowbench.data.tables.fitness import noise_widths, refuse_unfit, refuse_unscalable
 from flowbench.data.tables.options import TRAIN, TableOptions, assign
@@ -62,7 +63,7 @@ def convert(
         refuse_unfit(path, profile, options)
         rows.widths = noise_widths(path, profile, options)
         parts = assign(profile.rows, options, seed, groups)
-        moments = _Moments(len(columns))
+        moments = Moments(len(columns))
         for chunk, part in rows.chunks(parts):
             moments.add(chunk[part == TRAIN])
         location, scale = moments.mean, moments.deviation
@@ -149,46 +150,6 @@ def _groups(source: TableFile, column: str, *, dropna: bool) -> NDArray[np.int32
                 "fill it in, or leave its row out (--dropna)",
             )
     return np.concatenate(found)
-
-
-class _Moments:
-    """Mean and population standard deviation of rows that come in chunks, merged as Chan et al. (1979) do."""
-
-    def __init__(self, dim: int) -> None:
-        self._n = 0
-        self._origin = np.zeros(dim)
-        self._mean = np.zeros(dim)  # from the origin, a row: or far from zero the deviation would lose digits
-        self._squares = np.zeros(dim)
-        self._low, self._high = np.full(dim, np.inf), np.full(dim, -np.inf)
-
-    def add(self, rows: Float64) -> None:
-        if not len(rows):
-            return
-        self._low, self._high = np.minimum(self._low, rows.min(axis=0)), np.maximum(self._high, rows.max(axis=0))
-        if not self._n:
-            self._origin = rows[0].copy()
-        # values near the ends of floating point overflow here: they are refused by name
-        with np.errstate(all="ignore"):
-            rows = rows - self._origin
-            mean = rows.mean(axis=0)
-            away = mean - self._mean
-            n = self._n + len(rows)
-            self._squares += np.square(rows - mean).sum(axis=0) + away**2 * (self._n * len(rows) / n)
-            self._mean = self._mean + away * (len(rows) / n)
-        self._n = n
-
-    @property
-    def mean(self) -> Float64:
-        return self._origin + self._mean
-
-    @property
-    def deviation(self) -> Float64:
-        with np.errstate(all="ignore"):
-            return np.sqrt(self._squares / self._n)
-
-    @property
-    def constant(self) -> NDArray[np.bool_]:
-        return self._low == self._high
 
 
 def _write(

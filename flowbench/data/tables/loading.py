@@ -26,7 +26,9 @@ _LONGEST_NAME = 150  # bytes; file systems allow some 255 for all of a run's nam
 
 
 def is_path(data: str) -> bool:
-    """Whether ``data`` means a file or folder, not a known dataset."""
+    """Whether ``data`` means a table in a file or folder, not a dataset by its name or in a .py file."""
+    if data.endswith(".py"):
+        return False
     return data.lower().endswith(tuple(OPENERS)) or "/" in data or os.sep in data or data in (".", "..")
 
 

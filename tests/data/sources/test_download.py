@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.utils
 import gzip
 import hashlib
 import json
@@ -97,6 +98,18 @@ def test_a_server_that_asks_to_wait_is_waited_for(server: LoopbackServer, monkey
     busy = [loopback.status(429, Retry_After="7"), loopback.status(503, Retry_After="86400")]
     fetch(card(raw_file(server.serve("busy", *busy, loopback.whole(BODY)))))
     assert waits == [7, download.LONGEST_WAIT_SECONDS]
+
+
+def test_a_server_may_say_when_or_nothing_that_is_understood(
+    server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(download.time, "sleep", waits.append)
+    when = email.utils.formatdate(time.time() + 30, usegmt=True)
+    busy = [loopback.status(503, Retry_After="soon"), loopback.status(503, Retry_After=when)]
+    fetch(card(raw_file(server.serve("busy", *busy, loopback.whole(BODY)))))
+    assert waits[0] == 0
+    assert waits[1] == pytest.approx(30, abs=5)
 
 
 def test_no_server_at_all(server: LoopbackServer) -> None:

@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -209,16 +210,36 @@ def test_states_do_not_become_attributes() -> None:
         pickles.array(loaded)
 
 
-def test_what_a_stream_claims_costs_nothing() -> None:
-    for content in (
-        b"\x80\x02Nr\xff\xff\xff\x7f.",  # a memo of 2^31 objects, 16 GiB
+@pytest.mark.parametrize(
+    "content",
+    [
         b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7f.",  # 2^63 bytes
         b"\x80\x05\x96" + b"\xff" * 7 + b"\x7f.",
+        b"\x80\x05\x96" + b"\xff" * 3 + bytes(5) + b".",  # 16 MiB
         b"\x80\x04\x95" + b"\xff" * 7 + b"\x7fN.",
         b"\x80\x02)" + b"\x85" * 1_000_000 + b"}h\x00.",
-    ):
+    ],
+)
+def test_what_a_stream_claims_is_refused_and_costs_nothing(content: bytes) -> None:
+    def load() -> None:
         with pytest.raises(DataError):
             pickles.load(content, ORIGIN)
+
+    assert peak_bytes(load) < 2 * len(content) + 1_000_000
+
+
+def peak_bytes(function: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_memo_with_a_large_number_costs_nothing() -> None:
+    """The memo of Python's unpickler in C would be an array of 2^31 objects, 16 GiB."""
+    assert peak_bytes(lambda: pickles.load(b"\x80\x02Nr\xff\xff\xff\x7f.", ORIGIN)) < 100_000
 
 
 def test_a_key_of_tuples_in_tuples_does_not_exhaust_the_stack() -> None:
