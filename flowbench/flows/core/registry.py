@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from flowbench import plugins
 from flowbench.config import FlowOptions
 from flowbench.errors import UsageError, did_you_mean
 from flowbench.flows.core.flow import Flow
@@ -20,17 +21,26 @@ class FlowFile(Protocol):
         """The flow for rows of ``dim`` columns."""
 
 
-def names() -> list[str]:
-    """The flows there are: the files of this folder."""
+def own_names() -> list[str]:
+    """flowbench's own flows: the files of this folder."""
     return sorted(path.stem for path in Path(__file__).parents[1].glob("*.py") if not path.stem.startswith("_"))
 
 
+def names() -> list[str]:
+    """The flows there are: flowbench's own, and those from outside (see `plugins`)."""
+    return sorted([*own_names(), *plugins.find("flows", own_names())])
+
+
 def load(name: str) -> FlowFile:
-    """The flow's file.
+    """The flow's file; one that fails to import raises its own error.
 
     Raises:
         UsageError: there is none of that name.
     """
-    if name not in names():
-        raise UsageError(f"unknown flow {name!r}", hint=did_you_mean(name, names()))
-    return cast("FlowFile", importlib.import_module(f"flowbench.flows.{name}"))
+    if name in own_names():
+        return cast("FlowFile", importlib.import_module(f"flowbench.flows.{name}"))
+    outside = plugins.find("flows", own_names())
+    if name not in outside:
+        hint = f"{did_you_mean(name, names())}; a flow of your own is a path to a .py file, or in FLOWBENCH_PLUGINS"
+        raise UsageError(f"unknown flow {name!r}", hint)
+    return cast("FlowFile", outside[name].load())
