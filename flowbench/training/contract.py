@@ -60,7 +60,7 @@ def examine(module: FlowFile, name: str) -> Iterator[tuple[str, Check]]:
             yield f"gradients, {dim} columns", _check(_gradients(flow, rows), 1e-5, "directional against differences")
             yield (
                 f"engine, {dim} columns",
-                _check(_engine(flow, rows), 1e-9, "max |by the engine - as written|, relative"),
+                _check(_engine(flow, rows), 1e-9, "max |by the engine - as written|, rel."),
             )
             yield f"rows, {dim} columns", _check(_rows(flow, rows), 1e-9, "max |together - alone|, in evaluation")
             yield (
