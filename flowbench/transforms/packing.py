@@ -101,14 +101,17 @@ class LayerWeights:
 class Packing:
     """The layers of a network between levels of units whose ``degrees`` are sorted: weights, then biases, of each.
 
-    A unit sees those of the level below whose degree is not above its own.
+    A unit sees those of the level below whose degree is not above its own. ``cut`` is how many strips a layer has, and
+    from how many weights on; by default what is fastest.
     """
 
-    def __init__(self, degrees: Sequence[Tensor]) -> None:
+    def __init__(self, degrees: Sequence[Tensor], cut: tuple[int, int] | None = None) -> None:
+        self.degrees = degrees
+        strips, stripped = cut or (STRIPS, STRIPPED)
         highest = max((int(level[-1]) for level in degrees if len(level)), default=0)
-        cuts = [highest * strip // STRIPS for strip in range(1, STRIPS)]
+        cuts = [highest * strip // strips for strip in range(1, strips)]
         self.layers = tuple(
-            LayerPacking(below, above, cuts if len(below) * len(above) >= STRIPPED else [])
+            LayerPacking(below, above, cuts if len(below) * len(above) >= stripped else [])
             for below, above in pairwise(degrees)
         )
         self._strips = [strip for layer in self.layers for strip in layer.strips]
