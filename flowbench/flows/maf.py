@@ -17,11 +17,13 @@ from flowbench.transforms.network import ActivationName
 class Options(FlowOptions):
     """A MAF's size."""
 
-    transforms: int = Field(5, ge=1)
-    hidden: Widths = (100, 100)
-    activation: ActivationName = "relu"
-    log_scale_bound: float | None = Field(2.0, gt=0)
-    batch_norm: bool = True
+    transforms: int = Field(5, ge=1, description="Autoregressive transforms, one network each.")
+    hidden: Widths = Field((100, 100), description="Units of each hidden layer of a network.")
+    activation: ActivationName = Field("relu", description="What the hidden units apply to their sums.")
+    log_scale_bound: float | None = Field(
+        2.0, gt=0, description="The largest log-scale either way, approached smoothly; none: unbounded."
+    )
+    batch_norm: bool = Field(True, description="Whether batch normalisation follows each transform.")
 
 
 def autoregressive(dim: int, options: Options) -> MaskedAutoregressive:
