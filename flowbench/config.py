@@ -70,7 +70,8 @@ class TrainingOptions(Settings):
     max_steps: int | None = Field(
         8000,
         ge=1,
-        description="The largest number of steps, rounded up to whole epochs; it counts where max_epochs is none.",
+        description="The largest number of steps, rounded up to whole epochs. It counts where max_epochs is none, and "
+        "if you set it, before the max_epochs of a recipe.",
     )
     max_seconds: float | None = Field(
         None,

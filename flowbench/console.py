@@ -122,8 +122,10 @@ class Progress(_Live):
         now = time.monotonic()
         if self._status and now - self._last_line > 0.1:  # a screen's pace, not the training's
             self._last_line = now
-            first, *others = self._parts or [(0, "epoch 0")]
-            parts = [first, (1, f"next {done / steps:4.0%}"), *others]
+            share = f"{done / steps:4.0%}"
+            parts = (
+                [*self._parts[:1], (1, f"next {share}"), *self._parts[1:]] if self._parts else [(0, f"epoch 1 {share}")]
+            )
             self._status.update(Text(_fitted(parts, stderr.width - SPINNER_WIDTH)))
 
     def epoch(

@@ -11,7 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from flowbench.config import FlowOptions, Settings, packaged_layers, resolve
-from flowbench.console import print_json, print_result
+from flowbench.console import print_json, stdout
+
+WIDE = 140
+"""From so many columns on, a terminal shows a setting in one line."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ def show_settings(flow: str | None, data: str, recipe: str, as_json: bool) -> No
     if as_json:
         document = {"flow": flow, "data": data, "recipe": recipe, "settings": [asdict(setting) for setting in found]}
         return print_json(document)
-    print_result(_rendered(found, f"with {data} and the recipe {recipe}"))
+    console = stdout()
+    console.print(_rendered(found, f"with their defaults for {data} and the recipe {recipe}", console.width))
 
 
 def _settings(flow: str | None, data: str, recipe: str) -> list[Setting]:
@@ -65,29 +69,38 @@ def _type(schema: Mapping[str, Any]) -> str:
     """A field's JSON schema in words."""
     if "anyOf" in schema:
         return " or ".join(_type(part) for part in schema["anyOf"])
+    if "const" in schema:
+        return str(schema["const"])
     if "enum" in schema:
-        return " or ".join(schema["enum"])
+        return " or ".join(map(str, schema["enum"]))
     if schema.get("type") == "array":
-        return f"list of {_type(schema['items'])}"
-    words = {"integer": "whole number", "number": "number", "boolean": "true or false", "null": "none"}
+        return f"list of {_type(schema['items']).replace('number', 'numbers')}"
+    words = {
+        "integer": "whole number",
+        "number": "number",
+        "boolean": "true or false",
+        "null": "none",
+        "string": "text",
+    }
     bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     limits = [f"{sign} {schema[key]:g}" for key, sign in bounds.items() if key in schema]
     kind = schema.get("type", "value")
     return " ".join([words.get(kind, kind), *limits])
 
 
-def _rendered(found: list[Setting], title: str) -> Table:
-    table = Table(title=f"settings, {title}", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for header in ("setting", "default", "type", "meaning"):
-        table.add_column(header, no_wrap=header == "setting", overflow="fold")
+def _rendered(found: list[Setting], title: str, width: int) -> Table:
+    """A line for each setting, or, in a terminal too narrow for that, its meaning below its default and type."""
+    table = Table(title=f"settings, {title}", title_justify="left", box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
     of = None
     for setting in found:
         if setting.of != of:
             table.add_row(Text(setting.of, style="bold"))
             of = setting.of
-        table.add_row(
-            *(Text(cell) for cell in (f"  {setting.name}", _as_set(setting.default), setting.type, setting.meaning))
-        )
+        cells = [_as_set(setting.default), f"({setting.type})", setting.meaning]
+        if width < WIDE:
+            cells = [f"{cells[0]} {cells[1]}\n{cells[2]}"]
+        table.add_row(*map(Text, [f"  {setting.name}", *cells]))
     return table
 
 
