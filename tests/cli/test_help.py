@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ def helps() -> Iterator[tuple[str, str]]:
 
 def test_every_help_is_a_sentence() -> None:
     for what, text in helps():
-        assert text.endswith((".", "exit.")), what
+        assert text.endswith("."), what
 
 
 @pytest.mark.parametrize("width", ["80", "120"])
@@ -59,10 +58,11 @@ def test_help_comes_at_once() -> None:
     flowbench("--help")  # compiles what is not yet
     took = []
     for _ in range(3):
-        began = time.process_time(), os.times().children_user + os.times().children_system
+        before = os.times()
         flowbench("--help")
-        took.append(os.times().children_user + os.times().children_system - began[1])
-    assert min(took) < 0.6  # of the processors' time; 0.2 where nothing else runs
+        after = os.times()
+        took.append(after.children_user - before.children_user + after.children_system - before.children_system)
+    assert min(took) < 0.6  # the processor's seconds, of which a busy machine takes more: 0.2 on a quiet one
 
 
 def completed(line: str, shell: str = "bash", **environment: str) -> set[str]:
