@@ -1,9 +1,9 @@
 """A run's configuration: what can be set, where its value comes from, and the hash that names it. No torch.
 
 Later layers win: the defaults of the code, in ``configs/`` <flow>.toml, data-<data>.toml, <flow>-<data>.toml and
-recipe-<recipe>.toml, then a file of the user's (``--config``) and single settings (``--set key=value``). A layer states
-what differs and nothing else; keys are the names of the options below and of the flow's own. TOML has no null: the
-string ``"none"`` stands for it.
+recipe-<recipe>.toml, in the last its table ``[data.<data>]``, then a file of the user's (``--config``) and single
+settings (``--set key=value``). A layer states what differs and nothing else; keys are the names of the options below
+and of the flow's own. TOML has no null: the string ``"none"`` stands for it.
 """
 
 from __future__ import annotations
@@ -39,26 +39,46 @@ Widths = Annotated[
 
 
 class TrainingOptions(Settings):
-    """How a flow is trained. The defaults are the recipe ``fast``."""
+    """How a flow is trained. The defaults are the recipe ``fast``; the descriptions are what ``--settings`` shows."""
 
-    batch_size: int | None = Field(None, ge=1)
-    """Rows in a step; None: a 20th of the training rows, between 50 and 500."""
-    optimizer: Literal["adam", "adam-inner-epsilon"] = "adam"
-    learning_rate: float = Field(5e-3, gt=0)
-    epsilon: float = Field(1e-8, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    """Coupled L2, added to the gradient (Adam's, not AdamW's)."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    warmup_steps: int = Field(200, ge=0)
-    clip_norm: float | None = Field(5.0, gt=0)
-    plateau: int | None = Field(3, ge=1)
-    """Epochs without a better validation likelihood after which it goes on from the best, at a third of the rate."""
-    patience: int = Field(12, ge=1)
-    """Epochs without a better validation likelihood after which training stops."""
-    max_epochs: int | None = Field(None, ge=0)
-    max_steps: int | None = Field(8000, ge=1)
-    """The training's length where ``max_epochs`` does not give it, rounded up to whole epochs."""
-    max_seconds: float | None = Field(None, gt=0)
+    batch_size: int | None = Field(
+        None, ge=1, description="Rows in a step; none: a 20th of the training rows, between 50 and 500."
+    )
+    optimizer: Literal["adam", "adam-inner-epsilon"] = Field(
+        "adam", description="Adam, or Adam with epsilon under the root of the second moment."
+    )
+    learning_rate: float = Field(5e-3, gt=0, description="The rate after the warm-up, at its highest.")
+    epsilon: float = Field(1e-8, gt=0, description="Adam's epsilon.")
+    weight_decay: float = Field(
+        0.0, ge=0, description="L2 penalty on all parameters, added to the gradient (as Adam does, not AdamW)."
+    )
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="How the rate goes on after the warm-up: down to zero by half a cosine, or as it is."
+    )
+    warmup_steps: int = Field(200, ge=0, description="Steps in which the rate grows linearly at the start.")
+    clip_norm: float | None = Field(5.0, gt=0, description="The largest norm of a gradient; longer ones are scaled.")
+    plateau: int | None = Field(
+        3,
+        ge=1,
+        description="Epochs without a better validation likelihood after which training returns to the best epoch, at "
+        "a third of the rate.",
+    )
+    patience: int = Field(
+        12, ge=1, description="Epochs without a better validation likelihood after which training stops."
+    )
+    max_epochs: int | None = Field(None, ge=0, description="The largest number of epochs; none: see max_steps.")
+    max_steps: int | None = Field(
+        8000,
+        ge=1,
+        description="The largest number of steps, rounded up to whole epochs. It counts where max_epochs is none, and "
+        "if you set it, before the max_epochs of a recipe.",
+    )
+    max_seconds: float | None = Field(
+        None,
+        gt=0,
+        description="Seconds of training after which no more steps are taken; what the last epoch still needs for "
+        "calibration and validation comes on top.",
+    )
 
     @model_validator(mode="after")
     def _cosine_has_an_end(self) -> TrainingOptions:
@@ -78,10 +98,13 @@ class RunConfig(Settings):
     threads: int
     model: SerializeAsAny[FlowOptions]
     training: TrainingOptions
+    code: str | None = None
+    """The sha256 of the flow's file, if it is one from outside the package."""
 
     def digest(self, fingerprint: str) -> str:
         """sha256 (hex) over the configuration and the data's fingerprint: the same digest, the same run."""
-        text = json.dumps([self.model_dump(mode="json"), fingerprint], sort_keys=True)
+        parts = [self.model_dump(mode="json", exclude={"code"}), fingerprint, *([self.code] if self.code else [])]
+        text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -110,7 +133,8 @@ def packaged_layers(flow: str, data: str, recipe: str) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for path in paths:
         merged |= _read(path) if path.is_file() else {}
-    return merged
+    by_data = merged.pop("data", {})  # only a recipe has such tables
+    return merged | by_data.get(data, {})
 
 
 def user_layers(file: Path | None, settings: Iterable[str]) -> dict[str, Any]:

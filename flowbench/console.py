@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.filesize import decimal
-from rich.markup import escape
+from rich.text import Text
 
 from flowbench.errors import FlowbenchError
 
@@ -17,23 +17,37 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.status import Status
 
-stderr = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
-"""Progress, warnings and errors. Results go to stdout, so that they can be piped."""
-
-
 UNLIMITED = 10_000
 """Wider than any line: what is piped is never cut or folded to a terminal that is not there."""
+
+SECONDS_BETWEEN_LINES = 5.0
+"""How often progress is written where there is no terminal, at the most."""
+
+SPINNER_WIDTH = 2
+"""Columns that rich's spinner and the space behind it take."""
+
+
+class _Stream(Console):
+    """A console that outlives its reader: what is under way comes to its own end, with its own exit code."""
+
+    def on_broken_pipe(self) -> None:
+        """What nobody reads any longer (after ``| head``, say) goes nowhere; called by rich, which would exit here."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
+stderr = _Stream(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+"""Progress, warnings and errors. Results go to stdout, so that they can be piped."""
 
 
 def stdout() -> Console:
     """Where results go."""
-    console = Console(highlight=False, emoji=False)
-    return console if console.is_terminal else Console(highlight=False, emoji=False, width=UNLIMITED)
+    console = _Stream(highlight=False, emoji=False)
+    return console if console.is_terminal else _Stream(highlight=False, emoji=False, width=UNLIMITED)
 
 
 def print_json(document: dict[str, Any]) -> None:
     """One strict JSON document to stdout."""
-    print(json.dumps(document, indent=2, allow_nan=False))
+    stdout().out(json.dumps(document, indent=2, allow_nan=False))
 
 
 def print_result(renderable: Any) -> None:
@@ -43,19 +57,24 @@ def print_result(renderable: Any) -> None:
 
 def warn(message: str) -> None:
     """One warning line on stderr."""
-    stderr.print(f"[yellow]warning:[/yellow] {escape(printable(message))}")
+    stderr.print(Text.assemble(("warning:", "yellow"), " ", printable(message)))
 
 
 def note(message: str) -> None:
     """One plain line on stderr."""
-    stderr.print(escape(printable(message)))
+    stderr.print(Text(printable(message)))
 
 
 def show_error(error: FlowbenchError) -> None:
     """The error, and its hint below it."""
-    stderr.print(f"[red]error:[/red] {escape(printable(str(error)))}")
+    stderr.print(Text.assemble(("error:", "red"), " ", printable(str(error))))
     if error.hint:
-        stderr.print(f"[cyan]hint:[/cyan] {escape(printable(error.hint))}")
+        stderr.print(Text.assemble(("hint:", "cyan"), " ", printable(error.hint)))
+
+
+def plural(n: int, noun: str) -> str:
+    """A number and its noun: 1 epoch, 2 epochs."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def printable(text: str) -> str:
@@ -79,24 +98,35 @@ class _Live:
 
 
 class Progress(_Live):
-    """A run's progress on stderr: on a terminal one live line, elsewhere one plain line an epoch.
+    """A run's progress on stderr: on a terminal one live line that fits it.
 
-    ``CI`` and ``TERM=dumb`` count as no terminal.
+    Elsewhere plain lines: the first epoch's, then one every few seconds at the most, and the last epoch's. ``CI`` and
+    ``TERM=dumb`` count as no terminal.
     """
 
     def __init__(self, max_seconds: float | None) -> None:
         self.max_seconds = max_seconds
-        self._summary = "starting"
-        self._left = ""
         self._live = self._status = stderr.status("") if _is_live() else None
-        self._shown = 0.0
+        self._parts: list[tuple[int, str]] = []
+        self._best_ll = float("-inf")
+        self._last_line = float("-inf")
+        self._unwritten = False
+
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)
+        if self._unwritten:
+            self._write()
 
     def step(self, done: int, steps: int) -> None:
         """``done`` of an epoch's ``steps`` are done."""
         now = time.monotonic()
-        if self._status and now - self._shown > 0.1:  # a screen's pace, not the training's
-            self._shown = now
-            self._status.update(escape(f"{self._summary} · next epoch {done / steps:4.0%}{self._left}"))
+        if self._status and now - self._last_line > 0.1:  # a screen's pace, not the training's
+            self._last_line = now
+            share = f"{done / steps:4.0%}"
+            parts = (
+                [*self._parts[:1], (1, f"next {share}"), *self._parts[1:]] if self._parts else [(0, f"epoch 1 {share}")]
+            )
+            self._status.update(Text(_fitted(parts, stderr.width - SPINNER_WIDTH)))
 
     def epoch(
         self,
@@ -109,16 +139,34 @@ class Progress(_Live):
         seconds: float,
     ) -> None:
         """An epoch's mean log-likelihoods in nats, training rows per second, and seconds since training began."""
-        mark = " (best)" if best else ""
-        self._summary = f"epoch {number}{f'/{of}' if of else ''}"
-        self._summary += f" · train {train_ll:.3f} · validation {validation_ll:.3f}{mark} nats · {rate:,.0f} rows/s"
+        self._best_ll = validation_ll if best else self._best_ll
+        mark = "(best)" if best else f"(best {self._best_ll:.3f})"
         # upper bounds both: patience may end it before
         bounds = [(of - number) * seconds / number] if of else []
         bounds += [max(0.0, self.max_seconds - seconds)] if self.max_seconds else []
         minutes, rest = divmod(round(min(bounds, default=0)), 60)
-        self._left = f" · {minutes}:{rest:02} left" if bounds else ""
-        if not self._status:
-            note(self._summary + self._left)
+        self._parts = [
+            (0, f"epoch {number}{f'/{of}' if of else ''}"),
+            (5, f"train {train_ll:.3f}"),
+            (2, f"validation {validation_ll:.3f} {mark} nats"),
+            (4, f"{rate:,.0f} rows/s"),
+            *([(3, f"{minutes}:{rest:02} left")] if bounds else []),
+        ]
+        self._unwritten = not self._status
+        if self._unwritten and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._write()
+
+    def _write(self) -> None:
+        note(_fitted(self._parts, UNLIMITED))
+        self._unwritten = False
+        self._last_line = time.monotonic()
+
+
+def _fitted(parts: list[tuple[int, str]], width: int) -> str:
+    """As many of the parts as fit in so many columns, in their order; those of the highest rank are left out first."""
+    while len(parts) > 1 and len(" · ".join(text for _, text in parts)) > width:
+        parts = [part for part in parts if part[0] != max(rank for rank, _ in parts)]
+    return " · ".join(text for _, text in parts)
 
 
 class Working(_Live):
@@ -130,7 +178,7 @@ class Working(_Live):
     def on(self, what: str) -> None:
         """It is this."""
         if self._status:
-            self._status.update(escape(what))
+            self._status.update(Text(printable(what)))
 
 
 class Transfer(_Live):

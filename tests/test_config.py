@@ -11,6 +11,7 @@ import pytest
 from flowbench import flows
 from flowbench.config import (
     RunConfig,
+    Settings,
     TrainingOptions,
     packaged_layers,
     recipes,
@@ -18,6 +19,7 @@ from flowbench.config import (
     shipped,
     user_layers,
 )
+from flowbench.data import registry
 from flowbench.errors import UsageError
 
 RUN = {"flow": "maf", "data": "patches", "recipe": "fast", "seed": 0, "device": "cpu", "threads": 2}
@@ -109,13 +111,49 @@ def test_the_paper_recipe_is_the_protocol_of_2017() -> None:
     assert config.model.model_dump()["log_scale_bound"] is None
 
 
+@pytest.mark.parametrize(
+    ("data", "recipe", "hidden", "activation"),
+    [
+        ("power", "paper", (100, 100), "relu"),
+        ("gas", "paper", (100, 100), "tanh"),
+        ("hepmass", "paper", (512, 512), "relu"),
+        ("miniboone", "paper", (512, 512), "relu"),
+        ("bsds300", "paper", (512, 512), "relu"),
+        ("mnist", "paper", (1024, 1024), "relu"),
+        ("cifar10", "paper", (1024, 1024), "relu"),
+        ("mnist", "fast", (1024,), "relu"),
+        ("cifar10", "fast", (1024,), "relu"),
+        ("gas", "fast", (100, 100), "tanh"),
+    ],
+)
+def test_a_recipe_has_sizes_of_its_own_by_dataset(
+    data: str, recipe: str, hidden: tuple[int, ...], activation: str
+) -> None:
+    config = resolved(packaged_layers("maf", data, recipe), {}, data=data, recipe=recipe)
+    assert (config.model.model_dump()["hidden"], config.model.model_dump()["activation"]) == (hidden, activation)
+    assert recipe == "fast" or config.training.batch_size == 100  # the data's own, of another recipe, does not count
+
+
+def test_the_user_outranks_a_recipes_sizes_for_the_data() -> None:
+    config = resolved(packaged_layers("maf", "mnist", "paper"), {"hidden": 7}, data="mnist", recipe="paper")
+    assert config.model.model_dump()["hidden"] == (7,)
+
+
+@pytest.mark.parametrize("options", [TrainingOptions, *(flows.load(name).Options for name in flows.names())])
+def test_every_setting_says_what_it_means(options: type[Settings]) -> None:
+    assert all(field.description for field in options.model_fields.values())
+
+
 @pytest.mark.parametrize("path", sorted(shipped("configs").glob("*.toml")), ids=lambda path: path.stem)
 def test_every_packaged_setting_exists(path: Path) -> None:
     settings = tomllib.loads(path.read_text())
+    by_data = settings.pop("data", {}) if path.stem.startswith("recipe-") else {}
+    assert by_data.keys() <= set(registry.names())
     flow = path.stem.partition("-")[0]
     takers = flows.names() if flow in ("recipe", "data") else [flow]
     known = {*TrainingOptions.model_fields}.union(*(flows.load(name).Options.model_fields for name in takers))
     assert settings.keys() <= known
+    assert all(table.keys() <= known for table in by_data.values())
 
 
 def test_the_digest_names_configuration_and_data() -> None:

@@ -10,7 +10,18 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", help="Folder of results [default: $FLOWBENCH_RESULTS_DIR or ./results].", show_default=False),
+    typer.Option("--out", help="The folder of results.", show_default="$FLOWBENCH_RESULTS_DIR or ./results"),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="torch's choice")]
+Device = Annotated[str, typer.Option(help="The device to compute on: auto, cpu, cuda, cuda:0, … or mps.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="The number of CPU threads.", show_default="torch's own choice")
+]
+SET_HELP = "Change a setting, e.g. hidden=512,512. May be repeated."
+
+
+def use_threads(threads: int | None) -> None:
+    """Let torch compute with so many threads, if a number is given."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)

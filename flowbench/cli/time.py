@@ -7,35 +7,53 @@ from typing import Annotated
 
 import typer
 
-from flowbench.cli.options import Device, Json, Out, Threads
+from flowbench.cli import complete
+from flowbench.cli.options import SET_HELP, Device, Json, Out, Threads, use_threads
 from flowbench.console import note, print_json, print_result
 from flowbench.errors import UsageError, did_you_mean
 
 
 def time(
-    flow: Annotated[list[str] | None, typer.Argument(help="Flows.", show_default="maf iaf realnvp")] = None,
-    data: Annotated[str | None, typer.Option(help="Take a dataset's rows and sizes.", show_default="patches")] = None,
-    dim: Annotated[
-        int | None, typer.Option(min=1, help="Or random rows of so many columns.", show_default=False)
+    flow: Annotated[
+        list[str] | None,
+        typer.Argument(help="The flows to time.", show_default="maf iaf realnvp", autocompletion=complete.flows),
     ] = None,
-    hidden: Annotated[str | None, typer.Option(help="Hidden widths, e.g. 512,512.", show_default="the data's")] = None,
-    transforms: Annotated[int | None, typer.Option(help="Transforms.", show_default="the data's")] = None,
-    batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,100,1000",
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting more.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Time on the rows of this dataset, with its sizes.",
+            show_default="patches",
+            autocompletion=complete.datasets,
+        ),
+    ] = None,
+    dim: Annotated[
+        int | None, typer.Option(min=1, help="Time on random rows of this many columns instead.", show_default=False)
+    ] = None,
+    hidden: Annotated[
+        str | None, typer.Option(help="The widths of the hidden layers, e.g. 512,512.", show_default="the data's")
+    ] = None,
+    transforms: Annotated[int | None, typer.Option(help="The number of transforms.", show_default="the data's")] = None,
+    batch: Annotated[str, typer.Option(help="The batch sizes.")] = "1,100,1000",
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=SET_HELP)] = None,
     inverse: Annotated[
-        str, typer.Option(help="substitution; or passes, to time the textbook's beside it.")
+        str,
+        typer.Option(help="substitution, or passes to time the D passes of the textbook beside it."),
     ] = "substitution",
-    scaling: Annotated[bool, typer.Option(help="How costs grow with D at fixed width (1024), 64 to 1024.")] = False,
-    peers: Annotated[
-        bool, typer.Option(help="Time zuko, nflows, normflows and flowjax in turns with it, built alike.")
+    scaling: Annotated[
+        bool,
+        typer.Option("--scaling", help="Show how costs grow with D, from 64 to 1024, at a fixed width of 1024."),
     ] = False,
-    seconds: Annotated[float, typer.Option(min=0, help="Time for each figure, at the least.")] = 1.0,
+    peers: Annotated[
+        bool,
+        typer.Option("--peers", help="Time zuko, nflows, normflows and flowjax too, built alike and taken in turns."),
+    ] = False,
+    seconds: Annotated[float, typer.Option(min=0, help="The least time to spend on each figure.")] = 1.0,
     device: Device = "auto",
     threads: Threads = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Time densities, samples and training steps: medians, their floor, memory; beside textbook and peers."""
+    """Time densities, samples and training steps: medians, multiples of the arithmetic's own time, and memory."""
     if inverse not in ("substitution", "passes"):
         raise UsageError(f"unknown inverse {inverse!r}", hint=did_you_mean(inverse, ["substitution", "passes"]))
     if data is not None and (dim is not None or scaling):
@@ -45,8 +63,6 @@ def time(
             "--scaling times flowbench's own directions at its own dimensions: leave the other options out"
         )
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # counting memory, it warns of blocks older than the count
-    import torch
-
     from flowbench.console import Working
     from flowbench.files import ensure_writable
     from flowbench.results import costs
@@ -56,8 +72,7 @@ def time(
     from flowbench.training.memory import keep_freed_memory
 
     keep_freed_memory()
-    if threads is not None:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     chosen_device = resolve_device(device)
     if data is None and dim is None and not scaling:
         data = "patches"

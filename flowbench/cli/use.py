@@ -1,4 +1,4 @@
-"""``flowbench log-prob`` and ``flowbench sample``: what was trained, used."""
+"""``flowbench log-prob`` and ``flowbench sample``: use what was trained."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowbench.cli.options import Device, Threads
+from flowbench.cli import complete
+from flowbench.cli.options import Device, Threads, use_threads
 from flowbench.console import note
 from flowbench.errors import UsageError
 
@@ -16,11 +17,15 @@ if TYPE_CHECKING:
     from flowbench.use.trained import Float64, Trained
 
 Run = Annotated[
-    str, typer.Argument(help="A run's name in $FLOWBENCH_RESULTS_DIR or ./results, or a path to its .safetensors.")
+    str,
+    typer.Argument(
+        help="The name of a run in $FLOWBENCH_RESULTS_DIR or ./results, or a path to its .safetensors file.",
+        autocompletion=complete.runs,
+    ),
 ]
 OutFile = Annotated[
     Path | None,
-    typer.Option("--out", help="A .csv, .tsv, .parquet or .npy file.", show_default="CSV to stdout"),
+    typer.Option("--out", help="The .csv, .tsv, .parquet or .npy file to write.", show_default="CSV to stdout"),
 ]
 
 
@@ -31,7 +36,7 @@ def log_prob(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Write the log-density of each row of a table, in nats and the table's own units, row by row in its order."""
+    """Write the log-density of each row of a table, in nats and in the table's own units, in the order of its rows."""
     from flowbench.data.tables.files import open_table
     from flowbench.data.tables.loading import is_path
 
@@ -53,8 +58,8 @@ def log_prob(
 
 def sample(
     run: Run,
-    rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="How many.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the noise.")] = 0,
+    rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="The number of rows.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds the noise.")] = 0,
     out: OutFile = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -80,14 +85,12 @@ def _out_file(out: Path | None) -> Path | None:
 
 def _load(run: str, device: str, threads: int | None) -> Trained:
     import numpy as np
-    import torch
 
     from flowbench.results import record as results
     from flowbench.training.environment import resolve_device
     from flowbench.use import trained
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     density = trained.load(trained.find(run, results.results_dir()), resolve_device(device))
     if not density.own_units:
         note(f"rows and log-densities are in {density.space} space, as the rows were that the flow was trained on")

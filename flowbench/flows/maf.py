@@ -18,11 +18,13 @@ from flowbench.transforms import Affine, BatchNorm, Chain, MaskedAutoregressive,
 class Options(FlowOptions):
     """A MAF's size."""
 
-    transforms: int = Field(5, ge=1)
-    hidden: Widths = (100, 100)
-    activation: Literal["relu", "tanh"] = "relu"
-    log_scale_bound: float | None = Field(2.0, gt=0)
-    batch_norm: bool = True
+    transforms: int = Field(5, ge=1, description="Autoregressive transforms, one network each.")
+    hidden: Widths = Field((100, 100), description="Units of each hidden layer of a network.")
+    activation: Literal["relu", "tanh"] = Field("relu", description="What the hidden units apply to their sums.")
+    log_scale_bound: float | None = Field(
+        2.0, gt=0, description="The largest log-scale either way, approached smoothly; none: unbounded."
+    )
+    batch_norm: bool = Field(True, description="Whether batch normalisation follows each transform.")
 
 
 def autoregressive(dim: int, options: Options) -> MaskedAutoregressive:

@@ -16,10 +16,12 @@ from flowbench.transforms import Affine, BatchNorm, Chain, Coupling, Transform, 
 class Options(FlowOptions):
     """A RealNVP's size; ``hidden`` is that of the scale network and of the translation network, which are separate."""
 
-    transforms: int = Field(5, ge=1)
-    hidden: Widths = (100, 100)
-    log_scale_bound: float | None = Field(2.0, gt=0)
-    batch_norm: bool = True
+    transforms: int = Field(5, ge=1, description="Coupling transforms, two networks each.")
+    hidden: Widths = Field((100, 100), description="Units of each hidden layer of a network.")
+    log_scale_bound: float | None = Field(
+        2.0, gt=0, description="The largest log-scale either way, approached smoothly; none: unbounded."
+    )
+    batch_norm: bool = Field(True, description="Whether batch normalisation follows each transform.")
 
 
 def coupling(dim: int, parity: int, options: Options) -> Coupling:

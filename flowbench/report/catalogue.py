@@ -6,14 +6,17 @@ import ast
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from flowbench import data, plugins
-from flowbench.console import printable
+from flowbench.console import UNLIMITED, printable
 from flowbench.data.registry import plugged_in
 
 FLOWS = Path(__file__).parents[1] / "flows"
+SPLITS = ("train", "validation", "test")
 
 
 def document() -> dict[str, Any]:
@@ -27,23 +30,47 @@ def document() -> dict[str, Any]:
     return {"flows": [flows[name] for name in sorted(flows)], "datasets": datasets}
 
 
-def render() -> RenderableType:
-    """Flows and datasets as a person reads them."""
+def render(console: Console) -> RenderableType:
+    """Flows and datasets as a person reads them: each dataset in one line if the console is wide enough for it."""
     found = document()
-    flows = Table(title="flows", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for header in ("name", "what"):
-        flows.add_column(header)
+    flows = _table("flows", "name", "what")
     for flow in found["flows"]:
-        flows.add_row(flow["name"], flow["summary"] + _from(flow))
-    datasets = Table(title="\ndatasets", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for header in ("name", "columns", "train", "validation", "test", "raw files", "licence", "what and where from"):
-        right = header in ("columns", "train", "validation", "test")
-        datasets.add_column(header, justify="right" if right else "left", no_wrap=header in ("name", "raw files"))
-    for dataset in found["datasets"]:
-        rows = (f"{dataset[part]:,}" for part in ("dim", "n_train", "n_validation", "n_test"))
-        source = f"{dataset['title']} · {dataset['source_url']}{_from(dataset)}"
-        datasets.add_row(dataset["name"], *rows, dataset["raw_files"], dataset["licence"], source)
-    return Group(flows, datasets)
+        flows.add_row(Text(flow["name"]), Text(flow["summary"] + _from(flow)))
+    lines = _lines(found["datasets"])
+    if Measurement.get(console, console.options.update(max_width=UNLIMITED), lines).maximum <= console.width:
+        return Group(flows, lines)
+    left_out = Text("* left out at this width: where from; a wider terminal, a pipe or --json has all", style="dim")
+    return Group(flows, _blocks(found["datasets"]), left_out)
+
+
+def _lines(datasets: list[dict[str, Any]]) -> Table:
+    """Each dataset in one line."""
+    table = _table("\ndatasets", "name", "columns", *SPLITS, "raw files", "licence", "what", "where from")
+    for column in table.columns[1:5]:
+        column.justify = "right"
+    for one in datasets:
+        sizes = (f"{one[size]:,}" for size in ("dim", "n_train", "n_validation", "n_test"))
+        cells = (one["name"], *sizes, one["raw_files"], one["licence"], one["title"], one["source_url"] + _from(one))
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _blocks(datasets: list[dict[str, Any]]) -> Table:
+    """Each dataset in a line of figures, and below it what it is."""
+    table = _table(f"\ndatasets, with their rows of {' / '.join(SPLITS)}", "name", "what")
+    table.show_header = False
+    for one in datasets:
+        rows = " / ".join(f"{one[size]:,}" for size in ("n_train", "n_validation", "n_test"))
+        figures = f"{one['dim']:,} columns · {rows} rows · {one['raw_files']}"
+        table.add_row(Text(one["name"]), Text(f"{figures}\n{one['title']} · {one['licence']}{_from(one)}"))
+    return table
+
+
+def _table(title: str, *headers: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for header in headers:
+        table.add_column(header, no_wrap=header == "name")
+    return table
 
 
 def _from(entry: dict[str, Any]) -> str:

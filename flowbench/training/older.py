@@ -1,4 +1,4 @@
-"""Weights as older checkpoints have them: format 1 kept each network's packed tensor, and named a RealNVP's two apart."""
+"""Weights of older checkpoints: format 1 kept each network's packed tensor, and named a RealNVP's two apart."""
 
 from __future__ import annotations
 

@@ -16,11 +16,6 @@ import pytest
 TINY = ["--set", "hidden=8", "--set", "transforms=1", "--max-epochs", "1", "--set", "batch_size=2000"]
 
 
-@pytest.fixture
-def results(tmp_path: Path) -> Path:
-    return tmp_path / "results"
-
-
 def flowbench(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "flowbench", *arguments]
     return subprocess.run(

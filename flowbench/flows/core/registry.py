@@ -31,6 +31,12 @@ def names() -> list[str]:
     return sorted([*own_names(), *plugins.find("flows", own_names())])
 
 
+def code(name: str) -> str | None:
+    """The digest of a flow's file from outside the package: with other code it is another flow. None for the others."""
+    outside = {} if name in own_names() else plugins.find("flows", own_names())
+    return outside[name].digest if name in outside else None
+
+
 def load(name: str) -> FlowFile:
     """The flow's file; one that fails to import raises its own error.
 

@@ -1,0 +1,80 @@
+"""What all commands share: how one ends that fails, is interrupted, or has lost a standard stream."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn, ParamSpec
+
+from flowbench.console import note, show_error
+from flowbench.errors import DataError, FlowbenchError
+
+P = ParamSpec("P")
+
+_debug = False
+_stopped_by = 0
+
+
+def show_tracebacks(wanted: bool) -> None:
+    """``--debug``: whether an error is shown with its traceback."""
+    global _debug
+    _debug = wanted
+
+
+def handle_signals() -> None:
+    """Let SIGTERM end what is under way as Ctrl-C does: nothing half-written stays, and a run's record says so."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+
+
+def open_standard_streams() -> None:
+    """Put the null device in place of the standard streams that were closed before the start, as ``2>&-`` does.
+
+    The next file to be opened would get the number of a closed stream, and all that a library prints would go into it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def command(body: Callable[P, None]) -> Callable[P, None]:
+    """Turn what a command raises into a message and an exit code; a traceback is shown only with ``--debug``."""
+
+    @functools.wraps(body)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            body(*args, **kwargs)
+        except FlowbenchError as error:
+            _fail(error, cause=error)
+        except KeyboardInterrupt:
+            _leave_interrupted()
+        except Exception as error:
+            if _stopped_by:  # an import that was interrupted may raise anything
+                _leave_interrupted()
+            if _debug:
+                raise
+            if isinstance(error, OSError) and error.strerror:  # the system's, not a defect
+                _fail(DataError(f"{error.filename or 'output'}: {error.strerror}"))
+            what = f"{type(error).__name__}: {error}"
+            _fail(FlowbenchError(what, hint="this is a defect of flowbench; `flowbench --debug …` shows where"))
+
+    return run
+
+
+def _fail(error: FlowbenchError, cause: Exception | None = None) -> NoReturn:
+    show_error(error)
+    raise SystemExit(error.exit_code) from (cause if _debug else None)
+
+
+def _stop(number: int, _: object) -> None:
+    global _stopped_by
+    _stopped_by = number
+    raise KeyboardInterrupt
+
+
+def _leave_interrupted() -> NoReturn:
+    note("interrupted")
+    raise SystemExit(128 + (_stopped_by or signal.SIGINT))

@@ -1,0 +1,111 @@
+"""``flowbench train --settings``: all settings, as the options' classes describe them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from flowbench.config import FlowOptions, Settings, packaged_layers, resolve
+from flowbench.console import print_json, stdout
+
+WIDE = 140
+"""From so many columns on, a terminal shows a setting in one line."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: what a person reads of it; ``default`` is its value where nothing else is set."""
+
+    name: str
+    of: str
+    default: Any
+    type: str
+    meaning: str
+
+
+def show_settings(flow: str | None, data: str, recipe: str, as_json: bool) -> None:
+    """Print the settings of the training and of the flow, or of every flow, with the defaults for data and recipe."""
+    found = _settings(flow, data, recipe)
+    if as_json:
+        document = {"flow": flow, "data": data, "recipe": recipe, "settings": [asdict(setting) for setting in found]}
+        return print_json(document)
+    console = stdout()
+    console.print(_rendered(found, f"with their defaults for {data} and the recipe {recipe}", console.width))
+
+
+def _settings(flow: str | None, data: str, recipe: str) -> list[Setting]:
+    from flowbench import flows
+    from flowbench.data import registry
+    from flowbench.data.tables.loading import is_path
+
+    if not is_path(data):
+        registry.recipe(data)  # a misspelt name is told
+    resolved: dict[FlowOptions, list[str]] = {}
+    for name in [flow] if flow else flows.names():
+        packaged = packaged_layers(name, "" if is_path(data) else data, recipe)
+        run = {"flow": name, "data": data, "recipe": recipe, "seed": 0, "device": "cpu", "threads": 1}
+        config = resolve(flows.load(name).Options, packaged, {}, **run)
+        resolved.setdefault(config.model, []).append(name)
+    found = [
+        setting for options, names in resolved.items() for setting in _described(options, f"flow ({', '.join(names)})")
+    ]
+    return found + _described(config.training, "training")
+
+
+def _described(options: Settings, of: str) -> list[Setting]:
+    fields = type(options).model_json_schema()["properties"] if type(options).model_fields else {}
+    values = options.model_dump(mode="json")
+    return [
+        Setting(name, of, values[name], _type(schema), schema.get("description", "")) for name, schema in fields.items()
+    ]
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    """A field's JSON schema in words."""
+    if "anyOf" in schema:
+        return " or ".join(_type(part) for part in schema["anyOf"])
+    if "const" in schema:
+        return str(schema["const"])
+    if "enum" in schema:
+        return " or ".join(map(str, schema["enum"]))
+    if schema.get("type") == "array":
+        return f"list of {_type(schema['items']).replace('number', 'numbers')}"
+    words = {
+        "integer": "whole number",
+        "number": "number",
+        "boolean": "true or false",
+        "null": "none",
+        "string": "text",
+    }
+    bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    limits = [f"{sign} {schema[key]:g}" for key, sign in bounds.items() if key in schema]
+    kind = schema.get("type", "value")
+    return " ".join([words.get(kind, kind), *limits])
+
+
+def _rendered(found: list[Setting], title: str, width: int) -> Table:
+    """A line for each setting, or, in a terminal too narrow for that, its meaning below its default and type."""
+    table = Table(title=f"settings, {title}", title_justify="left", box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    of = None
+    for setting in found:
+        if setting.of != of:
+            table.add_row(Text(setting.of, style="bold"))
+            of = setting.of
+        cells = [_as_set(setting.default), f"({setting.type})", setting.meaning]
+        if width < WIDE:
+            cells = [f"{cells[0]} {cells[1]}\n{cells[2]}"]
+        table.add_row(*map(Text, [f"  {setting.name}", *cells]))
+    return table
+
+
+def _as_set(value: Any) -> str:
+    """A value as ``--set`` takes it."""
+    if isinstance(value, list):
+        return ",".join(map(_as_set, value))
+    return "none" if value is None else value if isinstance(value, str) else json.dumps(value)
