@@ -128,7 +128,7 @@ def test_refuses_what_is_compressed(tmp_path: Path) -> None:
         (np.arange(30.0), "shape (30,)"),
         (np.ones((3, 3, 3)), "shape (3, 3, 3)"),
         (np.full((30, 2), 1j), "complex"),
-        (np.array([[1, "a"]] * 30, dtype=object), "pickled"),
+        (np.array([[1, "a"]] * 30, dtype=object), "Python objects"),
         (np.array([["a", "b"]] * 30), "dtype"),
         (np.ones((30, 0)), "no columns"),
         (np.ones((0, 3)), "no rows"),
