@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
+from flowbench.console import printable
 from flowbench.data.dataset import Float64
 from flowbench.errors import UsageError, did_you_mean
 from flowbench.files import written_whole
@@ -141,6 +142,8 @@ def write_table(path: Path | None, columns: Sequence[str], batches: Iterable[Flo
         UsageError: a suffix of no kind that can be written, or a file that cannot.
     """
     kind = writer_of(path)
+    if path is None and sys.stdout.isatty():  # names come from files, and must not steer the terminal
+        columns = [printable(name) for name in columns]
     with written_whole(path) if path else _stdout() as file, closing(kind(file, columns)) as writer:
         for rows in batches:
             writer.write(rows)
