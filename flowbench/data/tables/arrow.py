@@ -179,8 +179,8 @@ def _to_float64(path: Path, name: str, column: Any, first: int) -> NDArray[Any]:
 
 def _not_numbers(path: Path, column: str, value: Any, row: int) -> DataError:
     return DataError(
-        f"{path}: column {column!r} is not one of numbers: it holds {value!r} in row {row}",
-        "drop the column (--drop-columns), or turn it into numbers",
+        f"{path}: column {column!r} is not numeric: it holds {value!r} in row {row}",
+        "drop the column (--drop-columns), or convert it to numbers",
     )
 
 
