@@ -44,7 +44,7 @@ def alone(folder: Path) -> Iterator[None]:
     with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
-            raise PermissionError(None, "you may not write to it")  # a lock would wait for it to change
+            raise PermissionError(None, "it is read-only for you")  # a lock would wait for it to change
         lock = FileLock(folder / ".fetch.lock")
         try:
             lock.acquire(blocking=False)
