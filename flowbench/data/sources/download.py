@@ -64,7 +64,7 @@ def download(file: RawFile, folder: Path) -> str:
     The caller holds the folder (`storing.alone`).
 
     Raises:
-        UnavailableError: no URL gives it, or gives other content than was published.
+        UnavailableError: no URL has it, or each has other content than was published.
         DataError: the folder cannot be written to, or is too small.
     """
     urls = (file.url, *file.mirrors)
@@ -131,7 +131,7 @@ class _Resuming:
                 part.discard()  # it is longer than the file
             response.raise_for_status()
             if response.headers.get("Content-Type", "").startswith("text/html"):
-                raise UnavailableError("it answers with a web page")
+                raise UnavailableError("the server answers with a web page")
             if response.status_code == 206:
                 total: int | None = part.total_if_continued(response.headers.get("Content-Range", ""))
             else:
@@ -184,7 +184,7 @@ class _Part:
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", content_range)
         if found is None or int(found[1]) != self.size:
             self.discard()
-            raise requests.ConnectionError("it answers with another part of the file than asked for")
+            raise requests.ConnectionError("the server sends another part of the file than the one asked for")
         return int(found[2])
 
     def move(self, target: Path) -> None:

@@ -74,8 +74,8 @@ def fetch(card: Card, source: Source | None = None) -> list[Fetched]:
     Without ``source`` the publisher is asked, and if a file cannot be had there, the ready-made archive stands in.
 
     Raises:
-        UsageError: the dataset is not in the ready-made archive, from which it shall come.
-        DataError: FLOWBENCH_OFFLINE is set, no server gives the files, or the data folder cannot be written to. The
+        UsageError: the dataset is not in the ready-made archive, from which it is to be taken.
+        DataError: FLOWBENCH_OFFLINE is set, no server has the files, or the data folder cannot be written to. The
             hint says how to get them by hand.
     """
     if is_there(card, source):
@@ -159,7 +159,9 @@ def _from_archive(card: Card) -> Iterator[Fetched]:
     with alone(archive.parent):
         url = None if archive.is_file() else _download(READY_MADE, archive.parent)
     if url is None and raw.hash_file(archive, "md5") != READY_MADE.md5:
-        warn(f"{archive} is not the published archive ({READY_MADE.checksum}); its members are used if they are right")
+        warn(
+            f"{archive} is not the published archive ({READY_MADE.checksum}); its members are checked by their content"
+        )
     with alone(folder):
         for path in unpack(archive, raw.missing_members(card), folder):
             yield _fetched(path, url)

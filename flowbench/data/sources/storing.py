@@ -49,7 +49,7 @@ def alone(folder: Path) -> Iterator[None]:
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            note(f"another process fetches into {folder}: waiting for it")
+            note(f"another process is downloading into {folder}: waiting for it")
             lock.acquire()
     try:
         yield

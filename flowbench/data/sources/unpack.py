@@ -35,7 +35,7 @@ def unpack(archive: Path, members: Iterable[str], folder: Path) -> list[Path]:
                 continue
             source = stream.extractfile(member) if member.isreg() else None
             if source is None:
-                raise DataError(f"{archive}: {name} is no plain file", "it is not the published archive: delete it")
+                raise DataError(f"{archive}: {name} is not a plain file", "it is not the published archive: delete it")
             ensure_room(folder, member.size, name)
             written.append(_write(source, folder / PurePosixPath(name).name))
             del wanted[name]

@@ -48,13 +48,13 @@ class CsvPart:
         self._types = {field.name: field.type if field.type == pa.bool_() else pa.float64() for field in schema}
 
     def batches(self, columns: Sequence[str]) -> Iterator[Float64]:
-        """See `table_files.Part`."""
+        """See `files.Part`."""
         with self._reading():
             for batch in self._open(self._types, columns):
                 yield _to_rows(self._path, batch, columns, 0)
 
     def labels(self, column: str) -> Iterator[NDArray[Any]]:
-        """See `table_files.Part`."""
+        """See `files.Part`."""
         import pyarrow as pa
 
         with self._reading():
@@ -96,14 +96,14 @@ class ParquetPart:
             self.names = tuple(self._open().schema_arrow.names)
 
     def batches(self, columns: Sequence[str]) -> Iterator[Float64]:
-        """See `table_files.Part`."""
+        """See `files.Part`."""
         first = 0
         for batch in self._read(columns):
             yield _to_rows(self._path, batch, columns, first)
             first += batch.num_rows
 
     def labels(self, column: str) -> Iterator[NDArray[Any]]:
-        """See `table_files.Part`."""
+        """See `files.Part`."""
         for batch in self._read([column]):
             values = batch.column(batch.schema.get_field_index(column)).to_pylist()
             # NaN is what a missing number is in most programs
@@ -179,8 +179,8 @@ def _to_float64(path: Path, name: str, column: Any, first: int) -> NDArray[Any]:
 
 def _not_numbers(path: Path, column: str, value: Any, row: int) -> DataError:
     return DataError(
-        f"{path}: column {column!r} is not one of numbers: it holds {value!r} in row {row}",
-        "drop the column (--drop-columns), or turn it into numbers",
+        f"{path}: column {column!r} is not numeric: it holds {value!r} in row {row}",
+        "drop the column (--drop-columns), or convert it to numbers",
     )
 
 

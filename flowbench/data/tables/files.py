@@ -64,7 +64,7 @@ class TableFile:
 
         Raises:
             UsageError: there is no such column.
-            DataError: the file is damaged, or a column is not one of numbers.
+            DataError: the file is damaged, or a column is not numeric.
         """
         wanted = self.columns if columns is None else tuple(columns)
         for name in wanted:
@@ -105,7 +105,7 @@ def open_table(path: Path) -> TableFile:
         if set(part.names) != set(parts[0].names):
             other = min(set(part.names) ^ set(parts[0].names))
             raise DataError(
-                f"{file} and {files[0]} have other columns: only one of them has {other!r}",
+                f"{file} and {files[0]} have different columns: only one of them has {other!r}",
                 "a folder's files are parts of one table: give them the same columns",
             )
     labels = [name for name in parts[0].names if name.startswith("__index_level_")]
@@ -127,7 +127,7 @@ def _files(path: Path) -> tuple[Path, ...]:
         if not file.is_file():
             raise DataError(f"there is no file {file}", f"give a path to a {KINDS} file, or to a folder of such")
         if file.suffix.lower() not in OPENERS:
-            raise DataError(f"{file} is of no kind that flowbench reads", f"it reads {', '.join(OPENERS)}")
+            raise DataError(f"flowbench cannot read files like {file}", f"it reads {', '.join(OPENERS)}")
         if file.stat().st_size == 0:
             raise DataError(f"{file} is an empty file", "expected a table with rows")
     return files

@@ -25,7 +25,7 @@ def refuse_unfit(path: Path, profile: Profile, options: TableOptions) -> None:
     """Refuse a table of which no density can be learnt, whatever the split.
 
     Raises:
-        DataError: values are missing or infinite, rows too few, or a column is constant or said twice.
+        DataError: values are missing or infinite, rows are too few, or a column is constant or follows from another.
     """
     if not profile.seen:
         raise DataError(f"{path} is an empty table: it has no rows", "expected at least 10 rows of numbers")
@@ -42,11 +42,12 @@ def refuse_unfit(path: Path, profile: Profile, options: TableOptions) -> None:
         )
     if profile.constant.any():
         values = [f"{profile.columns[i]!r} is constant ({profile.low[i]:g})" for i in _at(profile.constant)]
-        raise DataError(f"{path}: column {_listed(values)}: there is no density", _drop(profile, profile.constant))
-    twins = [f"{profile.columns[i]!r} as {profile.columns[profile.twin[i]]!r}" for i in _at(profile.twin >= 0)]
+        raise DataError(f"{path}: column {_listed(values)}, so there is no density", _drop(profile, profile.constant))
+    twins = [f"{profile.columns[i]!r} from {profile.columns[profile.twin[i]]!r}" for i in _at(profile.twin >= 0)]
     if twins:
         raise DataError(
-            f"{path} says the same in two columns (correlation beyond 0.9999): {_listed(twins)}: there is no density",
+            f"{path} has columns that follow from others (their correlation is above 0.9999): "
+            f"{_listed(twins)}, so there is no density",
             _drop(profile, profile.twin >= 0),
         )
 
@@ -62,16 +63,16 @@ def noise_widths(path: Path, profile: Profile, options: TableOptions) -> Float64
     stepless = profile.discrete & np.isnan(profile.step)
     if not options.dequantise and not stepless.any():
         raise DataError(
-            f"{path}: {_names(profile, profile.discrete)} only whole numbers or heavy ties: "
-            "a continuous density of them grows without bound",
+            f"{path}: {_names(profile, profile.discrete)} only whole numbers or heavy ties, "
+            "on which a continuous density can grow without bound",
             f"--dequantise adds uniform noise as wide as the column's step; or {_drop(profile, profile.discrete)}",
         )
     if stepless.any():
-        twice = "are rows there more than once? Else " if (profile.tied > 0.9).all() else ""
+        repeated = "remove rows that are repeated; otherwise " if (profile.tied > 0.9).all() else ""
         raise DataError(
-            f"{path}: {_names(profile, stepless)} heavy ties but no step of which its values are multiples: "
-            "no noise makes it continuous",
-            f"{twice}{_drop(profile, stepless)}, or model the rows with the commonest value apart",
+            f"{path}: {_names(profile, stepless)} heavy ties, but the values are not multiples of any step: "
+            "no noise can make them continuous",
+            f"{repeated}{_drop(profile, stepless)}, or model the rows with the most common value separately",
         )
     return np.where(profile.discrete, profile.step, 0.0)
 
@@ -87,14 +88,14 @@ def refuse_unscalable(
     if constant.any():
         raise DataError(
             f"{path}: {_names(profile, constant, 'is', 'are')} constant in the training rows: "
-            "it takes other values too rarely",
+            "other values are too rare",
             "drop it (--drop-columns), or give more rows or another --seed",
         )
     with np.errstate(all="ignore"):
         farthest = np.maximum(np.abs(profile.low - location), np.abs(profile.high + widths - location)) / scale
     unfit = ~np.isfinite(scale) | (scale == 0) | ~(farthest < np.finfo(np.float32).max)
     if unfit.any():
-        raise DataError(f"{path}: {_names(profile, unfit)} values or a spread beyond floating point", "rescale it")
+        raise DataError(f"{path}: {_names(profile, unfit)} values or a spread beyond floating point", "rescale")
     fine = profile.heavy & (widths < FINEST_STEP * scale)
     if fine.any():
         raise DataError(

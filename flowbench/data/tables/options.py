@@ -17,7 +17,7 @@ TRAIN, VALIDATION, TEST = 0, 1, 2
 
 @dataclass(frozen=True)
 class TableOptions:
-    """How to make a dataset of an own table; the defaults take all of it.
+    """How to make a dataset of a user's own table; the defaults take all of it.
 
     ``columns`` are the modelled ones in this order (empty: all), but for ``drop_columns``. ``dropna`` leaves out rows
     with a missing value. ``split`` is ``random`` (by seed), ``time`` (the last rows of the file are the test split,
@@ -39,25 +39,25 @@ class TableOptions:
     def __post_init__(self) -> None:
         if not 0 < self.test_fraction <= 0.45:
             raise UsageError(
-                f"a test fraction of {self.test_fraction:g} cannot be split off",
-                "give one above 0 and not above 0.45: validation takes as many rows as test",
+                f"the test fraction cannot be {self.test_fraction:g}",
+                "give one above 0 and at most 0.45: validation takes as many rows as test",
             )
 
     @property
     def group(self) -> str | None:
-        """The column by whose values rows are split, if there is one."""
+        """The column by whose values the rows are split, if there is one."""
         return None if self.split in ("random", "time") else self.split
 
     @property
     def draws(self) -> bool:
-        """Whether a seed has any say in the arrays."""
+        """Whether the arrays depend on a seed."""
         return self.split != "time" or self.dequantise
 
     def select(self, table: TableFile) -> tuple[str, ...]:
         """The columns to model.
 
         Raises:
-            UsageError: one is named that is not there, or twice, or none is left.
+            UsageError: a column is named that is not there, or one is named twice, or none is left.
         """
         for name in (*self.columns, *self.drop_columns, *([self.group] if self.group else [])):
             table.require(name)
@@ -86,7 +86,9 @@ def assign(rows: int, options: TableOptions, seed: int, groups: NDArray[np.int32
     if groups is not None:
         return _assign_groups(groups, share, np.random.RandomState(seed))
     if share == 0:
-        raise DataError(f"a test fraction of {options.test_fraction:g} of {rows} rows is none", "give a larger one")
+        raise DataError(
+            f"a test fraction of {options.test_fraction:g} of {rows} rows is less than one row", "give a larger one"
+        )
     order = np.random.RandomState(seed).permutation(rows) if options.split == "random" else np.arange(rows)
     parts = np.full(rows, TRAIN, np.int8)
     parts[order[rows - 2 * share : rows - share]] = VALIDATION

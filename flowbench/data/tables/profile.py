@@ -1,4 +1,4 @@
-"""What a table is like, taken in one pass over it: what is missing, constant, said twice, or not continuous."""
+"""What a table is like, taken in one pass over it: what is missing, constant, duplicated, or not continuous."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SAMPLE_ROWS, SAMPLE_VALUES = 100_000, 1 << 23
 in all rows of a table that has no more."""
 
 TWINS = 0.9999
-"""Columns with a greater absolute correlation say the same twice."""
+"""Columns with a greater absolute correlation follow from each other."""
 
 HEAVIEST, TIED, FEWEST = 0.01, 0.1, 5
 """Ties are heavy where one value is in more than this share of the rows, or more than this share of the rows have a
@@ -32,11 +32,11 @@ class Profile:
 
     ``missing`` and ``infinite`` count values; ``first_missing`` and ``first_infinite`` are the first one's row, from 1.
     ``incomplete`` of all ``seen`` rows have missing values, or no group to be split by. All else is of the ``rows``
-    rows that have all values, and finite ones. ``step`` is the greatest of which all differences within a
+    rows that have all values, and finite ones. ``step`` is the greatest number of which all differences within a
     column are multiples, NaN where there is none but floating point's own; ``whole``, whether all are whole numbers;
-    ``twin``, an earlier column that says the same, -1 where none does, with their ``correlation``. In the sample,
-    ``heaviest`` is the share of rows that the commonest value, ``common``, has; ``tied``, of those whose value another
-    row has; ``heavy``, whether these ties are heavy.
+    ``twin``, an earlier column from which it follows, or -1, with their ``correlation``. In the sample, ``heaviest``
+    is the share of rows that the most common value, ``common``, has; ``tied``, of those whose value another row has;
+    ``heavy``, whether these ties are heavy.
     """
 
     columns: tuple[str, ...]
@@ -84,7 +84,7 @@ class Profile:
             "whole numbers": self._each(self.whole & ~self.constant, lambda i: f"(step {self.step[i]:g})"),
             "heavy ties": self._each(
                 self.heavy & ~self.constant,
-                lambda i: f"({self.common[i]:g} in {self.heaviest[i]:.1%} of rows; {self.tied[i]:.0%} have a double)",
+                lambda i: f"({self.common[i]:g} in {self.heaviest[i]:.1%} of rows; {self.tied[i]:.0%} share a value)",
             ),
         }
         return lines + [f"  {what:13}  {columns or 'none'}" for what, columns in facts.items()]
@@ -193,7 +193,7 @@ class _Sample:
 
 
 def twins(rows: Float64) -> tuple[NDArray[np.int64], Float64]:
-    """For each column the first earlier one of which it is a multiple, or -1, and their correlation, (D,) each."""
+    """For each column the first earlier one from which it follows, or -1, and their correlation, (D,) each."""
     n, dim = rows.shape
     found, correlation = np.full(dim, -1), np.zeros(dim)
     with np.errstate(all="ignore"):

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
+from flowbench.console import printable
 from flowbench.data.dataset import Float64
 from flowbench.errors import UsageError, did_you_mean
 from flowbench.files import written_whole
@@ -128,7 +129,7 @@ def writer_of(path: Path | None) -> type[Writer]:
     """
     suffix = path.suffix.lower() if path else ".csv"
     if suffix not in WRITERS:
-        raise UsageError(f"{path} is of no kind that flowbench writes", did_you_mean(suffix, WRITERS))
+        raise UsageError(f"flowbench cannot write files like {path}", did_you_mean(suffix, WRITERS))
     return WRITERS[suffix]
 
 
@@ -138,9 +139,11 @@ def write_table(path: Path | None, columns: Sequence[str], batches: Iterable[Flo
     The file takes the place of an older one once it is whole; if a batch raises, nothing is left of it.
 
     Raises:
-        UsageError: a suffix of no kind that can be written, or a file that cannot.
+        UsageError: files with this suffix cannot be written, or this one cannot.
     """
     kind = writer_of(path)
+    if path is None and sys.stdout.isatty():  # names come from files, and must not steer the terminal
+        columns = [printable(name) for name in columns]
     with written_whole(path) if path else _stdout() as file, closing(kind(file, columns)) as writer:
         for rows in batches:
             writer.write(rows)

@@ -84,7 +84,7 @@ def test_a_link_that_waits_in_the_folder_is_replaced_not_followed(tmp_path: Path
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
 def test_what_is_no_plain_file_is_refused(kind: bytes, tmp_path: Path, folder: Path) -> None:
     archive = packed(tmp_path, plain("data/toy/other"), special("data/toy/a.csv", kind, "data/toy/other"))
-    with pytest.raises(DataError, match="no plain file"):
+    with pytest.raises(DataError, match="not a plain file"):
         unpack(archive, ["data/toy/a.csv"], folder)
     assert files(tmp_path) == {"data.tar.gz"}
 

@@ -88,12 +88,12 @@ def test_an_unknown_column_gets_the_nearest(tmp_path: Path) -> None:
 def test_text_beyond_the_first_block_is_named_with_its_row(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a,b\n" + "1,2\n" * 30_000 + "1,2.5\n3,fast\n")
-    with pytest.raises(DataError, match="'b' is not one of numbers: it holds 'fast' in row 30002"):
+    with pytest.raises(DataError, match="'b' is not numeric: it holds 'fast' in row 30002"):
         whole(path)
     assert len(whole(path, ["a"])) == 30_002
     assert list(open_table(path).labels("b"))[-1][-1] == "fast"
     FRAME.assign(c=["1"] * 4999 + ["slow"]).to_parquet(tmp_path / "t.parquet")
-    with pytest.raises(DataError, match="'c' is not one of numbers: it holds '1' in row 1"):
+    with pytest.raises(DataError, match="'c' is not numeric: it holds '1' in row 1"):
         whole(tmp_path / "t.parquet")
 
 
