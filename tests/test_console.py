@@ -80,7 +80,7 @@ def test_what_looks_like_markup_or_steers_a_terminal_is_shown_as_text(
     console.warn(name)
     console.show_error(UsageError(name, hint=name))
     console.print_json({name: 1})
-    shown = "[red]a[/red]\N{REPLACEMENT CHARACTER}[2J:smile:\\"
+    shown = r"[red]a[/red]\x1b[2J:smile:" + "\\"
     assert log.getvalue().splitlines() == [shown, f"warning: {shown}", f"error: {shown}", f"hint: {shown}"]
     assert "[red]a[/red]" in capsys.readouterr().out
 

@@ -43,8 +43,8 @@ def test_where_it_fits_each_has_one_line_with_all_of_it() -> None:
 
 def test_brackets_in_a_title_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
     one = dict.fromkeys(("dim", "n_train", "n_validation", "n_test"), 1)
-    one |= dict.fromkeys(("name", "title", "source_url", "licence", "raw_files"), "[b]x[/b]")
-    document = {"flows": [{"name": "[b]x[/b]", "summary": "[i]y"}], "datasets": [one]}
+    one |= dict.fromkeys(("name", "title", "source_url", "licence", "raw_files"), "[b]x[/b]") | {"plugin": None}
+    document = {"flows": [{"name": "[b]x[/b]", "summary": "[i]y", "plugin": None}], "datasets": [one]}
     monkeypatch.setattr(catalogue, "document", lambda: document)
     for width in (80, UNLIMITED):
         assert "[b]x[/b]" in "\n".join(lines(width))
@@ -54,5 +54,5 @@ def test_brackets_in_a_title_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_document_keeps_its_keys() -> None:
     document = json.loads(json.dumps(catalogue.document()))
     assert document.keys() == {"flows", "datasets"}
-    keys = "name title dim n_train n_validation n_test space source_url licence raw_files"
+    keys = "name title dim n_train n_validation n_test space source_url licence raw_files plugin"
     assert all(dataset.keys() == set(keys.split()) for dataset in document["datasets"])
