@@ -90,7 +90,8 @@ def train(
     table_options = TableOptions(_names(columns), _names(drop_columns), dropna, split, test_fraction, dequantise)
     dataset = load(data, seed=seed, allow_partial=allow_partial, table_options=table_options)
     keep_freed_memory()  # of training: what a large table needed while it was converted is given back
-    chosen = chosen.model_copy(update={"data": dataset.card.name})  # a table is what it holds, wherever it lies
+    # a table is what it holds, wherever it lies
+    chosen = chosen.model_copy(update={"data": dataset.card.name if dataset.card else dataset.name})
     if dataset.dim == 1:
         warn("with one column there is nothing to condition on: every affine flow is a Gaussian")
     row = None if force else results.finished(folder, run_name(chosen, dataset))

@@ -20,16 +20,25 @@ class _Step(BaseModel):
 
 
 class Dequantise(_Step):
-    """Uniform noise on [0, step) is added to columns of discrete values.
+    """Uniform noise on [0, step) is added to columns of discrete values, which are ``origin + k·step``.
 
-    ``steps`` are the D widths, 0 for a column that gets none; one number stands for all columns. ``origin`` are values
-    that the columns have: the discrete values of a column are ``origin + k·step``. It is None where it is not known, and
-    draws then keep their noise.
+    ``steps`` are the D widths, 0 for a column that gets none; ``origin`` has a number for each column too, and is None
+    where that is not known. One number stands for all columns.
     """
 
     kind: Literal["dequantise"] = "dequantise"
     steps: tuple[Annotated[FiniteFloat, Field(ge=0)], ...]
     origin: tuple[FiniteFloat, ...] | None = (0.0,)
+
+    @classmethod
+    def of(cls, steps: NDArray[np.float64], values: NDArray[np.float64]) -> Dequantise:
+        """The step with these widths (D,), and as the origin what of one of each column's ``values`` (D,) is no step.
+
+        So 3, 8, 13, ... start at 3, but 0.3, 0.4, ... at 0, as they are written: the multiples of a step are exact.
+        """
+        count = values / np.where(steps > 0, steps, 1)
+        whole = np.abs(count - np.rint(count)) < 1e-4  # far from zero, rounding leaves no more digits
+        return cls(steps=tuple(steps.tolist()), origin=tuple(np.where(whole | (steps == 0), 0.0, values).tolist()))
 
 
 class Standardise(_Step):

@@ -128,7 +128,8 @@ class FlowFile(Protocol):
 
 def names() -> list[str]:
     """The flows there are: the files of this folder."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
+    files = (path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
+    return sorted(set(files) - {"density"})
 
 
 def load(name: str) -> FlowFile:

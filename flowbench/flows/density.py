@@ -61,7 +61,7 @@ class Density:
         that overflows too.
         """
         with torch.no_grad():  # before it is rounded to single: a small spread may lie far from zero
-            u, log_det = self.transform(torch.from_numpy(np.asarray(rows, np.float64)))
+            u, log_det = self.transform(torch.tensor(rows, dtype=torch.float64))
         origin = self.flow.base.origin
         lls = log_likelihoods(self.flow, u.to(origin.device, origin.dtype))
         far = ~np.isfinite(lls)
