@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from flowbench.data import Card, RawFile, Splits
-from flowbench.data.images import patch_columns, sample_patches
+from flowbench.data.images import PATCH_STEPS, patch_splits
 from flowbench.data.sources.raw import reading
 from flowbench.errors import DataError
 
@@ -55,12 +55,12 @@ def prepare(raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
 
 
 def _read_patches(path: Path) -> Splits:
-    """The published rows, ready for use."""
+    """The published rows, ready for use; nothing says which photographs they are of."""
     import h5py
 
     with reading(path), h5py.File(path) as file:
         train, validation, test = (np.asarray(file[part], np.float32) for part in ("train", "validation", "test"))
-    return Splits(train, validation, test)
+    return Splits(train, validation, test, preprocessing=PATCH_STEPS)
 
 
 def _cut_patches(archive: Path, rng: np.random.RandomState) -> Splits:
@@ -73,8 +73,7 @@ def _cut_patches(archive: Path, rng: np.random.RandomState) -> Splits:
         [photographs["train"][i] for i in validation],
         photographs["test"],
     )
-    parts = [patch_columns(sample_patches(images, n, rng), rng) for images, n in zip(sources, CARD.rows, strict=True)]
-    return Splits(parts[0], parts[1], parts[2])
+    return patch_splits(sources, CARD.rows, rng)
 
 
 def _read_photographs(archive: Path) -> dict[str, list[np.ndarray]]:

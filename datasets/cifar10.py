@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from flowbench.data import Card, RawFile, Splits
-from flowbench.data.images import dequantised_logits
+from flowbench.data.images import dequantised_logits, pixel_steps
 from flowbench.data.sources import pickles
 from flowbench.data.sources.raw import reading
 
@@ -49,8 +49,6 @@ CARD = Card(
     ready_made=tuple(f"data/cifar10/{batch}" for batch in (*_TRAIN, _TEST)),
     gaussian_test_ll=2367,
     gaussian_tolerance=2,
-    logit_alpha=_ALPHA,
-    levels=_LEVELS,
 )
 
 
@@ -62,7 +60,7 @@ def prepare(raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
     train = dequantised_logits(images[:-_N_VALIDATION], _LEVELS, _ALPHA, rng)
     validation = dequantised_logits(images[-_N_VALIDATION:], _LEVELS, _ALPHA, rng)
     test = dequantised_logits(batches[_TEST], _LEVELS, _ALPHA, rng)
-    return Splits(_with_mirror_images(train), validation, test)
+    return Splits(_with_mirror_images(train), validation, test, preprocessing=pixel_steps(_LEVELS, _ALPHA))
 
 
 def _with_mirror_images(rows: np.ndarray) -> np.ndarray:

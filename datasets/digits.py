@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from flowbench.data import Card, Splits, split_last_tenths
-from flowbench.data.images import dequantised_logits
+from flowbench.data.images import dequantised_logits, pixel_steps
 
 _LEVELS = 17
 _ALPHA = 0.01
@@ -25,8 +25,6 @@ CARD = Card(
     space="logit",
     gaussian_test_ll=-92.641,
     gaussian_tolerance=0.01,
-    logit_alpha=_ALPHA,
-    levels=_LEVELS,
 )
 
 
@@ -39,4 +37,4 @@ def prepare(raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
 
     pixels = rng.permutation(load_digits().data)
     train, validation, test = split_last_tenths(dequantised_logits(pixels, _LEVELS, _ALPHA, rng))
-    return Splits(train, validation, test)
+    return Splits(train, validation, test, preprocessing=pixel_steps(_LEVELS, _ALPHA))

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from flowbench.data import Card, RawFile, Splits, split_last_tenths
+from flowbench.data.preprocessing import Standardise
 from flowbench.data.sources import pickles
 from flowbench.data.sources.raw import opened, reading
 
@@ -61,8 +62,10 @@ def prepare(raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
     rows = np.column_stack(list(columns.values()))
     kept = uncorrelated(rows)
     rows = rows[:, kept]
-    train, validation, test = split_last_tenths((rows - rows.mean(axis=0)) / rows.std(axis=0, ddof=1))
-    return Splits(train, validation, test, columns=tuple(list(columns)[i] for i in kept))
+    mean, std = rows.mean(axis=0), rows.std(axis=0, ddof=1)
+    train, validation, test = split_last_tenths((rows - mean) / std)
+    names = tuple(list(columns)[i] for i in kept)
+    return Splits(train, validation, test, columns=names, preprocessing=(Standardise.of(mean, std),))
 
 
 def uncorrelated(rows: np.ndarray) -> list[int]:

@@ -19,6 +19,7 @@ import numpy as np
 from flowbench.data import Card, RawFile, Splits
 from flowbench.data.columns import varied
 from flowbench.data.dataset import cut_last_tenth
+from flowbench.data.preprocessing import Standardise
 from flowbench.data.sources.raw import opened
 
 _TRAIN, _TEST = "1000_train.csv", "1000_test.csv"
@@ -60,7 +61,8 @@ def prepare(raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
     train, test = train[:, kept], test[:, kept]
     train, validation = cut_last_tenth(train)
     columns = tuple(name for name, keep in zip(names[1:], kept, strict=True) if keep)
-    return Splits(train, validation, test, columns=columns)
+    steps = (Standardise.of(mean[kept], std[kept]),)
+    return Splits(train, validation, test, columns=columns, preprocessing=steps)
 
 
 def _read_header(path: Path) -> list[str]:

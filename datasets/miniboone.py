@@ -49,8 +49,7 @@ _LEAST = -100  # of the first column: below it, at -999, nothing was measured
 def prepare(raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
     """Measured signal events in varied columns, split in the file's order, standardised."""
     rows = _read_text(raw[_TEXT]) if _TEXT in raw else read_npy(raw["data.npy"], CARD.dim)
-    train, validation, test = standardised_tenths(rows)
-    return Splits(train, validation, test)
+    return standardised_tenths(rows)
 
 
 def _read_text(path: Path) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from flowbench.data import Card, RawFile, Splits
-from flowbench.data.images import dequantised_logits
+from flowbench.data.images import dequantised_logits, pixel_steps
 from flowbench.data.sources import pickles
 from flowbench.data.sources.raw import opened, read_idx, reading
 from flowbench.errors import DataError
@@ -53,8 +53,6 @@ CARD = Card(
     ready_made=(f"data/mnist/{_READY_MADE}",),
     gaussian_test_ll=-1366.90,
     gaussian_tolerance=0.5,
-    logit_alpha=_ALPHA,
-    levels=_LEVELS,
 )
 
 
@@ -63,7 +61,7 @@ def prepare(raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
     parts = _read_pickle(raw[_READY_MADE]) if _READY_MADE in raw else _read_idx_files(raw)
     # one stream of noise in this order: the published rows
     train, validation, test = (dequantised_logits(pixels, _LEVELS, _ALPHA, rng) for pixels in parts)
-    return Splits(train, validation, test)
+    return Splits(train, validation, test, preprocessing=pixel_steps(_LEVELS, _ALPHA))
 
 
 def _read_pickle(path: Path) -> list[np.ndarray]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from flowbench.data import Card, RawFile, Splits
 from flowbench.data.columns import standardised_tenths
+from flowbench.data.preprocessing import Dequantise
 from flowbench.data.sources.raw import opened, read_npy
 
 _ARCHIVE = "household_power_consumption.zip"
@@ -63,8 +64,7 @@ def prepare(raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
     whole = np.array_equal(rows[:, -1], np.floor(rows[:, -1]))
     minute = rng.random_sample((n, 1)) if whole else np.zeros((n, 1))
     rows += np.hstack([active_power, voltage, sub_meters, minute])
-    train, validation, test = standardised_tenths(rows)
-    return Splits(train, validation, test, columns=_COLUMNS)
+    return standardised_tenths(rows, _COLUMNS, (Dequantise(steps=(0.001, 0.01, 1, 1, 1, float(whole))),))
 
 
 def _read_array(path: Path) -> np.ndarray:

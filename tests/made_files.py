@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from flowbench.data import Dataset
+from flowbench.data.preprocessing import Standardise
 
 
 def put(path: Path, content: bytes) -> Path:
@@ -32,3 +33,9 @@ def same(first: Dataset, second: Dataset) -> None:
     assert first.fingerprint != second.fingerprint
     for part in ("train", "validation", "test"):
         np.testing.assert_array_equal(getattr(first, part), getattr(second, part))
+
+
+def standardisation(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Location and scale (D,) of standardised data."""
+    (step,) = [step for step in data.preprocessing or () if isinstance(step, Standardise)]
+    return np.array(step.location), np.array(step.scale)

@@ -150,8 +150,6 @@ def train(
     ensure_writable(folder)  # before anything takes time
     table_options = TableOptions(_names(columns), _names(drop_columns), dropna, split, test_fraction, dequantise)
     dataset = load(data, seed=seed, allow_partial=allow_partial, table_options=table_options)
-    # a table is what it holds, wherever it lies
-    chosen = chosen.model_copy(update={"data": dataset.card.name})
     record = _finished_or_trained(chosen, dataset, folder, force)
     _show(record, folder, as_json)
 
@@ -179,6 +177,8 @@ def _finished_or_trained(chosen: RunConfig, dataset: Dataset, folder: Path, forc
     from flowbench.training.run import run, run_name
 
     keep_freed_memory()  # of training: what a large table needed while it was converted is given back
+    # a table is what it holds, wherever it lies
+    chosen = chosen.model_copy(update={"data": dataset.card.name if dataset.card else dataset.name})
     if dataset.dim == 1:
         warn("with one column there is nothing to condition on: every affine flow is a Gaussian")
     record = None if force else finished(folder, run_name(chosen, dataset))

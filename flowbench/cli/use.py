@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,7 +14,8 @@ from flowbench.console import note
 from flowbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from flowbench.use.trained import Float64, Trained
+    from flowbench.flows.core.density import Float64
+    from flowbench.use.trained import Trained
 
 Run = Annotated[
     str,
@@ -27,6 +28,10 @@ OutFile = Annotated[
     Path | None,
     typer.Option("--out", help="The .csv, .tsv, .parquet or .npy file to write.", show_default="CSV to stdout"),
 ]
+Space = Annotated[
+    Literal["raw", "flow"],
+    typer.Option(help="raw: the units of the table or dataset trained on; flow: the space the flow learnt it in."),
+]
 
 
 def log_prob(
@@ -35,8 +40,13 @@ def log_prob(
     out: OutFile = None,
     device: Device = "auto",
     threads: Threads = None,
+    space: Space = "raw",
 ) -> None:
-    """Write the log-density of each row of a table, in nats and in the table's own units, in the order of its rows."""
+    """Write the log-density of each row of a table, in nats and in the table's own units, in the order of its rows.
+
+    Of a known dataset, these are the units of its raw files: kilowatts and volts of power, pixel values of images (and
+    their patches' mean does not count). A whole number that was learnt with noise is taken in the middle of its step.
+    """
     from flowbench.data.tables.files import open_table
     from flowbench.data.tables.loading import is_path
 
@@ -50,7 +60,7 @@ def log_prob(
     if out is not None and out.exists() and path.exists() and out.samefile(path):
         raise UsageError(f"--out is the table itself, {path}", "name another file")
     table = open_table(path)
-    trained = _load(run, device, threads)
+    trained = _load(run, device, threads, space)
     from flowbench.use.densities import log_probs
 
     _write(out, ["log_prob"], log_probs(trained, table), "log-densities")
@@ -63,15 +73,21 @@ def sample(
     out: OutFile = None,
     device: Device = "auto",
     threads: Threads = None,
+    space: Space = "raw",
 ) -> None:
-    """Draw rows from a trained flow, in the units and with the column names of the table that it was trained on."""
+    """Draw rows from a trained flow, in the units and with the column names of the table that it was trained on.
+
+    Of a known dataset, these are the units of its raw files; patches have a mean of 0. What was learnt with noise is
+    rounded down to its steps, as it was in the table.
+    """
     out = _out_file(out)
-    trained = _load(run, device, threads)
+    trained = _load(run, device, threads, space)
     import torch
 
-    generator = torch.Generator(trained.flow.base.origin.device).manual_seed(seed)
-    columns = trained.columns or [str(i) for i in range(trained.flow.dim)]
-    _write(out, columns, trained.samples(rows, generator), "samples")
+    density = trained.density
+    generator = torch.Generator(density.flow.base.origin.device).manual_seed(seed)
+    columns = trained.columns or [str(i) for i in range(density.dim)]
+    _write(out, columns, density.samples(rows, generator), "samples")
 
 
 def _out_file(out: Path | None) -> Path | None:
@@ -83,22 +99,22 @@ def _out_file(out: Path | None) -> Path | None:
     return out
 
 
-def _load(run: str, device: str, threads: int | None) -> Trained:
-    import numpy as np
+def _load(run: str, device: str, threads: int | None, space: str) -> Trained:
 
     from flowbench.results import record as results
     from flowbench.training.environment import resolve_device
     from flowbench.use import trained
 
     use_threads(threads)
-    density = trained.load(trained.find(run, results.results_dir()), resolve_device(device))
-    if not density.own_units:
-        note(f"rows and log-densities are in {density.space} space, as the rows were that the flow was trained on")
-    if density.columns and np.any(density.steps):
-        noisy = [name for name, step in zip(density.columns, np.ravel(density.steps), strict=True) if step]
-        names = ", ".join(map(repr, noisy))
-        note(f"learnt with noise on {names}: log-densities are taken in the middle of a step, samples are not rounded")
-    return density
+    found = trained.load(trained.find(run, results.results_dir()), resolve_device(device))
+    if space == "flow":
+        found = found.in_flow_space()
+    if not found.raw:
+        note(f"rows and log-densities are in {found.space} space, as the rows were that the flow was trained on")
+    if found.noisy:
+        names = ", ".join(map(repr, found.noisy))
+        note(f"learnt with noise on {names}: a value's log-density is taken in the middle of its step")
+    return found
 
 
 def _write(out: Path | None, columns: Iterable[str], batches: Iterable[Float64], what: str) -> None:

@@ -7,17 +7,20 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import platformdirs
+from pydantic import TypeAdapter
 
 from flowbench import console
 from flowbench.data.card import Card
 from flowbench.data.dataset import Splits
+from flowbench.data.preprocessing import Preprocessing
+
+_STEPS: TypeAdapter[Preprocessing | None] = TypeAdapter(Preprocessing | None)
 
 SPLITS = ("train", "validation", "test")
 """Each in a file of its name."""
@@ -45,7 +48,9 @@ def read(folder: Path, fingerprint: str) -> Splits | None:
             return None
         columns = None if meta["columns"] is None else tuple(meta["columns"])
         train, validation, test = (arrays[name] for name in SPLITS)
-        return Splits(train, validation, test, arrays.get("test_true_ll"), columns)
+        steps = _STEPS.validate_python(meta["preprocessing"])
+        true_ll, groups = arrays.get("test_true_ll"), arrays.get("test_groups")
+        return Splits(train, validation, test, true_ll, columns, steps, groups)
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
 
@@ -57,12 +62,12 @@ def write(folder: Path, fingerprint: str, splits: Splits) -> Splits:
         OSError: the cache cannot be written.
     """
     with unfinished(folder, fingerprint) as place:
-        arrays = {name: getattr(splits, name) for name in SPLITS}
-        if splits.test_true_ll is not None:
-            arrays["test_true_ll"] = splits.test_true_ll
+        named = {name: getattr(splits, name) for name in (*SPLITS, "test_true_ll", "test_groups")}
+        arrays = {name: array for name, array in named.items() if array is not None}
         for name, array in arrays.items():
             np.save(place / f"{name}.npy", array, allow_pickle=False)
-        write_meta(place, fingerprint, {name: array.shape for name, array in arrays.items()}, splits.columns)
+        shapes = {name: array.shape for name, array in arrays.items()}
+        write_meta(place, fingerprint, shapes, splits.columns, splits.preprocessing)
     stored = read(folder, fingerprint)
     if stored is None:
         raise OSError(f"{folder} cannot be read back")
@@ -109,17 +114,21 @@ def write_meta(
     fingerprint: str,
     shapes: Mapping[str, tuple[int, ...]],
     columns: tuple[str, ...] | None,
-    about: Mapping[str, Any] | None = None,
+    preprocessing: Preprocessing | None,
+    about: Sequence[str] = (),
 ) -> None:
     """Write what ``read`` holds the arrays in ``place`` against, and what else there is to know (strict JSON)."""
     listed = {name: list(shape) for name, shape in shapes.items()}
-    meta = {"fingerprint": fingerprint, "shapes": listed, "columns": columns, "about": about}
+    steps = _STEPS.dump_python(preprocessing, mode="json")
+    meta = {
+        "fingerprint": fingerprint, "shapes": listed, "columns": columns, "preprocessing": steps, "about": about
+    }  # fmt: skip
     (place / "meta.json").write_text(json.dumps(meta, indent=1), "utf-8")
 
 
-def read_about(folder: Path) -> dict[str, Any]:
-    """What else there is to know of an entry that ``read`` has read."""
-    about: dict[str, Any] = json.loads((folder / "meta.json").read_text("utf-8"))["about"]
+def read_about(folder: Path) -> list[str]:
+    """What else there is to know of an entry that ``read`` has read, in lines."""
+    about: list[str] = json.loads((folder / "meta.json").read_text("utf-8"))["about"]
     return about
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 Space = Literal["raw", "standardised", "logit", "patch"]
@@ -61,9 +60,6 @@ class Card:
     rows; what is prepared must agree with it within ``gaussian_tolerance``.
     ``files`` are the publisher's, all of them needed; ``ready_made`` the members of the archive `READY_MADE` that serve
     in their place, again all of them.
-    ``logit_alpha`` and ``levels`` (the number of grey values of a pixel) are set for images in logit space, and lead
-    from nats to bits per pixel.
-    ``dequantised`` are columns of an own table to which uniform noise was added, and its width in the column's units.
     """
 
     name: str
@@ -81,9 +77,6 @@ class Card:
     ready_made: tuple[str, ...] = ()
     gaussian_test_ll: float | None = None
     gaussian_tolerance: float | None = None
-    logit_alpha: float | None = None
-    levels: int | None = None
-    dequantised: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def embedded(self) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from flowbench.data.dataset import Float32, RawArray, split_last_tenths
+from flowbench.data.dataset import RawArray, Splits, split_last_tenths
+from flowbench.data.preprocessing import Preprocessing, Standardise
 
 _MOST_REPEATS = 5
 
@@ -19,13 +20,14 @@ def varied(rows: RawArray) -> NDArray[np.bool_]:
     return np.asarray((rows == rows.min(axis=0)).sum(axis=0) <= _MOST_REPEATS)
 
 
-def standardised_tenths(rows: RawArray) -> tuple[Float32, Float32, Float32]:
+def standardised_tenths(rows: RawArray, columns: tuple[str, ...] | None = None, before: Preprocessing = ()) -> Splits:
     """Train, validation and test by position (see `split_last_tenths`), standardised by the first two together.
 
-    Mean and population standard deviation are those of training and validation rows.
+    Mean and population standard deviation are those of training and validation rows. ``before`` is what was done to the
+    rows (N, D) already.
     """
     train, validation, test = split_last_tenths(rows)
     seen = rows[: len(train) + len(validation)]
     mean, std = seen.mean(axis=0), seen.std(axis=0)
     train, validation, test = (((part - mean) / std).astype(np.float32) for part in (train, validation, test))
-    return train, validation, test
+    return Splits(train, validation, test, columns=columns, preprocessing=(*before, Standardise.of(mean, std)))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flowbench.data.card import Card
+from flowbench.data import gaussian
+from flowbench.data.card import Card, Space
+from flowbench.data.preprocessing import Dequantise, Preprocessing, Standardise
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -17,9 +21,12 @@ RawArray = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The three parts of a dataset, each (N, D), in the space of its card.
+    """The three parts of a dataset, each (N, D), in the space in which a flow learns them.
 
     ``test_true_ll`` (N_test,) is the exact log-density of each test row in nats, where the density is known.
+    ``preprocessing`` are the steps from raw values to these rows: none where they are the raw values, None where it is
+    not said. ``test_groups`` (N_test,) number what test rows have in common (the photograph that they were cut from)
+    where they are not independent of each other.
     """
 
     train: Float32
@@ -27,6 +34,8 @@ class Splits:
     test: Float32
     test_true_ll: Float64 | None = None
     columns: tuple[str, ...] | None = None
+    preprocessing: Preprocessing | None = None
+    test_groups: NDArray[np.int32] | None = None
 
     @property
     def rows(self) -> tuple[int, int, int]:
@@ -44,27 +53,54 @@ class Dataset(Splits):
     """Prepared data: read-only float32 arrays (N, D), C-contiguous, memory-mapped where they come from the cache.
 
     ``name`` is the card's, or says how many rows there are of fewer or more than the card promises
-    (``power~256869``): then ``partial`` is true and no published number may stand beside its results.
-    ``fingerprint`` is a sha256 over the raw files' content and the recipe's version (and the seed of an own table's
-    split): equal fingerprints mean arrays made the same way from the same
-    files.
-
-    An own table is standardised with ``location`` and ``scale`` (D,); its log-density in its own units is the model's
-    plus ``unit_log_det``, which is -sum(log scale).
+    (``power~256869``): then ``partial`` is true and no published number may stand beside its results. A user's own
+    table has no card. ``version`` counts changes of how the arrays are made, ``space`` is where they lie.
+    ``fingerprint`` is a sha256 over the raw files' content and the version (and the seed of an own table's split):
+    equal fingerprints mean arrays made the same way from the same files. ``folder`` is where they are mapped from, None
+    where the cache cannot be written.
     """
 
     name: str
-    card: Card
+    version: int
+    space: Space
     fingerprint: str
+    card: Card | None = None
     partial: bool = False
-    location: Float64 | None = None
-    scale: Float64 | None = None
-    unit_log_det: float | None = None
+    folder: Path | None = None
+
+    @classmethod
+    def of(cls, splits: Splits, folder: Path | None = None, **about: Any) -> Dataset:
+        """The dataset of these splits, with the other fields ``about`` it; ``folder`` is set where it holds them."""
+        parts = {field.name: getattr(splits, field.name) for field in fields(Splits)}
+        return cls(**parts, folder=folder if isinstance(splits.train, np.memmap) else None, **about)
 
     def __post_init__(self) -> None:
         # as mapped arrays are, so that nothing works in memory that would fail from the cache
         for array in (self.train, self.validation, self.test):
             array.flags.writeable = False
+
+    @cached_property
+    def gaussian_lls(self) -> Float64:
+        """Log-likelihood (N_test,) in nats of each test row under a Gaussian fitted to the training rows.
+
+        It is computed once and kept beside the arrays; see `gaussian.gaussian_ll`.
+
+        Raises:
+            DataError: the covariance is singular, so that no density exists.
+        """
+        return gaussian.kept_gaussian_ll(self.folder, self.train, self.test)
+
+    @property
+    def unit_log_det(self) -> float | None:
+        """Of standardised rows, what leads from a log-density (nats) to that in raw units: −Σ log scale; else None."""
+        scales = [step.scale for step in self.preprocessing or () if isinstance(step, Standardise)]
+        return -float(np.log(scales).sum()) if scales else None
+
+    @property
+    def dequantised(self) -> dict[str, float]:
+        """The columns that uniform noise was added to, by name, and its width in their raw units."""
+        found = [step.steps for step in self.preprocessing or () if isinstance(step, Dequantise)]
+        return {n: w for widths in found for n, w in zip(self.columns or (), widths, strict=False) if w}
 
 
 def split_last_tenths(rows: RawArray) -> tuple[RawArray, RawArray, RawArray]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from flowbench.data.dataset import Float32, Float64
-from flowbench.data.mapped import read_rows
-from flowbench.errors import DataError
+from flowbench.data.mapped import Float32, read_rows
+from flowbench.errors import DataError, UsageError
+from flowbench.files import written_whole
+
+Float64 = NDArray[np.float64]
 
 _CHUNK_VALUES = 2**22  # 32 MiB of float64 at a time, whatever D is
 _LEAST_VARIANCE_LEFT = 1e-13
@@ -28,6 +33,25 @@ def gaussian_ll(train: Float32, test: Float32) -> Float64:
     # numpy's general solve, not scipy's triangular one: scipy's import costs more than this saves
     distances = [np.sum(np.linalg.solve(cholesky, rows.T) ** 2, axis=0) for rows in _centred(_chunks(test), mean)]
     return np.asarray(-0.5 * np.concatenate(distances) - log_normaliser, dtype=np.float64)
+
+
+def kept_gaussian_ll(folder: Path | None, train: Float32, test: Float32) -> Float64:
+    """As `gaussian_ll`; kept in ``folder``, and read from there when it is asked for again.
+
+    Raises:
+        DataError: as `gaussian_ll`.
+    """
+    if folder is None:
+        return gaussian_ll(train, test)
+    path = folder / "gaussian_ll.npy"
+    with suppress(OSError, EOFError, ValueError):
+        kept: Float64 = np.load(path)
+        if kept.shape == (len(test),):
+            return kept
+    found = gaussian_ll(train, test)
+    with suppress(UsageError), written_whole(path) as file:  # a cache that has become read-only is no failure
+        np.save(file, found)
+    return found
 
 
 def fit_gaussian(chunks: Callable[[], Iterable[Float32]]) -> tuple[Float64, Float64]:

@@ -8,12 +8,18 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from flowbench.data.dataset import Float32, Float64, RawArray
+from flowbench.data.dataset import Float32, Float64, RawArray, Splits
+from flowbench.data.preprocessing import Dequantise, Logit, Preprocessing, SubtractMean
 
 Image = NDArray[np.uint8]
 
+Groups = NDArray[np.int32]
+
 PATCH = 8
 """Side of a patch in pixels."""
+
+PATCH_STEPS: Preprocessing = (SubtractMean(levels=256),)
+"""What `patch_columns` does, from 64 pixel values. The middle of the noise that it adds goes with the patch's mean."""
 
 _CHUNK_ROWS = 8192
 
@@ -31,8 +37,28 @@ def dequantised_logits(pixels: RawArray, levels: int, alpha: float, rng: np.rand
     return logits
 
 
-def sample_patches(images: Sequence[Image], n: int, rng: np.random.RandomState) -> Image:
-    """n grey patches (n, 64): an image uniformly, then a position in it uniformly; pixels row by row."""
+def pixel_steps(levels: int, alpha: float) -> Preprocessing:
+    """What `dequantised_logits` does, as steps from pixel values."""
+    return Dequantise(steps=(1.0,)), Logit(alpha=alpha, levels=levels)
+
+
+def patch_splits(sources: Sequence[Sequence[Image]], rows: tuple[int, int, int], rng: np.random.RandomState) -> Splits:
+    """Patches of the images for training, of those for validation and of those for test: so many ``rows`` of each.
+
+    The test rows' groups are the images that they were cut from.
+    """
+    parts, groups = [], np.empty(0, np.int32)
+    for images, n in zip(sources, rows, strict=True):
+        patches, groups = sample_patches(images, n, rng)
+        parts.append(patch_columns(patches, rng))
+    return Splits(parts[0], parts[1], parts[2], preprocessing=PATCH_STEPS, test_groups=groups)
+
+
+def sample_patches(images: Sequence[Image], n: int, rng: np.random.RandomState) -> tuple[Image, Groups]:
+    """n grey patches (n, 64), and the number (n,) of the image that each is from.
+
+    An image is taken uniformly, then a position in it uniformly; pixels are in rows.
+    """
     which = rng.randint(len(images), size=n)
     place = rng.random_sample((2, n))
     patches = np.empty((n, PATCH * PATCH), np.uint8)
@@ -41,7 +67,7 @@ def sample_patches(images: Sequence[Image], n: int, rng: np.random.RandomState) 
         windows = sliding_window_view(image, (PATCH, PATCH))
         top, left = (place[:, rows] * np.array(windows.shape[:2])[:, None]).astype(np.intp)
         patches[rows] = windows[top, left].reshape(-1, PATCH * PATCH)
-    return patches
+    return patches, which.astype(np.int32)
 
 
 def patch_columns(patches: Image, rng: np.random.RandomState) -> Float32:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -61,13 +62,12 @@ def _load_recipe(name: str, *, allow_partial: bool) -> Dataset:
         splits = _checked(card, _prepare(recipe, files), allow_partial=allow_partial)
         splits = _store(folder, fingerprint, splits)
     partial = _is_partial(card, splits, allow_partial=allow_partial)
-    return Dataset(
-        train=splits.train,
-        validation=splits.validation,
-        test=splits.test,
-        test_true_ll=splits.test_true_ll,
-        columns=splits.columns,
+    return Dataset.of(
+        splits,
+        folder,
         name=f"{card.name}~{sum(splits.rows)}" if partial else card.name,
+        version=card.version,
+        space=card.space,
         card=card,
         fingerprint=fingerprint,
         partial=partial,
@@ -77,12 +77,12 @@ def _load_recipe(name: str, *, allow_partial: bool) -> Dataset:
 def _prepare(recipe: Recipe, files: Mapping[str, Path]) -> Splits:
     splits = recipe.prepare(files, np.random.RandomState(_SEED))
     true_ll = splits.test_true_ll
-    return Splits(
+    return dataclasses.replace(
+        splits,
         train=np.ascontiguousarray(splits.train, np.float32),
         validation=np.ascontiguousarray(splits.validation, np.float32),
         test=np.ascontiguousarray(splits.test, np.float32),
         test_true_ll=None if true_ll is None else np.ascontiguousarray(true_ll, np.float64),
-        columns=splits.columns,
     )
 
 

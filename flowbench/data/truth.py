@@ -22,7 +22,7 @@ def draw_splits(card: Card, sample: Sampler, log_prob: LogDensity, rng: np.rando
     The density is taken at the float32 rows that a flow is given, not at the float64 rows they were rounded from.
     """
     train, validation, test = (_draw(sample, n, rng) for n in card.rows)
-    return Splits(train, validation, test, test_true_ll=log_prob(test.astype(np.float64)))
+    return Splits(train, validation, test, test_true_ll=log_prob(test.astype(np.float64)), preprocessing=())
 
 
 def _draw(sample: Sampler, n: int, rng: np.random.RandomState) -> Float32:

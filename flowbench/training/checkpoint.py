@@ -2,37 +2,79 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from flowbench import flows
 from flowbench.config import FlowOptions
+from flowbench.data.preprocessing import Preprocessing
 from flowbench.errors import DataError, UsageError
 from flowbench.files import write_together
 from flowbench.flows import Flow
 
 
-def save(path: Path, flow: Flow, name: str, options: FlowOptions, about: Mapping[str, Any]) -> None:
-    """Write the flow's weights and statistics, whole or not at all.
+class About(BaseModel):
+    """What weights were trained on, how, and how the run ended.
 
-    The header tells how to build the flow again, and in ``about`` (strict JSON) what it was trained on and how.
+    ``columns`` are the names of the raw columns, None where they have none. ``space`` is where the flow learnt them,
+    ``preprocessing`` what leads there from raw values, None where that is not known.
+    """
+
+    # settings may be infinite; strict JSON has a word for that
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
+
+    config: dict[str, Any] = {}
+    data: str = ""
+    data_fingerprint: str = ""
+    space: str = "raw"
+    columns: tuple[str, ...] | None = None
+    preprocessing: Preprocessing | None = None
+    status: str = "ok"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_older_files(cls, document: Any) -> Any:
+        """The preprocessing of files that give an own table's standardisation and noise in fields of their own."""
+        if not isinstance(document, dict) or "preprocessing" in document or "location" not in document:
+            return document
+        if document["location"] is None:
+            return document | {"preprocessing": None}
+        noise = document.get("dequantised", {})
+        if not isinstance(noise, dict):
+            raise ValueError("dequantised is not a table of columns")
+        steps = [{"kind": "standardise", "location": document["location"], "scale": document.get("scale")}]
+        if noise:
+            widths = [noise.get(name, 0.0) for name in document.get("columns") or ()]
+            steps.insert(0, {"kind": "dequantise", "steps": widths, "origin": None})
+        return document | {"preprocessing": steps}
+
+
+def content(flow: Flow, name: str, options: FlowOptions, about: About) -> bytes:
+    """The flow's weights and statistics, as their file has them.
+
+    The header (strict JSON) tells how to build the flow again, and what there is to know ``about`` it.
+    """
+    header = {"flow": name, "dim": str(flow.dim), "options": options.model_dump_json()}
+    header["about"] = about.model_dump_json()
+    return to_bytes({key: value.cpu().contiguous() for key, value in flow.state_dict().items()}, header)
+
+
+def save(path: Path, flow: Flow, name: str, options: FlowOptions, about: About) -> None:
+    """Write ``content``, whole or not at all.
 
     Raises:
         UsageError: the file cannot be written.
     """
-    header = {"flow": name, "dim": str(flow.dim), "options": options.model_dump_json(), "about": json.dumps(about)}
-    state = {key: value.cpu().contiguous() for key, value in flow.state_dict().items()}
-    write_together({path: to_bytes(state, header)})
+    write_together({path: content(flow, name, options, about)})
 
 
-def load(path: Path) -> tuple[Flow, dict[str, Any]]:
-    """The flow in evaluation mode, on the CPU, and what ``save`` was told ``about`` it.
+def load(path: Path) -> tuple[Flow, About]:
+    """The flow in evaluation mode, on the CPU, and what there is to know about it.
 
     Raises:
         DataError: not a checkpoint of flowbench's, damaged, or with weights that a mask forbids.
@@ -45,7 +87,7 @@ def load(path: Path) -> tuple[Flow, dict[str, Any]]:
         with torch.random.fork_rng(devices=[]):  # building draws weights; loading must not move the caller's generator
             flow = module.build(int(header["dim"]), module.Options.model_validate_json(header["options"]))
         flow.load_state_dict(state)
-        about: dict[str, Any] = json.loads(header["about"])
+        about = About.model_validate_json(header["about"])
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, UsageError) as error:
         raise DataError(f"{path} is not a readable checkpoint: {error}") from error
     return flow.eval(), about

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from flowbench.flows import Flow, FlowFile
+from flowbench.flows.core.density import log_likelihoods
 from flowbench.results.record import Check
 from flowbench.training import checkpoint
 from flowbench.training.calibration import calibrate
-from flowbench.training.evaluate import checks, log_likelihoods
+from flowbench.training.checks import checks
 from flowbench.transforms import Network
 
 SMALL = {"hidden": (11, 13), "transforms": 3}
@@ -133,6 +134,6 @@ def _saved(module: FlowFile, name: str) -> float:
     rows = torch.randn(20, 3)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "flow.safetensors"
-        checkpoint.save(path, flow, name, options, {})
+        checkpoint.save(path, flow, name, options, checkpoint.About())
         again, _ = checkpoint.load(path)
     return float((again(rows) - flow(rows)).abs().max())

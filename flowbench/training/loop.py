@@ -17,8 +17,8 @@ from flowbench.engines import choose
 from flowbench.engines.differentiate import run
 from flowbench.errors import DivergedError
 from flowbench.flows import Flow
+from flowbench.flows.core.density import log_likelihoods
 from flowbench.training.calibration import calibrate
-from flowbench.training.evaluate import log_likelihoods
 from flowbench.training.step import Descent
 
 

@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 from flowbench import flows
 from flowbench.config import RunConfig
 from flowbench.console import Progress, warn
-from flowbench.data import Dataset, gaussian_ll
+from flowbench.data import Dataset
 from flowbench.data.rows import Rows, on_device
 from flowbench.errors import DataError, DivergedError, FlowbenchError
 from flowbench.flows import Flow
+from flowbench.flows.core.density import Density, log_likelihoods
 from flowbench.results import record as results
 from flowbench.results import statistics as stats
 from flowbench.results.record import Row
 from flowbench.timing.clock import time_flow
 from flowbench.training import checkpoint
+from flowbench.training.checks import checks
 from flowbench.training.environment import environment
-from flowbench.training.evaluate import bits_per_pixel, checks, image_log_likelihoods, log_likelihoods
 from flowbench.training.loop import Epoch, train
 
 Lls = NDArray[np.float64]
@@ -60,7 +61,7 @@ def run(config: RunConfig, dataset: Dataset, folder: Path, progress: Progress) -
         if not epochs:  # else the best epoch's is known: the flow is as it was then
             figures["validation_ll_nats"] = float(log_likelihoods(flow, validation).mean())
         test_lls = log_likelihoods(flow, test)  # once, after the best epoch by validation is chosen
-        figures |= _likelihoods(dataset, test, test_lls)
+        figures |= _likelihoods(flow, dataset, test, test_lls)
         figures |= {"timings": time_flow(flow, test), "checks": checks(flow, test, test_lls)}
         figures |= _verdict(figures["checks"])
     except DivergedError as error:
@@ -74,30 +75,29 @@ def run(config: RunConfig, dataset: Dataset, folder: Path, progress: Progress) -
             figures["run"] = f"{row.run}-{figures['status']}"
         row = Row.model_validate(row.model_dump() | figures)
         # the row last: where it is, the rest is
-        about = _about(config, dataset) | {"status": row.status}
+        about = _about(config, dataset, row.status)
         checkpoint.save(folder / f"{row.run}.safetensors", flow, config.flow, config.model, about)
         results.write(row, folder, test_lls)
     return row
 
 
-def _about(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
-    """What the weights were trained on and how; a table's standardisation, without which they say nothing of it."""
-    return {
-        "config": config.model_dump(mode="json"),
-        "data": dataset.name,
-        "data_fingerprint": dataset.fingerprint,
-        "space": dataset.card.space,
-        "columns": dataset.columns,
-        "dequantised": dict(dataset.card.dequantised),
-        "location": None if dataset.location is None else dataset.location.tolist(),
-        "scale": None if dataset.scale is None else dataset.scale.tolist(),
-    }
+def _about(config: RunConfig, dataset: Dataset, status: str) -> checkpoint.About:
+    """What the weights were trained on and how."""
+    return checkpoint.About(
+        config=config.model_dump(mode="json"),
+        data=dataset.name,
+        data_fingerprint=dataset.fingerprint,
+        space=dataset.space,
+        columns=dataset.columns,
+        preprocessing=dataset.preprocessing,
+        status=status,
+    )
 
 
 def _gaussian(dataset: Dataset) -> dict[str, Any]:
     """The fitted Gaussian's test figures, before training: it costs a second, and tells of columns that are unfit."""
     try:
-        mean, stderr = stats.mean_and_stderr(gaussian_ll(dataset.train, dataset.test))
+        mean, stderr = stats.mean_and_stderr(dataset.gaussian_lls)
     except DataError as error:
         warn(f"no Gaussian to stand beside the flow: {error}. A continuous density of such rows can grow without bound")
         return {}
@@ -128,13 +128,12 @@ def _training(epochs: list[Epoch]) -> dict[str, Any]:
     return figures
 
 
-def _likelihoods(dataset: Dataset, test: Rows, lls: Lls) -> dict[str, Any]:
+def _likelihoods(flow: Flow, dataset: Dataset, test: Rows, lls: Lls) -> dict[str, Any]:
     """The test figures: what the flow reached, in each unit that the data has."""
     figures: dict[str, Any] = {}
     figures["test_ll_nats"], figures["test_ll_stderr_nats"] = stats.mean_and_stderr(lls)
-    card = dataset.card
-    if card.logit_alpha is not None and card.levels is not None:
-        bits = bits_per_pixel(image_log_likelihoods(test, lls, card.logit_alpha), dataset.dim, card.levels)
+    bits = Density(flow, dataset.preprocessing or ()).bits_per_pixel(test, lls)
+    if bits is not None:
         figures["bits_per_pixel"], figures["bits_per_pixel_stderr"] = stats.mean_and_stderr(bits)
     if dataset.test_true_ll is not None:
         truth = np.asarray(dataset.test_true_ll)
@@ -153,11 +152,11 @@ def _identity(config: RunConfig, dataset: Dataset, flow: Flow) -> Row:
         status="failed",
         flow=config.flow,
         data=dataset.name,
-        data_version=dataset.card.version,
+        data_version=dataset.version,
         data_fingerprint=dataset.fingerprint,
         partial=dataset.partial,
-        dequantised=dict(dataset.card.dequantised),
-        space=dataset.card.space,
+        dequantised=dataset.dequantised,
+        space=dataset.space,
         dim=dataset.dim,
         n_train=n_train,
         n_validation=n_validation,

@@ -10,7 +10,8 @@ import numpy as np
 from flowbench.console import note
 from flowbench.data.tables.files import TableFile
 from flowbench.errors import DataError
-from flowbench.use.trained import Float64, Trained
+from flowbench.flows.core.density import Float64
+from flowbench.use.trained import Trained
 
 NAMED = 5
 """Columns that a message names."""
@@ -33,7 +34,7 @@ def log_probs(trained: Trained, table: TableFile) -> Iterator[Float64]:
             what = "a missing value" if np.isnan(rows[row, column]) else "an infinite value"
             hint = "fill it in, or leave its row out: it has no density"
             raise DataError(f"{table.path}: column {columns[column]!r} has {what} in row {first + row}", hint)
-        lls = trained.log_prob(rows)
+        lls = trained.density.log_prob(rows)
         lost = np.flatnonzero(~np.isfinite(lls))
         if len(lost):
             raise DataError(
@@ -51,7 +52,7 @@ def matched_columns(trained: Trained, table: TableFile) -> tuple[str, ...]:
         DataError: one is missing; the hint says which of the others may be it.
     """
     if trained.columns is None:
-        dim = trained.flow.dim
+        dim = trained.density.dim
         if len(table.columns) != dim:
             there = len(table.columns)
             raise DataError(f"the flow was trained on {dim} columns, {table.path} has {there}", "give it all of them")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +18,20 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from flowbench import flows
 from flowbench.config import RunConfig, packaged_layers, resolve
+from flowbench.data.preprocessing import Dequantise, Standardise
+from flowbench.data.tables.fitness import FEWEST_ROWS, noise_widths, refuse_unfit, refuse_unscalable
+from flowbench.data.tables.options import TableOptions
+from flowbench.data.tables.profile import Profile, Profiler
 from flowbench.errors import DataError, UsageError
+from flowbench.flows import Flow
+from flowbench.flows.core.density import Density, Float64
 from flowbench.training.environment import resolve_device
 from flowbench.training.loop import Epoch, train
-from flowbench.use.trained import Trained
 
-Float64 = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+_NAME = Path("X")
+"""What the rows are called in messages, as scikit-learn's are."""
 
 _BUILDING = threading.Lock()
 """Weights are drawn from torch's one generator for the CPU: by one of the threads of a parallel search at a time."""
@@ -40,16 +51,27 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
             depends on the machine's pace.
         options: other settings by name, all that ``--set`` takes: ``{"batch_norm": False, "log_scale_bound": None}``.
         validation_fraction: the share of the rows held out, between 0 and 1; one row at the least.
+        dequantise: whether uniform noise, as wide as a column's step, is added to columns of whole numbers and to those
+            with heavy ties, as ``flowbench train --dequantise`` does. A value's density is then taken in the middle of
+            its step, and draws are rounded down to it. Without it there is a warning of such columns.
         device: where it trains: ``auto``, ``cpu``, ``cuda``, ``cuda:0``. What was fitted is kept on the CPU, so that a
             pickle of it can be read anywhere.
         random_state: of the rows held out, the weights, the batches. Torch's global generators are left as they were.
 
     Attributes:
-        density_: the trained flow with its standardisation, in double precision: a row's density does not depend on the
-            rows beside it.
+        density_: the trained flow with its preprocessing, a `Density` in double precision: a
+            row's density does not depend on the rows beside it.
         n_epochs_, best_epoch_: epochs trained, and which of them was kept; 0 where there is a closed form.
         validation_log_likelihood_: the mean log-density of the rows held out, in nats and the rows' own units.
         n_features_in_, feature_names_in_: as everywhere in scikit-learn.
+
+    >>> import numpy as np
+    >>> rows = np.random.default_rng(0).normal(size=(200, 2)) @ [[1.0, 0.5], [0.0, 2.0]]
+    >>> density = FlowDensity("maf", hidden=16, max_epochs=3, random_state=0).fit(rows)
+    >>> density.score_samples(rows[:5]).shape
+    (5,)
+    >>> density.sample(3).shape
+    (3, 2)
     """
 
     def __init__(
@@ -65,6 +87,7 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         patience: int | None = None,
         options: Mapping[str, Any] | None = None,
         validation_fraction: float = 0.1,
+        dequantise: bool = False,
         device: str = "auto",
         random_state: Any = None,
     ) -> None:
@@ -78,30 +101,39 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         self.patience = patience
         self.options = options
         self.validation_fraction = validation_fraction
+        self.dequantise = dequantise
         self.device = device
         self.random_state = random_state
 
     def fit(self, X: ArrayLike, y: object = None) -> FlowDensity:  # noqa: N803
-        """Learn the density of the rows of X (N, D), N > 1; ``y`` is ignored.
+        """Learn the density of the rows of X (N, D); ``y`` is ignored.
+
+        Which rows have no density is for ``flowbench train`` to say, but that columns of whole numbers or with heavy
+        ties, of which a continuous density grows without bound, only get a UserWarning here.
 
         Raises:
-            ValueError: a setting that does not exist or has no such value; rows without a density (a constant column).
+            ValueError: a setting that does not exist or has no such value; rows without a density (a constant column,
+                too few of them).
             DivergedError: the training left the finite.
         """
         rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         random = check_random_state(self.random_state)
         try:
             config = self._config(seed=int(random.randint(2**31)))
-            held_out, kept = self._split(rows, random)
-            location, scale = self._standardisation(kept)
-            parts = [((part - location) / scale).astype(np.float32) for part in (kept, held_out)]
-            density, epochs = _fit(config, [torch.from_numpy(part) for part in parts], location, scale)
+            held_out, kept = self._split(len(rows), random)
+            profile, widths = self._profile(rows)
+            noisy = rows + widths * random.random_sample(rows.shape) if widths.any() else rows
+            location, scale = _standardisation(noisy[kept], profile, widths)
+            parts = [((noisy[part] - location) / scale).astype(np.float32) for part in (kept, held_out)]
+            flow, epochs = _fit(config, [torch.from_numpy(part) for part in parts])
         except (UsageError, DataError) as error:
             raise ValueError(f"{error}: {error.hint}" if error.hint else str(error)) from error
+        noise = (Dequantise.of(widths, profile.low),) if widths.any() else ()
+        density = Density(flow, (*noise, Standardise.of(location, scale)))
         self.density_ = density
         self.n_epochs_ = len(epochs)
         self.best_epoch_ = max((epoch.number for epoch in epochs if epoch.best), default=0)
-        self.validation_log_likelihood_ = float(density.log_prob(held_out).mean())
+        self.validation_log_likelihood_ = float(density.log_prob(rows[held_out]).mean())
         return self
 
     def score_samples(self, X: ArrayLike) -> Float64:  # noqa: N803
@@ -143,39 +175,57 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
             threads=torch.get_num_threads(),
         )
 
-    def _split(self, rows: Float64, random: np.random.RandomState) -> tuple[Float64, Float64]:
+    def _split(self, n: int, random: np.random.RandomState) -> tuple[Indices, Indices]:
+        """Which of n rows are held out, and which are kept."""
         fraction = self.validation_fraction
         if not 0 < fraction < 1:
             raise UsageError(f"validation_fraction is a share between 0 and 1, not {fraction!r}")
-        order = random.permutation(len(rows))
-        n = min(max(1, int(fraction * len(rows))), len(rows) - 1)
-        return rows[order[:n]], rows[order[n:]]
+        order = random.permutation(n)
+        held_out = min(max(1, int(fraction * n)), n - 1)
+        return order[:held_out], order[held_out:]
 
-    def _standardisation(self, rows: Float64) -> tuple[Float64, Float64]:
-        constant = np.flatnonzero(rows.min(axis=0) == rows.max(axis=0))
-        if len(constant):
-            which = self._named(constant)
-            raise DataError(f"constant in the {len(rows)} training rows: column {which}", "it has no density: drop it")
-        with np.errstate(all="ignore"):  # what overflows is refused by name
-            location, scale = rows.mean(axis=0), rows.std(axis=0)
-            farthest = np.abs(rows - location).max(axis=0) / scale
-        unfit = np.flatnonzero(~(np.isfinite(scale) & (scale > 0) & (farthest < np.finfo(np.float32).max)))
-        if len(unfit):
-            raise DataError(f"values or a spread beyond floating point: column {self._named(unfit)}", "rescale it")
-        return location, scale
-
-    def _named(self, columns: NDArray[np.int64]) -> str:
+    def _profile(self, rows: Float64) -> tuple[Profile, Float64]:
+        """What the rows are like, and the width (D,) of the noise that each column gets."""
         names = getattr(self, "feature_names_in_", range(self.n_features_in_))
-        return ", ".join(repr(names[i]) for i in columns)
+        profiler = Profiler([str(name) for name in names])
+        profiler.add(rows)
+        profile = profiler.profile()
+        options = TableOptions(dequantise=self.dequantise)
+        with _own_hint(f"leave such columns out, and give at least {FEWEST_ROWS} rows"):
+            refuse_unfit(_NAME, profile, options)
+            try:
+                return profile, noise_widths(_NAME, profile, options)
+            except DataError as error:
+                if self.dequantise:
+                    raise
+                hint = "dequantise=True adds uniform noise as wide as a column's step, where it has one"
+                warnings.warn(f"{error}: {hint}", stacklevel=3)
+        return profile, np.zeros(rows.shape[1])
 
 
-def _fit(
-    config: RunConfig, parts: Sequence[torch.Tensor], location: Float64, scale: Float64
-) -> tuple[Trained, list[Epoch]]:
-    """Train on standardised rows, those kept and those held out."""
+@contextmanager
+def _own_hint(hint: str) -> Iterator[None]:
+    """What is wrong with a table is said as on the command line, but what to do not with its options."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(str(error), hint) from error
+
+
+def _standardisation(rows: Float64, profile: Profile, widths: Float64) -> tuple[Float64, Float64]:
+    constant = rows.min(axis=0) == rows.max(axis=0)
+    with np.errstate(all="ignore"):  # what overflows is refused by name
+        location, scale = rows.mean(axis=0), rows.std(axis=0)
+    with _own_hint("leave it out, rescale it, or give more rows"):
+        refuse_unscalable(_NAME, profile, widths, constant, location, scale)
+    return location, scale
+
+
+def _fit(config: RunConfig, parts: Sequence[torch.Tensor]) -> tuple[Flow, list[Epoch]]:
+    """Train on standardised rows, those kept and those held out; the flow in double precision, on the CPU."""
     with _BUILDING, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)  # torch.manual_seed would move the GPUs' generators too
         flow = flows.load(config.flow).build(parts[0].shape[1], config.model).to(config.device)
     rows, validation = (part.to(config.device) for part in parts)
     epochs = list(train(flow, rows, validation, config.training, config.seed))
-    return Trained(flow.cpu().double(), location, scale), epochs
+    return flow.cpu().double(), epochs

@@ -1,25 +1,16 @@
-"""A trained density in its columns' own units: a flow, and the standardisation that its rows went through."""
+"""What a run left in its checkpoint: a density, and the names of the columns that it is one of."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
+import dataclasses
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Generator
-
 from flowbench.console import warn
-from flowbench.errors import DataError, DivergedError, UsageError, did_you_mean
-from flowbench.flows import Flow
+from flowbench.data.preprocessing import Dequantise
+from flowbench.errors import DataError, UsageError, did_you_mean
+from flowbench.flows.core.density import Density
 from flowbench.training import checkpoint
-from flowbench.training.evaluate import ROWS, log_likelihoods
-
-Float64 = NDArray[np.float64]
 
 NAMED = 10
 """Runs that a message names."""
@@ -27,66 +18,25 @@ NAMED = 10
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """p(x) = p_flow((x − location)/scale)·Π 1/scale, for rows x (N, D) in the units of ``location`` and ``scale`` (D,).
+    """A density in raw units; in the flow's own ``space`` where the checkpoint does not know more, or that is wanted.
 
-    ``columns`` are the names of the D columns, None where they have none. ``own_units`` is false where the flow was
-    trained on rows as they came from a known dataset's recipe: then x lies in that dataset's ``space``. ``steps`` (D,)
-    are the widths of the uniform noise that was added to columns of discrete values before they were learnt, 0 for the
-    others.
+    ``columns`` are the names of its columns, None where they have none. ``raw`` tells which of the two it is.
     """
 
-    flow: Flow
-    location: Float64
-    scale: Float64
-    columns: tuple[str, ...] | None = None
-    own_units: bool = True
-    space: str = "raw"
-    steps: Float64 | float = 0.0
+    density: Density
+    columns: tuple[str, ...] | None
+    space: str
+    raw: bool
 
-    def log_prob(self, rows: Float64) -> Float64:
-        """Log-density (N,) in nats of each of ``rows`` (N, D); of a discrete value, in the middle of its step.
+    def in_flow_space(self) -> Trained:
+        """The same flow without its preprocessing."""
+        return dataclasses.replace(self, density=Density(self.density.flow), raw=False)
 
-        Rows so far out that the flow's single precision overflows are taken in double; NaN or −∞ is left only where
-        that overflows too.
-        """
-        # before it is rounded: a small spread may lie far from zero
-        with np.errstate(over="ignore"):  # it comes out as a density that is not finite
-            standardised = (rows - self.location + np.multiply(self.steps, 0.5)) / self.scale
-        lls = _log_prob(self.flow, standardised)
-        far = ~np.isfinite(lls)
-        if far.any():
-            lls[far] = _log_prob(self._precise, standardised[far])
-        return np.asarray(lls - np.log(self.scale).sum())
-
-    def samples(self, n: int, generator: Generator) -> Iterator[Float64]:
-        """N draws, some (k, D) at a time; ``generator`` is of the flow's device. Steps are not rounded to.
-
-        Noise is drawn for as many rows whatever ``n`` is: fewer draws are the first of more, but for rounding.
-
-        Raises:
-            DivergedError: a draw is not finite. None is left out or drawn again: that would be another density.
-        """
-        for done in range(0, n, ROWS):
-            noise = self.flow.base.sample(ROWS, generator)[: n - done]
-            with torch.no_grad():
-                drawn, _ = self.flow.to_data(noise)
-            rows = drawn.cpu().double().numpy() * self.scale + self.location
-            lost = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-            if len(lost):
-                raise DivergedError(
-                    f"sample {done + int(lost[0]) + 1} of {n} is not finite: the flow overflows there",
-                    hint="training with a log_scale_bound, or for longer, keeps a flow finite; or take another seed",
-                )
-            yield rows
-
-    @cached_property
-    def _precise(self) -> Flow:
-        return copy.deepcopy(self.flow).cpu().double()
-
-
-def _log_prob(flow: Flow, standardised: Float64) -> Float64:
-    origin = flow.base.origin
-    return log_likelihoods(flow, torch.from_numpy(standardised).to(origin.device, origin.dtype))
+    @property
+    def noisy(self) -> list[str]:
+        """The names of the columns that were learnt with noise."""
+        steps = [step.steps for step in self.density.preprocessing if isinstance(step, Dequantise)]
+        return [n for widths in steps for n, w in zip(self.columns or (), widths, strict=False) if w]
 
 
 def load(path: Path, device: str = "cpu") -> Trained:
@@ -96,24 +46,16 @@ def load(path: Path, device: str = "cpu") -> Trained:
         DataError: not a checkpoint of flowbench's, damaged, or of a flow without a run.
     """
     flow, about = checkpoint.load(path)
-    own_units = about.get("location") is not None
     try:
-        location = np.array(about["location"] if own_units else [0.0] * flow.dim, np.float64)
-        scale = np.array(about["scale"] if own_units else [1.0] * flow.dim, np.float64)
-        columns = None if about["columns"] is None else tuple(str(name) for name in about["columns"])
-        steps = np.array([about["dequantised"].get(name, 0.0) for name in columns or [""] * flow.dim], np.float64)
-        space, status = str(about["space"]), about["status"]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"{path} does not say what it was trained on: {error}",
-            "an older flowbench may have written it: train again",
-        ) from error
-    fits = location.shape == scale.shape == (flow.dim,) and (columns is None or len(columns) == flow.dim)
-    if not (fits and np.isfinite(location).all() and np.isfinite(scale).all() and (scale > 0).all()):
-        raise DataError(f"{path} is damaged: its standardisation is not that of {flow.dim} columns", "train it again")
-    if status != "ok":
-        warn(f"the run of {path} {'was ' if status == 'interrupted' else ''}{status}: these are the weights it had")
-    return Trained(flow.to(device), location, scale, columns, own_units, space, steps)
+        density = Density(flow.to(device), about.preprocessing or ())
+    except DataError as error:
+        raise DataError(f"{path} is damaged: {error}", "train it again") from error
+    if about.columns is not None and len(about.columns) != density.dim:
+        raise DataError(f"{path} is damaged: its columns are not {density.dim}", "train it again")
+    if about.status != "ok":
+        was = "was " if about.status == "interrupted" else ""
+        warn(f"the run of {path} {was}{about.status}: these are the weights it had")
+    return Trained(density, about.columns, about.space, about.preprocessing is not None)
 
 
 def find(run: str, folder: Path) -> Path:

@@ -109,8 +109,8 @@ def test_a_forced_run_that_ends_badly_leaves_the_finished_one(results: Path) -> 
     assert flowbench("train", *arguments).returncode == 0
     (before,) = rows(results)
     broken = (
-        "import sys, flowbench.training.evaluate, flowbench.cli.app\n"
-        "flowbench.training.evaluate._roundtrip = lambda flow, x: 1.0\n"
+        "import sys, flowbench.training.checks, flowbench.cli.app\n"
+        "flowbench.training.checks._roundtrip = lambda flow, x: 1.0\n"
         "sys.argv = sys.argv[1:]\nflowbench.cli.app.main()"
     )
     run = [sys.executable, "-c", broken, "flowbench", "train", *arguments, "--force"]

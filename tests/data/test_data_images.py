@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from flowbench.data import gaussian_ll, split_last_tenths
-from flowbench.data.images import dequantised_logits, patch_columns, sample_patches
+from flowbench.data.images import dequantised_logits, patch_columns, patch_splits, sample_patches
 from flowbench.errors import DataError
 
 
@@ -30,11 +30,22 @@ def test_chunks_draw_one_stream_of_noise() -> None:
 def test_patches_lie_in_their_image_anywhere() -> None:
     # each pixel's value is its own place, so that a patch shows where it comes from
     image = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
-    patches = sample_patches([image], 5_000, np.random.RandomState(0)).reshape(-1, 8, 8)
+    patches = sample_patches([image], 5_000, np.random.RandomState(0))[0].reshape(-1, 8, 8)
     corners = patches[:, 0, 0]
     offsets = image[:8, :8].astype(int)
     np.testing.assert_array_equal(patches, corners[:, None, None] + offsets)
     assert set(corners) == {20 * row + column for row in range(5) for column in range(13)}
+
+
+def test_test_patches_know_their_image() -> None:
+    images = [np.full((10, 20 + i), 10 * i, np.uint8) for i in range(3)]
+    found = patch_splits([images[:1], images[1:2], images], (7, 5, 300), np.random.RandomState(0))
+    assert found.rows == (7, 5, 300)
+    assert found.test_groups is not None
+    patches, groups = sample_patches(images, 300, np.random.RandomState(1))
+    np.testing.assert_array_equal(patches[:, 0], 10 * groups)
+    assert found.test_groups.shape == (300,)
+    assert set(found.test_groups) == {0, 1, 2}
 
 
 def test_patch_columns_sum_to_minus_the_last_pixel() -> None:

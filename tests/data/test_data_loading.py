@@ -15,6 +15,7 @@ from PIL import Image
 from flowbench import config
 from flowbench.data import READY_MADE, card, load, names, raw_status, registry
 from flowbench.data.card import RawFile
+from flowbench.data.preprocessing import Dequantise, Standardise
 from flowbench.data.sources.raw import read_idx
 from flowbench.errors import DataError, UsageError
 
@@ -200,12 +201,12 @@ def test_splits_share_no_image(
 ) -> None:
     used: list[set[bytes]] = []
 
-    def spy(images: list[np.ndarray], n: int, rng: np.random.RandomState) -> np.ndarray:
+    def spy(images: list[np.ndarray], n: int, rng: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
         used.append({image.tobytes() for image in images})
-        return np.zeros((n, 64), np.uint8)
+        return np.zeros((n, 64), np.uint8), np.zeros(n, np.int32)
 
     recipe = registry.recipe(name)
-    monkeypatch.setattr(recipe, "sample_patches", spy)
+    monkeypatch.setattr("flowbench.data.images.sample_patches", spy)
     for split in ("n_train", "n_validation", "n_test"):
         monkeypatch.setitem(vars(recipe.CARD), split, 7)
     archive = put(folders / "bsds300/BSDS300-images.tgz", photographs(200, 100))
@@ -253,6 +254,13 @@ def test_power_follows_the_published_preprocessing(folders: Path) -> None:
     data = load("power", allow_partial=True)
     assert data.rows == (486, 54, 60)
     np.testing.assert_allclose(np.vstack([data.train, data.validation, data.test]), expected, rtol=1e-5, atol=1e-6)
+    assert data.preprocessing is not None
+    noise, standardise = data.preprocessing
+    assert noise == Dequantise(steps=(0.001, 0.01, 1, 1, 1, 1))
+    assert isinstance(standardise, Standardise)
+    assert standardise.location == pytest.approx(seen.mean(axis=0).tolist(), rel=1e-12)
+    assert standardise.scale == pytest.approx(seen.std(axis=0).tolist(), rel=1e-12)
+    assert data.dequantised["Voltage"] == 0.01
 
 
 def test_power_reads_the_file_as_published(folders: Path) -> None:

@@ -15,8 +15,8 @@ from flowbench import flows
 from flowbench.config import TrainingOptions
 from flowbench.data import fit_gaussian, rows
 from flowbench.data.rows import MappedRows, on_device, shuffled, through
+from flowbench.flows.core.density import log_likelihoods
 from flowbench.training.calibration import calibrate
-from flowbench.training.evaluate import log_likelihoods
 from flowbench.training.loop import train
 
 N, DIM = 1003, 3

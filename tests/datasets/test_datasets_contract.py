@@ -5,8 +5,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
+import torch
 
 from flowbench.data import Card, Dataset, card, gaussian_ll, load, names, raw_status, recipe
+from flowbench.data.preprocessing import Dequantise, Logit, Standardise, SubtractMean
+from flowbench.flows import Flow
+from flowbench.flows.core.density import Density
+from flowbench.transforms import Permutation
 
 
 @cache
@@ -26,7 +31,6 @@ def test_card_is_complete(name: str) -> None:
     assert it.gaussian_test_ll is not None
     assert it.gaussian_tolerance is not None
     assert it.gaussian_tolerance > 0
-    assert (it.space == "logit") == (it.logit_alpha is not None) == (it.levels is not None)
     for file in it.files:
         assert all(url.startswith("https://") for url in (file.url, *file.mirrors))
         assert file.sha256 is None or len(file.sha256) == 64
@@ -52,6 +56,42 @@ def test_arrays_are_what_the_card_says(name: str) -> None:
         assert not part.flags.writeable
         assert np.isfinite(part).all()
     assert data.columns is None or len(data.columns) == data.dim
+    assert (data.test_groups is None) == (it.space != "patch")
+    assert data.test_groups is None or data.test_groups.shape == (len(data.test),)
+
+
+LAST = {"raw": None, "standardised": Standardise, "logit": Logit, "patch": SubtractMean}
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_preprocessing_leads_from_raw_values_to_the_rows(name: str) -> None:
+    """Back to raw values and forth again, noise on steps but for; whole numbers lie within a pixel's range."""
+    data = prepared(name)
+    assert data.preprocessing is not None
+    assert [type(step) for step in data.preprocessing[-1:]] == [kind for kind in [LAST[data.space]] if kind]
+    density = Density(Flow(data.dim, Permutation.reverse(data.dim)), data.preprocessing)
+    rows = torch.from_numpy(np.float64(data.test[:500]))
+    raw, _ = density.transform.inverse(rows)
+    noise = [step for step in data.preprocessing if isinstance(step, Dequantise)]
+    steps = torch.tensor(noise[0].steps if noise else (0.0,), dtype=torch.float64)
+    assert data.space == "patch" or ((raw - raw.round()).abs() < 1e-9)[:, steps.expand(data.dim) == 1].all()
+    if data.space == "logit":
+        assert raw.min() == 0
+        assert raw.max() in (16, 255)
+    # the middle of the step that the noise is in; nothing is lost without noise
+    there = Density(density.flow, tuple(step for step in data.preprocessing if step not in noise)).transform
+    torch.testing.assert_close(there(there.inverse(rows)[0])[0], rows, rtol=1e-4, atol=1e-5)
+    exact = there.inverse(rows)[0]
+    assert ((exact - raw >= -1e-3 * steps) & (exact - raw <= 1.001 * steps)).all()
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_gaussian_is_fitted_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = prepared(name)
+    expected = gaussian_ll(data.train, data.test)
+    np.testing.assert_array_equal(data.gaussian_lls, expected)
+    monkeypatch.setattr("flowbench.data.gaussian.gaussian_ll", lambda *_: pytest.fail("fitted again"))
+    np.testing.assert_array_equal(load(name, allow_partial=True).gaussian_lls, expected)
 
 
 @pytest.mark.parametrize("name", names())

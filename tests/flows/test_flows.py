@@ -132,10 +132,10 @@ def test_a_saved_flow_is_the_same_flow(name: str, dim: int, tmp_path: Path) -> N
     module = flows.load(name)
     small = {"hidden": (11, 13), "transforms": 3, "log_scale_bound": 2.0}
     options = module.Options(**{k: v for k, v in small.items() if k in module.Options.model_fields})
-    checkpoint.save(tmp_path / "flow.safetensors", flow, name, options, {"data": "x"})
+    checkpoint.save(tmp_path / "flow.safetensors", flow, name, options, checkpoint.About(data="x"))
     torch.set_default_dtype(torch.float32)
     again, about = checkpoint.load(tmp_path / "flow.safetensors")
-    assert about == {"data": "x"}
+    assert about == checkpoint.About(data="x")
     x = torch.randn(6, dim)
     assert torch.equal(again(x), flow(x))
     assert [path.name for path in tmp_path.iterdir()] == ["flow.safetensors"]
@@ -144,7 +144,7 @@ def test_a_saved_flow_is_the_same_flow(name: str, dim: int, tmp_path: Path) -> N
 def test_a_checkpoint_with_forbidden_weights_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "flow.safetensors"
     module = flows.load("maf")
-    checkpoint.save(path, module.build(3, module.Options()), "maf", module.Options(), {})
+    checkpoint.save(path, module.build(3, module.Options()), "maf", module.Options(), checkpoint.About())
     state = load_file(path)
     state["transform.transforms.0.conditioner.0.weight"][0, 1] = 1.0  # from column 2 to a unit of degree 1
     header = {"flow": "maf", "dim": "3", "options": module.Options().model_dump_json()}

@@ -67,3 +67,47 @@ def test_a_difference_turns_its_sign_with_its_arguments(a, shift):
 def test_rows_that_are_no_pairs_are_refused_and_not_broadcast(other):
     with pytest.raises(ValueError, match="shape"):
         stats.paired_difference([1.0, 2.0], other)
+
+
+def test_groups_of_one_have_the_error_of_independent_values():
+    values = np.random.default_rng(0).normal(size=1000)
+    found = stats.mean_and_stderr_by_group(values, np.random.default_rng(1).permutation(1000) - 7)
+    assert found == pytest.approx(stats.mean_and_stderr(values), rel=1e-12)
+
+
+def test_the_error_by_group_is_the_formula():
+    # x̄ = 3, sums of the groups −5, 0, 5
+    mean, stderr = stats.mean_and_stderr_by_group([1.0, 3.0, 0.0, 7.0, 4.0], [4, 9, 4, 0, 0])
+    assert mean == 3
+    assert stderr == pytest.approx(math.sqrt(3 / 2 * 50) / 5)
+
+
+def test_the_error_by_group_is_the_spread_of_means_that_are_drawn_anew():
+    rng = np.random.default_rng(0)
+    drawn = []
+    for _ in range(400):
+        groups = np.repeat(np.arange(40), rng.integers(1, 60, 40))
+        values = rng.normal(size=40)[groups] + rng.normal(size=len(groups))
+        drawn.append((*stats.mean_and_stderr_by_group(values, groups), stats.mean_and_stderr(values)[1]))
+    means, by_group, independent = np.transpose(drawn)
+    assert by_group.mean() == pytest.approx(means.std(), rel=0.1)
+    assert independent.mean() < means.std() / 3
+
+
+def test_copies_of_rows_are_no_further_evidence():
+    values = np.random.default_rng(0).normal(size=50)
+    found = stats.mean_and_stderr_by_group(np.tile(values, 100), np.tile(np.arange(50), 100))
+    assert found == pytest.approx(stats.mean_and_stderr(values))
+
+
+def test_one_group_has_no_error_and_an_infinite_row_none_either():
+    assert math.isnan(stats.mean_and_stderr_by_group([1.0, 2.0], [3, 3])[1])
+    mean, stderr = stats.mean_and_stderr_by_group([1.0, -math.inf], [0, 1])
+    assert mean == -math.inf
+    assert math.isnan(stderr)
+
+
+@pytest.mark.parametrize("groups", [[1], [1, 2, 3], [[1, 2]]])
+def test_a_value_without_a_group_is_refused(groups):
+    with pytest.raises(ValueError, match="shape"):
+        stats.mean_and_stderr_by_group([1.0, 2.0], groups)

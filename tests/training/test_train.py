@@ -13,7 +13,7 @@ from flowbench import flows
 from flowbench.config import TrainingOptions
 from flowbench.errors import DataError, DivergedError
 from flowbench.flows import Flow
-from flowbench.training.evaluate import log_likelihoods
+from flowbench.flows.core.density import log_likelihoods
 from flowbench.training.loop import Epoch, _Plan, train
 from flowbench.training.step import AdamInnerEpsilon
 

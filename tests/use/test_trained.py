@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from made_files import standardisation
 from numpy.typing import NDArray
+from safetensors.torch import save_file
+from scipy import stats
 
 from flowbench import data, flows
 from flowbench.cli import use as commands
@@ -22,17 +27,20 @@ from flowbench.console import Progress
 from flowbench.data import Dataset
 from flowbench.data.tables.options import TableOptions
 from flowbench.errors import DataError, DivergedError, FlowbenchError, UsageError
+from flowbench.flows.core.density import ROWS, Density, log_likelihoods
 from flowbench.results import record as results
 from flowbench.training import checkpoint
-from flowbench.training.evaluate import ROWS, log_likelihoods
 from flowbench.training.run import run
 from flowbench.use import trained
 from flowbench.use.trained import Trained
 
 NAMES = ["mass", "voltage, V", "größe"]
 
-WELL = {"space": "raw", "status": "ok", "dequantised": {}}
-"""What a checkpoint says of a run that ended well, beside its columns."""
+OLDER = {
+    "columns": NAMES, "location": [0.0, 1.0, 2.0], "scale": [1.0, 2.0, 3.0], "space": "standardised",
+    "dequantised": {NAMES[1]: 0.5}, "status": "ok",
+}  # fmt: skip
+"""What checkpoints said of a table before they held its preprocessing."""
 
 
 def table(n: int, seed: int = 0) -> pd.DataFrame:
@@ -95,9 +103,8 @@ def refusal(kind: type[FlowbenchError], done: Done, frame: pd.DataFrame, there: 
 
 
 def original(dataset: Dataset, rows: NDArray[np.float32]) -> pd.DataFrame:
-    assert dataset.location is not None
-    assert dataset.scale is not None
-    return pd.DataFrame(rows * dataset.scale + dataset.location, columns=NAMES)
+    location, scale = standardisation(dataset)
+    return pd.DataFrame(rows * scale + location, columns=NAMES)
 
 
 def test_a_test_split_gets_the_likelihoods_that_its_run_recorded(done: Done) -> None:
@@ -111,18 +118,22 @@ def test_a_test_split_gets_the_likelihoods_that_its_run_recorded(done: Done) -> 
 
 def test_log_densities_in_own_units_integrate_to_one(tmp_path: Path) -> None:
     table(2000)[NAMES[1:]].to_csv("two.csv", index=False)
-    density = load(finish("two.csv", tmp_path / "results"))
-    axes = [np.linspace(m - 12 * s, m + 12 * s, 501) for m, s in zip(density.location, density.scale, strict=True)]
+    run = finish("two.csv", tmp_path / "results")
+    density = load(run).density
+    axes = [np.linspace(m - 12 * s, m + 12 * s, 501) for m, s in zip(*standardisation(run.dataset), strict=True)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
     cell = np.prod([axis[1] - axis[0] for axis in axes])
     assert np.exp(density.log_prob(grid)).sum() * cell == pytest.approx(1, abs=2e-3)
 
 
 def test_they_are_the_standardised_ones_and_the_jacobian(done: Done) -> None:
-    density, rows = load(done), table(100, 1)
-    z = (rows.to_numpy() - density.location) / density.scale
-    standardised = log_likelihoods(density.flow, torch.from_numpy(z).float())
-    np.testing.assert_allclose(log_prob(done, rows), standardised - np.log(density.scale).sum(), atol=1e-6)
+    flow, rows, (location, scale) = load(done).density.flow, table(100, 1), standardisation(done.dataset)
+    z = (rows.to_numpy() - location) / scale
+    standardised = log_likelihoods(flow, torch.from_numpy(z).float())
+    np.testing.assert_allclose(log_prob(done, rows), standardised - np.log(scale).sum(), atol=1e-6)
+    pd.DataFrame(z, columns=NAMES).to_parquet("z.parquet", index=False)
+    commands.log_prob(done.name, "z.parquet", Path("z.npy"), "cpu", space="flow")
+    np.testing.assert_allclose(np.load("z.npy"), standardised, atol=1e-6)
 
 
 def test_columns_come_in_any_order_among_others(done: Done, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,7 +185,7 @@ def test_batches_come_and_go(done: Done, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("flowbench.data.tables.arrow.BATCH_VALUES", 300)
     seen: list[int] = []
     monkeypatch.setattr(
-        Trained, "log_prob", lambda self, x, take=Trained.log_prob: seen.append(len(x)) or take(self, x)
+        Density, "log_prob", lambda self, x, take=Density.log_prob: seen.append(len(x)) or take(self, x)
     )
     np.testing.assert_allclose(log_prob(done, rows), whole, atol=1e-5)
     assert seen == [100] * 10
@@ -212,20 +223,40 @@ def test_samples_are_their_seeds_in_every_kind_of_file_and_any_number(done: Done
 
 
 def test_a_sample_that_is_not_finite_is_refused_and_not_drawn_again(done: Done) -> None:
-    density = load(done)
+    density = load(done).density
     with torch.no_grad():
         next(density.flow.parameters()).fill_(torch.inf)
     with pytest.raises(DivergedError, match="sample 1 of 3 is not finite"):
         list(density.samples(3, torch.Generator()))
 
 
-def test_a_known_datasets_rows_stay_in_its_space(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_known_datasets_rows_are_in_its_raw_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pixel values in, pixel values out: the density of a value in the middle of its step, by the logit's Jacobian."""
+    run = finish("digits", tmp_path / "results", "gaussian")
+    path = str(run.folder / f"{run.name}.safetensors")
+    commands.sample(path, 50, 0, Path("drawn.npy"), "cpu")
+    drawn = np.load("drawn.npy")
+    np.testing.assert_array_equal(drawn, np.clip(np.floor(drawn), 0, 16))
+    raw, _ = load(run).density.transform.inverse(torch.from_numpy(np.float64(run.dataset.test)))
+    np.save("pixels.npy", raw.numpy())
+    commands.log_prob(path, "pixels.npy", Path("lls.npy"), "cpu")
+    s = 0.01 + 0.98 * (raw.numpy() + 0.5) / 17
+    inside = log_likelihoods(load(run).density.flow, torch.from_numpy(np.log(s) - np.log1p(-s)).float())
+    np.testing.assert_allclose(np.load("lls.npy"), inside + np.log(0.98 / 17 / s / (1 - s)).sum(1), rtol=1e-5)
+    row = results.read(run.folder / f"{run.name}.json")
+    np.save("logits.npy", run.dataset.test)
+    commands.log_prob(path, "logits.npy", Path("lls.npy"), "cpu", space="flow")
+    assert "in logit space" in capsys.readouterr().err
+    np.testing.assert_allclose(np.load("lls.npy").mean(), row.test_ll_nats, atol=1e-3)
+
+
+def test_of_a_dataset_in_raw_space_the_units_are_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = finish("truth-banana", tmp_path / "results", "gaussian")
     recorded = results.read_test_lls(run.folder / f"{run.name}.json")
     pd.DataFrame(run.dataset.test, columns=["any", "name"]).to_csv("banana.csv", index=False)
     path = str(run.folder / f"{run.name}.safetensors")
     commands.log_prob(path, "banana.csv", Path("lls.npy"), "cpu")
-    assert "in raw space" in capsys.readouterr().err
+    assert "space" not in capsys.readouterr().err
     np.testing.assert_allclose(np.load("lls.npy"), recorded, atol=1e-5)
     pd.DataFrame(run.dataset.test[:, :1], columns=["any"]).to_csv("banana.csv", index=False)
     with pytest.raises(DataError, match=r"trained on 2 columns, banana\.csv has 1"):
@@ -245,6 +276,10 @@ def test_a_discrete_value_has_the_density_of_its_step(tmp_path: Path, capsys: py
     probabilities = np.exp(np.load("lls.npy"))
     assert probabilities.sum() == pytest.approx(1, abs=1e-3)
     assert probabilities @ np.arange(101) == pytest.approx(whole.mean(), abs=0.3)
+    commands.sample(str(run.folder / f"{run.name}.safetensors"), 20_000, 0, Path("drawn.npy"), "cpu")
+    drawn = np.load("drawn.npy")
+    np.testing.assert_array_equal(drawn, np.floor(drawn))
+    assert drawn.mean() == pytest.approx(whole.mean(), abs=0.3)
 
 
 def test_a_run_that_is_not_there(done: Done, tmp_path: Path) -> None:
@@ -269,26 +304,47 @@ def test_a_run_that_is_not_there(done: Done, tmp_path: Path) -> None:
     ],
 )
 def test_a_checkpoint_that_says_nonsense_of_its_columns_is_refused(about: dict[str, object], tmp_path: Path) -> None:
-    module = flows.load("gaussian")
-    whole = {"columns": NAMES, "location": [0.0] * 3, "scale": [1.0] * 3, **WELL}
-    path, options = tmp_path / "x.safetensors", module.Options()
-    checkpoint.save(path, module.build(3, options), "gaussian", options, whole)
+    path = tmp_path / "x.safetensors"
+    write_older(path, OLDER)
     trained.load(path)
-    checkpoint.save(path, module.build(3, options), "gaussian", options, whole | about)
+    write_older(path, OLDER | about)
     with pytest.raises(DataError, match=r"x\.safetensors"):
         trained.load(path)
 
 
+def write_older(path: Path, about: dict[str, Any]) -> None:
+    """A Gaussian of three columns in a file as they were before they held the preprocessing."""
+    module = flows.load("gaussian")
+    header = {"flow": "gaussian", "dim": "3", "options": module.Options().model_dump_json(), "about": json.dumps(about)}
+    save_file(module.build(3, module.Options()).state_dict(), path, header)
+
+
+def test_an_older_checkpoint_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.safetensors"
+    write_older(path, OLDER)
+    found = trained.load(path)
+    assert (found.raw, found.noisy) == (True, [NAMES[1]])
+    rows = np.random.RandomState(0).normal(size=(5, 3))
+    z = (rows + np.array([0, 0.25, 0]) - OLDER["location"]) / OLDER["scale"]
+    expected = stats.norm.logpdf(z).sum(1) - np.log(OLDER["scale"]).sum()
+    np.testing.assert_allclose(found.density.log_prob(rows), expected, rtol=1e-5)
+    write_older(path, OLDER | {"location": None, "scale": None, "columns": None, "dequantised": {}})
+    found = trained.load(path)
+    np.testing.assert_allclose(found.density.log_prob(rows), stats.norm.logpdf(rows).sum(1), rtol=1e-5)
+    commands.sample(str(path), 5, 0, Path("drawn.npy"), "cpu")
+    assert "in standardised space" in capsys.readouterr().err
+
+
 def test_a_run_that_ended_badly_is_used_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = flows.load("gaussian")
-    about = {"columns": None, "location": None, "scale": None, **WELL, "status": "diverged"}
+    about = checkpoint.About(status="diverged")
     checkpoint.save(tmp_path / "x.safetensors", module.build(3, module.Options()), "gaussian", module.Options(), about)
     trained.load(tmp_path / "x.safetensors")
     assert "diverged" in capsys.readouterr().err
 
 
 def test_an_output_that_cannot_be_is_found_at_once(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Trained, "log_prob", lambda self, rows: pytest.fail("it began"))
+    monkeypatch.setattr(Density, "log_prob", lambda self, rows: pytest.fail("it began"))
     Path("folder.csv").mkdir()
     table(5).to_csv("new.csv", index=False)
     content = Path("new.csv").read_bytes()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +21,7 @@ from flowbench import console
 from flowbench.data import cache
 from flowbench.data.dataset import Float64
 from flowbench.data.moments import Moments
+from flowbench.data.preprocessing import Dequantise, Standardise
 from flowbench.data.tables.files import TableFile
 from flowbench.data.tables.fitness import noise_widths, refuse_unfit, refuse_unscalable
 from flowbench.data.tables.options import TRAIN, TableOptions, assign
@@ -32,21 +32,10 @@ CHUNK_VALUES = 1 << 20
 """Moved at a time: 8 MiB of float64."""
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What is known of a converted table besides its arrays."""
-
-    location: list[float]
-    scale: list[float]
-    dequantised: dict[str, float]
-    profile: list[str]
-    """What is printed of it, line by line."""
-
-
 def convert(
     source: TableFile, columns: Sequence[str], options: TableOptions, seed: int, place: Path, fingerprint: str
 ) -> None:
-    """Write the splits of these columns to the folder ``place``, as `cache.read` reads them, and their `Facts`.
+    """Write the splits of these columns to the folder ``place``, as `cache.read` reads them, and what is said of them.
 
     Raises:
         DataError: the table is damaged, or no density can be learnt of it.
@@ -73,8 +62,9 @@ def convert(
     if noisy:
         said.append(f"  noise added    {', '.join(f'{name!r} [0, {width:g})' for name, width in noisy.items())}")
         console.note(said[-1])
-    facts = Facts(location.tolist(), scale.tolist(), noisy, said)
-    cache.write_meta(place, fingerprint, shapes, tuple(columns), asdict(facts))
+    noise = (Dequantise.of(rows.widths, profile.low),) if noisy else ()
+    steps = (*noise, Standardise.of(location, scale))
+    cache.write_meta(place, fingerprint, shapes, tuple(columns), steps, said)
 
 
 def say(path: Path, profile: Sequence[str]) -> None:

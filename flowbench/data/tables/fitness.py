@@ -96,7 +96,7 @@ def refuse_unscalable(
     unfit = ~np.isfinite(scale) | (scale == 0) | ~(farthest < np.finfo(np.float32).max)
     if unfit.any():
         raise DataError(f"{path}: {_names(profile, unfit)} values or a spread beyond floating point", "rescale")
-    fine = profile.heavy & (widths < FINEST_STEP * scale)
+    fine = profile.heavy & (widths > 0) & (widths < FINEST_STEP * scale)
     if fine.any():
         raise DataError(
             f"{path}: {_names(profile, fine)} heavy ties and a step too fine beside its spread: "

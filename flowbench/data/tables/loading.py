@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from flowbench.data import cache, registry
-from flowbench.data.card import Card
 from flowbench.data.dataset import Dataset, Splits
 from flowbench.data.sources import raw
-from flowbench.data.tables.convert import Facts, convert, say
+from flowbench.data.tables.convert import convert, say
 from flowbench.data.tables.files import OPENERS, TableFile, open_table
 from flowbench.data.tables.options import TableOptions
 from flowbench.errors import DataError
@@ -36,8 +35,7 @@ def load_table(path: Path, options: TableOptions, *, seed: int) -> Dataset:
     """The columns of numbers of the table in ``path``, split and standardised.
 
     Every column is standardised with mean and population standard deviation of the training rows, in float64; the
-    dataset's ``location``, ``scale`` and ``unit_log_det`` lead back to the table's own units. Rows keep their order
-    within each split.
+    dataset's ``preprocessing`` leads back to the table's own units. Rows keep their order within each split.
 
     Raises:
         UsageError: ``options`` name a column that is not there.
@@ -49,24 +47,10 @@ def load_table(path: Path, options: TableOptions, *, seed: int) -> Dataset:
     folder = cache.place(f"table-v{_VERSION}", fingerprint)
     splits = cache.read(folder, fingerprint)
     if splits is None:
-        facts, splits = _prepare(source, columns, options, seed, folder, fingerprint)
+        splits = _prepare(source, columns, options, seed, folder, fingerprint)
     else:
-        facts = Facts(**cache.read_about(folder))
-        say(path, facts.profile)
-    scale = np.array(facts.scale)
-    name = _name(path)
-    return Dataset(
-        train=splits.train,
-        validation=splits.validation,
-        test=splits.test,
-        columns=columns,
-        name=name,
-        card=_card(name, path, splits, facts),
-        fingerprint=fingerprint,
-        location=np.array(facts.location),
-        scale=scale,
-        unit_log_det=float(-np.log(scale).sum()),
-    )
+        say(path, cache.read_about(folder))
+    return Dataset.of(splits, folder, name=_name(path), version=_VERSION, space="standardised", fingerprint=fingerprint)
 
 
 def _name(path: Path) -> str:
@@ -87,7 +71,7 @@ def _fingerprint(source: TableFile, columns: tuple[str, ...], options: TableOpti
 
 def _prepare(
     source: TableFile, columns: tuple[str, ...], options: TableOptions, seed: int, folder: Path, fingerprint: str
-) -> tuple[Facts, Splits]:
+) -> Splits:
     """Convert the table into the cache; where that cannot be written, into a temporary folder and then memory."""
     try:
         with cache.unfinished(folder, fingerprint) as place:
@@ -98,9 +82,9 @@ def _prepare(
     try:
         with tempfile.TemporaryDirectory() as temporary:
             convert(source, columns, options, seed, Path(temporary), fingerprint)
-            facts, splits = _read(Path(temporary), fingerprint)
+            splits = _read(Path(temporary), fingerprint)
             train, validation, test = (np.array(part) for part in (splits.train, splits.validation, splits.test))
-            return facts, Splits(train, validation, test, columns=columns)
+            return dataclasses.replace(splits, train=train, validation=validation, test=test)
     except OSError as error:
         raise DataError(
             f"{source.path} cannot be converted: {error.strerror or error}",
@@ -109,26 +93,8 @@ def _prepare(
         ) from error
 
 
-def _read(folder: Path, fingerprint: str) -> tuple[Facts, Splits]:
+def _read(folder: Path, fingerprint: str) -> Splits:
     splits = cache.read(folder, fingerprint)
     if splits is None:
         raise OSError(f"{folder} cannot be read back")
-    return Facts(**cache.read_about(folder)), splits
-
-
-def _card(name: str, path: Path, splits: Splits, facts: Facts) -> Card:
-    n_train, n_validation, n_test = splits.rows
-    return Card(
-        name=name,
-        version=_VERSION,
-        title=name,
-        source_url=str(path),
-        licence="the table's own",
-        citation="",
-        dim=splits.dim,
-        n_train=n_train,
-        n_validation=n_validation,
-        n_test=n_test,
-        space="standardised",
-        dequantised=facts.dequantised,
-    )
+    return splits

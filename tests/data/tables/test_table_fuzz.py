@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
+from made_files import standardisation
 from pyarrow import csv, parquet
 
 from flowbench.data import Dataset, TableOptions, load
@@ -139,15 +140,14 @@ def outcome(path: Path, cache: Path, options: TableOptions) -> Dataset | DataErr
         assert {file.name for file in entry.iterdir()} == {"train.npy", "validation.npy", "test.npy", "meta.json"}
         json.loads((entry / "meta.json").read_text())
     if isinstance(found, Dataset):
-        assert found.location is not None
-        assert found.scale is not None
+        location, scale = standardisation(found)
         assert found.unit_log_det is not None
         for part in (found.train, found.validation, found.test):
             assert part.shape[0] > 0
-            assert part.shape[1] == found.dim == len(found.location) == len(found.columns or ())
+            assert part.shape[1] == found.dim == len(location) == len(found.columns or ())
             assert np.isfinite(part).all()
-        assert np.isfinite(found.location).all()
-        assert np.isfinite(found.scale).all()
+        assert np.isfinite(location).all()
+        assert np.isfinite(scale).all()
         assert np.isfinite(found.unit_log_det)
     return found
 

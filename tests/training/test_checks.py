@@ -12,8 +12,9 @@ from torch import Tensor
 
 from flowbench import flows
 from flowbench.flows import Flow
-from flowbench.training import evaluate
-from flowbench.training.evaluate import ROWS, bits_per_pixel, checks, image_log_likelihoods, log_likelihoods
+from flowbench.flows.core.density import ROWS, log_likelihoods
+from flowbench.training import checks as closing
+from flowbench.training.checks import checks
 from flowbench.transforms import MADE, Pair, Transform
 
 
@@ -54,11 +55,11 @@ def test_a_sound_flow_passes_all_checks(name: str) -> None:
 def test_a_jacobian_is_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     flow = shaken("iaf", 7)
     x = torch.randn(3, 7)
-    (whole,) = [rows for _, rows in evaluate._jacobian(lambda x: flow.transform(x)[0], x)]
+    (whole,) = [rows for _, rows in closing._jacobian(lambda x: flow.transform(x)[0], x)]
     expected = torch.stack([torch.autograd.functional.jacobian(lambda r: flow.transform(r[None])[0][0], r) for r in x])
     torch.testing.assert_close(whole, expected, rtol=0, atol=1e-5)
-    monkeypatch.setattr(evaluate, "JACOBIAN_VALUES", 50)
-    parts = list(evaluate._jacobian(lambda x: flow.transform(x)[0], x))
+    monkeypatch.setattr(closing, "JACOBIAN_VALUES", 50)
+    parts = list(closing._jacobian(lambda x: flow.transform(x)[0], x))
     assert [start for start, _ in parts] == [0, 2, 4, 6]
     torch.testing.assert_close(torch.cat([rows for _, rows in parts], 1), whole, rtol=0, atol=1e-5)
 
@@ -87,15 +88,3 @@ def test_a_row_without_a_density_is_caught() -> None:
     lls = np.zeros(50)
     lls[7] = -np.inf
     assert not checks(shaken("maf", 4).float(), x, lls)["not_finite"].passed
-
-
-def test_a_uniform_image_takes_eight_bits_a_pixel() -> None:
-    alpha, dim = 1e-6, 30
-    z = torch.rand(200, dim, dtype=torch.float64)
-    x = torch.logit(alpha + (1 - 2 * alpha) * z)
-    # the density of x, by change of variables, when z is uniform
-    slope = torch.sigmoid(x) * torch.sigmoid(-x) / (1 - 2 * alpha)
-    images = image_log_likelihoods(x, slope.log().sum(1).numpy(), alpha)
-    np.testing.assert_allclose(images, 0, atol=1e-9)
-    np.testing.assert_allclose(bits_per_pixel(images, dim, 256), 8)
-    np.testing.assert_allclose(bits_per_pixel(images, dim, 17), math.log2(17))

@@ -1,9 +1,8 @@
-"""Exact log-likelihood over a whole split, and the checks that say whether a flow is what it claims to be."""
+"""The checks that say whether a flow is what it claims to be."""
 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -16,19 +15,10 @@ from flowbench.flows import Flow
 from flowbench.results.record import Check
 from flowbench.transforms import MADE
 
-ROWS = 5_000
-"""Rows evaluated at a time."""
-
 ROUNDTRIP_ROWS, JACOBIAN_ROWS = 256, 3
 
 JACOBIAN_COLUMNS, JACOBIAN_VALUES = 1024, 1 << 22
 """Columns beyond which the Jacobian of one row is enough; numbers of copied rows at a time: 32 MiB of float64."""
-
-
-@torch.no_grad()
-def log_likelihoods(flow: Flow, rows: Rows) -> NDArray[np.float64]:
-    """Log-density (N,) in nats of each of ``rows`` (N, D), in order, as float64: every row once, none left out."""
-    return torch.cat([flow(batch).cpu().double() for batch in rows.split(ROWS)]).numpy()
 
 
 def checks(flow: Flow, rows: Rows, test_lls: NDArray[np.float64]) -> dict[str, Check]:
@@ -93,22 +83,3 @@ def _jacobian(function: Callable[[Tensor], Tensor], x: Tensor) -> Iterator[tuple
         select = torch.nn.functional.one_hot(columns, dim).to(x).repeat_interleave(n, dim=0)
         (gradient,) = torch.autograd.grad(function(copies), copies, select)
         yield start, gradient.view(len(columns), n, dim).transpose(0, 1)
-
-
-def image_log_likelihoods(rows: Rows, lls: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
-    """From logit space to pixels in [0, 1]: log p + D·log(1 − 2α) − Σ(log σ(x) + log(1 − σ(x))).
-
-    MAF paper, appendix E.2; ``rows`` (N, D) are the logits, ``lls`` (N,) their log-densities in nats.
-    """
-    dim = rows[:1].shape[1]
-    log_slope = torch.cat([_log_slope(part.cpu().double()) for part in rows.split(ROWS)])
-    return np.asarray(lls + dim * math.log(1 - 2 * alpha) - log_slope.numpy())
-
-
-def _log_slope(x: Tensor) -> Tensor:
-    return (torch.nn.functional.logsigmoid(x) + torch.nn.functional.logsigmoid(-x)).sum(1)
-
-
-def bits_per_pixel(image_lls: NDArray[np.float64], dim: int, levels: int) -> NDArray[np.float64]:
-    """log2(levels) − log p/(D·log 2) a row, with log p in pixels in [0, 1] (levels = 256: MAF paper, appendix E.2)."""
-    return np.asarray(math.log2(levels) - image_lls / (dim * math.log(2)))

@@ -1,0 +1,75 @@
+"""What was done to raw values before a flow sees them: a list of steps that is written to strict JSON and read back.
+
+These are specifications. Torch is not imported here: `flowbench.transforms.preprocessing` has the mathematics, and
+`flowbench.flows.core.density` builds it from these.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Step(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Dequantise(_Step):
+    """Uniform noise on [0, step) is added to columns of discrete values, which are ``origin + k·step``.
+
+    ``steps`` are the D widths, 0 for a column that gets none; ``origin`` has a number for each column too, and is None
+    where that is not known. One number stands for all columns.
+    """
+
+    kind: Literal["dequantise"] = "dequantise"
+    steps: tuple[Annotated[FiniteFloat, Field(ge=0)], ...]
+    origin: tuple[FiniteFloat, ...] | None = (0.0,)
+
+    @classmethod
+    def of(cls, steps: NDArray[np.float64], values: NDArray[np.float64]) -> Dequantise:
+        """The step with these widths (D,), and as the origin what of one of each column's ``values`` (D,) is no step.
+
+        So 3, 8, 13, ... start at 3, but 0.3, 0.4, ... at 0, as they are written: the multiples of a step are exact.
+        """
+        count = values / np.where(steps > 0, steps, 1)
+        whole = np.abs(count - np.rint(count)) < 1e-4  # far from zero, rounding leaves no more digits
+        return cls(steps=tuple(steps.tolist()), origin=tuple(np.where(whole | (steps == 0), 0.0, values).tolist()))
+
+
+class Standardise(_Step):
+    """Each of the D columns minus its ``location``, over its ``scale``."""
+
+    kind: Literal["standardise"] = "standardise"
+    location: tuple[FiniteFloat, ...]
+    scale: tuple[Positive, ...]
+
+    @classmethod
+    def of(cls, location: NDArray[np.float64], scale: NDArray[np.float64]) -> Standardise:
+        """The step with the ``location`` and ``scale`` (D,) of these arrays."""
+        return cls(location=tuple(location.tolist()), scale=tuple(scale.tolist()))
+
+
+class Logit(_Step):
+    """Pixel values v on [0, ``levels``) become logit(alpha + (1 − 2 alpha)·v/levels) (MAF paper, section 4.3)."""
+
+    kind: Literal["logit"] = "logit"
+    alpha: Annotated[float, Field(ge=0, lt=0.5)]
+    levels: PositiveInt
+
+
+class SubtractMean(_Step):
+    """Patches of D + 1 values on [0, ``levels``), over ``levels`` and minus their mean, without the last pixel: D."""
+
+    kind: Literal["subtract-mean"] = "subtract-mean"
+    levels: PositiveInt
+
+
+Step = Annotated[Dequantise | Standardise | Logit | SubtractMean, Field(discriminator="kind")]
+
+Preprocessing = tuple[Step, ...]
+"""The steps from raw values to the space of a flow, the first one first; none where rows are taken as they are."""

@@ -1,0 +1,143 @@
+"""A density of rows in their own units: preprocessing, and the flow that learnt what it leads to."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from flowbench.data import preprocessing as steps
+from flowbench.data.rows import Rows
+from flowbench.errors import DataError, DivergedError
+from flowbench.flows import Flow
+from flowbench.transforms import Chain, Transform
+from flowbench.transforms import preprocessing as transforms
+
+Float64 = NDArray[np.float64]
+
+ROWS = 5_000
+"""Rows evaluated at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Density:
+    """p(x) = p_flow(f(x))·|det ∂f/∂x|, with f the preprocessing and x (N, D) in raw units.
+
+    D is the number of raw columns, that of the flow but where `SubtractMean` drops a pixel. Without preprocessing it is
+    the density in the flow's own space.
+
+    Raises:
+        DataError: the preprocessing does not lead to as many columns as the flow has.
+    """
+
+    flow: Flow
+    preprocessing: steps.Preprocessing = ()
+
+    def __post_init__(self) -> None:
+        if not all(_fits(step, self.dim) for step in self.preprocessing):
+            raise DataError(f"its preprocessing is not that of {self.dim} columns")
+
+    @property
+    def dim(self) -> int:
+        """Number of raw columns."""
+        return self.flow.dim + sum(isinstance(step, steps.SubtractMean) for step in self.preprocessing)
+
+    @cached_property
+    def transform(self) -> Transform:
+        """f, in float64 on the CPU."""
+        return Chain([_transform(step) for step in self.preprocessing])
+
+    def log_prob(self, rows: Float64) -> Float64:
+        """Log-density (N,) in nats of each of ``rows`` (N, D); of a discrete value, in the middle of its step.
+
+        Rows so far out that the flow's single precision overflows are taken in double; NaN or −∞ is left only where
+        that overflows too.
+        """
+        with torch.no_grad():  # before it is rounded to single: a small spread may lie far from zero
+            u, log_det = self.transform(torch.tensor(rows, dtype=torch.float64))
+        origin = self.flow.base.origin
+        lls = log_likelihoods(self.flow, u.to(origin.device, origin.dtype))
+        far = ~np.isfinite(lls)
+        if far.any():
+            lls[far] = log_likelihoods(self._precise, u[torch.from_numpy(far)])
+        return np.asarray(lls + log_det.numpy())
+
+    @torch.no_grad()
+    def in_own_units(self, rows: Rows, lls: Float64) -> Float64:
+        """Log-densities (N,) in raw units, from ``lls`` (N,), the flow's of ``rows`` (N, D) in its own space."""
+        log_dets = [self.transform.inverse(part.cpu().double())[1] for part in rows.split(ROWS)]
+        return np.asarray(lls - torch.cat(log_dets).numpy())
+
+    def bits_per_pixel(self, rows: Rows, lls: Float64) -> Float64 | None:
+        """Minus the log-density of the pixel values over D log 2, (N,); None where there are no whole images.
+
+        ``rows`` (N, D) and ``lls`` (N,) are as for ``in_own_units``. With pixels on [0, 1] it is the MAF paper's
+        log2(levels) − log p/(D·log 2) (appendix E.2).
+        """
+        if not any(isinstance(step, steps.Logit) for step in self.preprocessing):
+            return None
+        return np.asarray(-self.in_own_units(rows, lls) / (self.dim * math.log(2)))
+
+    def samples(self, n: int, generator: Generator) -> Iterator[Float64]:
+        """N draws in raw units, some (k, D) at a time; ``generator`` is of the flow's device.
+
+        Columns that noise was added to are rounded down to their steps, where those are known. Noise of the base is
+        drawn for as many rows whatever ``n`` is: fewer draws are the first of more, but for rounding.
+
+        Raises:
+            DivergedError: a draw is not finite. None is left out or drawn again: that would be another density.
+        """
+        for done in range(0, n, ROWS):
+            noise = self.flow.base.sample(ROWS, generator)[: n - done]
+            with torch.no_grad():
+                drawn = self.flow.to_data(noise)[0].cpu().double()
+                rows: Float64 = self.transform.inverse(drawn)[0].numpy()
+            lost = np.flatnonzero(~(np.isfinite(rows).all(axis=1) & drawn.isfinite().all(1).numpy()))
+            if len(lost):
+                raise DivergedError(
+                    f"sample {done + int(lost[0]) + 1} of {n} is not finite: the flow overflows there",
+                    hint="training with a log_scale_bound, or for longer, keeps a flow finite; or take another seed",
+                )
+            yield np.ascontiguousarray(rows)
+
+    @cached_property
+    def _precise(self) -> Flow:
+        return copy.deepcopy(self.flow).cpu().double()
+
+
+@torch.no_grad()
+def log_likelihoods(flow: Flow, rows: Rows) -> Float64:
+    """Log-density (N,) in nats of each of ``rows`` (N, D), in order, as float64: every row once, none left out."""
+    return torch.cat([flow(batch).cpu().double() for batch in rows.split(ROWS)]).numpy()
+
+
+def _fits(step: steps.Step, dim: int) -> bool:
+    match step:
+        case steps.Standardise():
+            return len(step.location) == len(step.scale) == dim
+        case steps.Dequantise():
+            return {len(step.steps), len(step.origin or (0.0,))} <= {1, dim}
+    return True
+
+
+def _transform(step: steps.Step) -> Transform:
+    match step:
+        case steps.Dequantise():
+            return transforms.Dequantise(_tensor(step.steps), None if step.origin is None else _tensor(step.origin))
+        case steps.Standardise():
+            return transforms.Standardise(_tensor(step.location), _tensor(step.scale))
+        case steps.Logit():
+            return transforms.Logit(step.alpha, step.levels)
+        case steps.SubtractMean():
+            return transforms.SubtractMean(step.levels)
+
+
+def _tensor(values: tuple[float, ...]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)

@@ -1,0 +1,118 @@
+"""What is done to raw values before a flow sees them, with its log-determinant. In float64, whatever comes in.
+
+Each is the first part of a density: p(x) = p_flow(f(x))·|det ∂f/∂x|, with x in raw units.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from flowbench.transforms.transform import Pair, Transform
+
+
+class Dequantise(Transform):
+    """Discrete values as the middle of their step: u = x + step/2, log_det = 0.
+
+    In training, noise on [0, step) was added to them; a value's density is taken in the middle of that. The inverse
+    takes the noise off: it rounds down to ``origin + k·step``, so that draws are discrete as the data are. Columns with
+    a step of 0 are left alone, and all are, by the inverse, where ``origin`` is None.
+    """
+
+    def __init__(self, steps: Tensor, origin: Tensor | None) -> None:
+        super().__init__()
+        self.steps = steps.double()
+        self.origin = None if origin is None else origin.double()
+
+    def forward(self, x: Tensor) -> Pair:
+        """Discrete values x (N, D) to (u, 0)."""
+        return x.double() + self.steps / 2, _zeros(x)
+
+    def inverse(self, u: Tensor) -> Pair:
+        """Values u (N, D) to (x, 0), x discrete: a volume is not defined there, and a density keeps u's."""
+        u = u.double()
+        if self.origin is None:
+            return u, _zeros(u)
+        step = torch.where(self.steps > 0, self.steps, 1)
+        count = torch.floor((u - self.origin) / step)
+        per_unit = torch.round(1 / step)
+        # 3·0.1 is not 0.3, but 3/10 is
+        multiple = torch.where((per_unit * step - 1).abs() < 1e-12, count / per_unit, count * step)
+        return torch.where(self.steps > 0, self.origin + multiple, u), _zeros(u)
+
+
+class Standardise(Transform):
+    """u = (x − location)/scale, log_det = −Σ log scale, with ``location`` and ``scale`` (D,)."""
+
+    def __init__(self, location: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.location, self.scale = location.double(), scale.double()
+
+    def forward(self, x: Tensor) -> Pair:
+        """Rows x (N, D) in raw units to (u, log_det)."""
+        return (x.double() - self.location) / self.scale, _zeros(x) - self.scale.log().sum()
+
+    def inverse(self, u: Tensor) -> Pair:
+        """Standardised rows u (N, D) to (x, log_det)."""
+        return u.double() * self.scale + self.location, _zeros(u) + self.scale.log().sum()
+
+
+class Logit(Transform):
+    """u = logit(s) with s = α + (1 − 2α)·x/levels, for pixel values x on [0, levels) (MAF paper, section 4.3).
+
+    log_det = Σ log((1 − 2α)/levels) − log s − log(1 − s) is that of the map from pixel *values*. So the density is one
+    of pixel values, and minus its mean over the pixels, in bits, is bits per pixel: no number of levels is added
+    (appendix E.2 takes pixels in [0, 1], and adds log2 levels).
+    """
+
+    def __init__(self, alpha: float, levels: int) -> None:
+        super().__init__()
+        self.alpha, self.levels = alpha, levels
+
+    def forward(self, x: Tensor) -> Pair:
+        """Pixel values x (N, D) to (u, log_det); NaN where a value lies outside."""
+        s = self.alpha + (1 - 2 * self.alpha) * x.double() / self.levels
+        u = torch.log(s) - torch.log1p(-s)
+        return u, self._log_det(u)
+
+    def inverse(self, u: Tensor) -> Pair:
+        """Logits u (N, D) to (x, log_det). What is beyond every pixel's logit becomes the nearest pixel value."""
+        u = u.double()
+        x = (torch.sigmoid(u) - self.alpha) / (1 - 2 * self.alpha) * self.levels
+        return x.clamp(0, math.nextafter(self.levels, 0)), -self._log_det(u)
+
+    def _log_det(self, u: Tensor) -> Tensor:
+        log_slope = logsigmoid(u) + logsigmoid(-u)  # of s: ds/du = s(1 − s)
+        return (math.log((1 - 2 * self.alpha) / self.levels) - log_slope).sum(1)
+
+
+class SubtractMean(Transform):
+    """u_i = (x_i − mean x)/levels for all pixels of a patch but the last, which follows from the others.
+
+    It is no bijection of the D + 1 pixels x: the patch's mean is dropped. So what it leads to is the density of the
+    first D of the mean-free pixels x_i − mean x, in units of grey levels: log_det = −D·log levels. The mean does not
+    come back: the inverse gives the D + 1 pixels of a patch whose mean is 0, in grey levels (Zoran and Weiss 2011).
+    """
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        self.levels = levels
+
+    def forward(self, x: Tensor) -> Pair:
+        """Patches x (N, D + 1) in grey levels to (u (N, D), log_det)."""
+        x = x.double() / self.levels
+        u = (x - x.mean(1, keepdim=True))[:, :-1]
+        return u, _zeros(u) - u.shape[1] * math.log(self.levels)
+
+    def inverse(self, u: Tensor) -> Pair:
+        """Rows u (N, D) to (x (N, D + 1), log_det), the pixels of each patch adding up to 0."""
+        u = u.double()
+        x = torch.cat([u, -u.sum(1, keepdim=True)], dim=1) * self.levels
+        return x, _zeros(u) + u.shape[1] * math.log(self.levels)
+
+
+def _zeros(x: Tensor) -> Tensor:
+    return torch.zeros(len(x), dtype=torch.float64, device=x.device)
