@@ -53,13 +53,13 @@ def note(message: str) -> None:
 
 def show_error(error: FlowbenchError) -> None:
     """The error, and its hint below it."""
-    stderr.print(f"[red]error:[/red] {escape(_printable(str(error)))}")
+    stderr.print(f"[red]error:[/red] {escape(printable(str(error)))}")
     if error.hint:
-        stderr.print(f"[cyan]hint:[/cyan] {escape(_printable(error.hint))}")
+        stderr.print(f"[cyan]hint:[/cyan] {escape(printable(error.hint))}")
 
 
-def _printable(text: str) -> str:
-    """Without what would steer a terminal: a message may quote a damaged file."""
+def printable(text: str) -> str:
+    """The text without what would steer a terminal: it may quote a damaged file, or have a name from one."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 

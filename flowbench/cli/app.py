@@ -109,7 +109,7 @@ app.command(name="sample")(_command(trained.sample))
 def compare(out: Out = None, as_json: Json = False) -> None:
     """Set all runs found beside each other and beside the published numbers, one table a dataset."""
     from flowbench.report import compare as comparison
-    from flowbench.results import record as results
+    from flowbench.results import store as results
 
     tables = comparison.tables(results.read_all(results.results_dir(out)))
     if as_json:

@@ -35,7 +35,7 @@ def time(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Time densities, samples and training steps: medians, their floor, memory; beside textbook and peers."""
+    """Time densities, samples and training steps: medians, the bare arithmetic, memory; beside textbook and peers."""
     if inverse not in ("substitution", "passes"):
         raise UsageError(f"unknown inverse {inverse!r}", hint=did_you_mean(inverse, ["substitution", "passes"]))
     if data is not None and (dim is not None or scaling):
@@ -49,8 +49,9 @@ def time(
 
     from flowbench.console import Working
     from flowbench.files import ensure_writable
+    from flowbench.report import times
     from flowbench.results import costs
-    from flowbench.results import record as results
+    from flowbench.results import store as results
     from flowbench.timing import benchmark
     from flowbench.training.environment import resolve_device
     from flowbench.training.memory import keep_freed_memory
@@ -74,7 +75,7 @@ def time(
     if as_json:
         print_json(row.model_dump(mode="json"))
     else:
-        print_result(costs.tables(row))
+        print_result(times.tables(row))
         note(f"written to {path}")
 
 

@@ -73,7 +73,7 @@ def train(
     from flowbench.data.tables.loading import is_path
     from flowbench.files import ensure_writable
     from flowbench.report.summary import summary
-    from flowbench.results import record as results
+    from flowbench.results import store as results
     from flowbench.training.environment import resolve_device
     from flowbench.training.memory import keep_freed_memory
     from flowbench.training.run import run, run_name

@@ -82,7 +82,7 @@ def _load(run: str, device: str, threads: int | None) -> Trained:
     import numpy as np
     import torch
 
-    from flowbench.results import record as results
+    from flowbench.results import store as results
     from flowbench.training.environment import resolve_device
     from flowbench.use import trained
 

@@ -51,6 +51,8 @@ class Dataset(Splits):
 
     An own table is standardised with ``location`` and ``scale`` (D,); its log-density in its own units is the model's
     plus ``unit_log_det``, which is -sum(log scale).
+
+    ``test_groups`` (N_test,) numbers the photograph that each test row is a window of, where rows are windows.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Dataset(Splits):
     location: Float64 | None = None
     scale: Float64 | None = None
     unit_log_det: float | None = None
+    test_groups: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         # as mapped arrays are, so that nothing works in memory that would fail from the cache

@@ -35,3 +35,20 @@ def paired_difference(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
     with np.errstate(invalid="ignore"):
         differences = first - second
     return mean_and_stderr(differences)
+
+
+def mean_and_stderr_by_group(values: ArrayLike, groups: ArrayLike) -> tuple[float, float]:
+    """Mean of ``values`` (N,), and its standard error where rows of one of ``groups`` (N,) are not independent.
+
+    The error is √(G/(G − 1)·Σ_g (Σ_{i in g} (x_i − mean))²)/N over the G groups, the cluster-robust one. One group has
+    no error: NaN. Raises ValueError where the shapes are not one and the same (N,).
+    """
+    array = np.asarray(values, dtype=np.float64)
+    mean, _ = mean_and_stderr(array)
+    names, numbers = np.unique(np.asarray(groups), return_inverse=True)
+    if numbers.shape != array.shape:
+        raise ValueError(f"expected one group a value, got shapes {array.shape} and {numbers.shape}")
+    if len(names) == 1 or not math.isfinite(mean):
+        return mean, math.nan
+    sums = np.bincount(numbers, array - mean)
+    return mean, math.sqrt(len(names) / (len(names) - 1) * float(sums @ sums)) / array.size

@@ -18,17 +18,22 @@ from flowbench.files import write_together
 from flowbench.flows import Flow
 
 
-def save(path: Path, flow: Flow, name: str, options: FlowOptions, about: Mapping[str, Any]) -> None:
-    """Write the flow's weights and statistics, whole or not at all.
+def content(flow: Flow, name: str, options: FlowOptions, about: Mapping[str, Any]) -> bytes:
+    """The flow's weights and statistics, as their file has them.
 
     The header tells how to build the flow again, and in ``about`` (strict JSON) what it was trained on and how.
+    """
+    header = {"flow": name, "dim": str(flow.dim), "options": options.model_dump_json(), "about": json.dumps(about)}
+    return to_bytes({key: value.cpu().contiguous() for key, value in flow.state_dict().items()}, header)
+
+
+def save(path: Path, flow: Flow, name: str, options: FlowOptions, about: Mapping[str, Any]) -> None:
+    """Write ``content``, whole or not at all.
 
     Raises:
         UsageError: the file cannot be written.
     """
-    header = {"flow": name, "dim": str(flow.dim), "options": options.model_dump_json(), "about": json.dumps(about)}
-    state = {key: value.cpu().contiguous() for key, value in flow.state_dict().items()}
-    write_together({path: to_bytes(state, header)})
+    write_together({path: content(flow, name, options, about)})
 
 
 def load(path: Path) -> tuple[Flow, dict[str, Any]]:

@@ -22,7 +22,7 @@ from flowbench.console import Progress
 from flowbench.data import Dataset
 from flowbench.data.tables.options import TableOptions
 from flowbench.errors import DataError, DivergedError, FlowbenchError, UsageError
-from flowbench.results import record as results
+from flowbench.results import store as results
 from flowbench.training import checkpoint
 from flowbench.training.evaluate import ROWS, log_likelihoods
 from flowbench.training.run import run
@@ -101,12 +101,12 @@ def original(dataset: Dataset, rows: NDArray[np.float32]) -> pd.DataFrame:
 
 
 def test_a_test_split_gets_the_likelihoods_that_its_run_recorded(done: Done) -> None:
-    recorded = results.read_test_lls(done.folder / f"{done.name}.json")
+    row = results.read(done.folder / f"{done.name}.json")
+    recorded = results.read_test_lls(row, done.folder)
     lls = log_prob(done, original(done.dataset, done.dataset.test))
     assert lls.dtype == np.float64
     np.testing.assert_allclose(lls, recorded + done.dataset.unit_log_det, rtol=0, atol=1e-5)
-    row = results.read(done.folder / f"{done.name}.json")
-    assert lls.mean() == pytest.approx(row.test_ll_own_units_nats, abs=1e-5)
+    assert lls.mean() == pytest.approx(row.likelihoods.test_ll_own_units_nats, abs=1e-5)
 
 
 def test_log_densities_in_own_units_integrate_to_one(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""What ``flowbench time`` says at its end: one table a flow, one of exponents. Never imports torch."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from flowbench.report.layout import counted, plain
+from flowbench.results.costs import WORKS, Cost, Exponent, Shape, TimeRecord
+
+
+def tables(record: TimeRecord) -> RenderableType:
+    """The record as a person reads it."""
+    where = f"{record.environment.device_name} ({counted(record.environment.threads, 'thread')})"
+    parts: list[RenderableType] = [
+        plain(f"{where} · large square products {record.matrix_gflops:,.0f} GFLOP/s · median (quartiles)")
+    ]
+    parts += [_shape_table(shape) for shape in record.shapes]
+    parts += [_exponent_table(record.exponents)] if record.exponents else []
+    if any(cost.arithmetic_us for shape in record.shapes for cost in shape.costs):
+        parts += [plain("× products: against the same arithmetic at the rate of large square products", "dim")]
+    return Group(*parts)
+
+
+def _shape_table(shape: Shape) -> Table:
+    table = Table(title=plain(shape.title), title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("batch", justify="right")
+    table.add_column("")
+    for heading in ("density\nµs/row", "sampling\nµs/row", "training step\nms"):
+        table.add_column(heading, justify="right")
+    found = {(cost.batch, cost.model, cost.work): cost for cost in shape.costs}
+    for batch, model in dict.fromkeys((cost.batch, cost.model) for cost in shape.costs):
+        costs = [found.get((batch, model, work)) for work in WORKS]
+        table.add_row(f"{batch:,}", plain(model), *map(_cell, costs))
+        for name, cells in (("× products", map(_to_arithmetic, costs)), ("memory", map(_memory, costs))):
+            texts = [plain(cell, "dim") for cell in cells]
+            if any(texts):
+                table.add_row("", plain(f"  {name}", "dim"), *texts)
+    return table
+
+
+def _cell(cost: Cost | None) -> str:
+    if cost is None:
+        return ""
+    scale = 1e-3 if cost.work == "step" else 1 / cost.batch
+    once = " once" if cost.runs == 1 else f" ({cost.us_q1 * scale:.3g}–{cost.us_q3 * scale:.3g})"
+    ratio = f"  {cost.us / cost.ours_us:.2f}×" if cost.ours_us else ""
+    return f"{cost.us * scale:.3g}{once}{ratio}"
+
+
+def _to_arithmetic(cost: Cost | None) -> str:
+    return f"{cost.us / cost.arithmetic_us:.2f}×" if cost and cost.arithmetic_us else ""
+
+
+def _memory(cost: Cost | None) -> str:
+    return f"{cost.peak_bytes / 1e6:,.1f} MB" if cost and cost.peak_bytes is not None else ""
+
+
+def _exponent_table(exponents: list[Exponent]) -> Table:
+    table = Table(title="µs/row as the columns grow, widths fixed", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for dim in exponents[0].dims:
+        table.add_column(f"D={dim}", justify="right")
+    table.add_column("exponent", justify="right")
+    for found in exponents:
+        cells = (f"{us:.3g}" for us in found.us_per_row)
+        table.add_row(plain(f"{found.flow} {found.work}"), *cells, f"{found.exponent:.2f}")
+    return table
