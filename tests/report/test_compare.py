@@ -370,8 +370,8 @@ class TestShow:
     @pytest.mark.parametrize("name", ["[red]x[/red]", "[/]"])
     @pytest.mark.parametrize("where", ["data", "flow", "recipe", "space"])
     def test_markup_in_names_is_only_text(self, name, where):
-        others = {"flow": "maf", "recipe": "fast", "run": "x"}
-        assert name in shown([run(**others | {where: name}), run(**others | {"data": name} if where == "data" else {})])
+        changes = {"run": "x", "data": "mine", where: name}
+        assert name in shown([run(**changes), run(**changes, seed=1)])
         bad = run(status="failed", error=name, data=name, run=name.replace("/", ""))
         assert f"failed: {name}" in shown([bad])
 
@@ -381,7 +381,7 @@ class TestShow:
         assert not set(text) & {"\x1b", "\x07"}
         assert "title" in text
 
-    @pytest.mark.parametrize("width", [25, 30, 40])
+    @pytest.mark.parametrize("width", [26, 30, 40])
     def test_a_narrow_terminal_keeps_the_models_names_and_their_nats(self, width):
         text = shown(three_flows(), width)
         assert max(map(cell_len, text.splitlines())) <= width
