@@ -58,6 +58,11 @@ def show_error(error: FlowbenchError) -> None:
         stderr.print(f"[cyan]hint:[/cyan] {escape(printable(error.hint))}")
 
 
+def plural(n: int, noun: str) -> str:
+    """A number and its noun: 1 epoch, 2 epochs, 1,000 passes."""
+    return f"{n:,} {noun}" + ("" if n == 1 else "es" if noun.endswith("s") else "s")
+
+
 def printable(text: str) -> str:
     """The text without what would steer a terminal: it may quote a damaged file, or have a name from one."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -17,7 +17,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from flowbench.console import printable
+from flowbench.console import plural, printable
 
 GAP = 2
 """Blanks between two columns."""
@@ -118,15 +118,9 @@ def plain(text: str, style: str = "") -> Text:
     return Text(printable(text), style)
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 epoch``, ``2 epochs``, ``1,000 passes``."""
-    plural = "es" if noun.endswith("s") else "s"
-    return f"{number:,} {noun}{'' if number == 1 else plural}"
-
-
 def given_groups(groups: int) -> str:
     """What a standard error over rows says where they are windows of a few photographs."""
-    return f"± 2 s.e. is an error given the {counted(groups, 'photograph')} that the test rows are windows of"
+    return f"± 2 s.e. is an error given the {plural(groups, 'photograph')} that the test rows are windows of"
 
 
 def aligned(figures: Sequence[Figure], sign: str = "") -> tuple[str, ...]:

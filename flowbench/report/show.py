@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 
-from flowbench.console import UNLIMITED, printable
+from flowbench.console import UNLIMITED, plural, printable
 from flowbench.report.layout import (
     LAST,
     Column,
     Figure,
     aligned,
-    counted,
     decimals,
     duration,
     fitted,
@@ -47,7 +46,7 @@ def render(table: DatasetTable, width: int) -> RenderableType:
     """The table for a terminal of that many columns: heading, runs, references, published numbers, notes."""
     columns, common = without_common(_columns(table), len(table.lines))
     columns, left_out = fitted(columns, width)
-    size = f"{counted(table.dim, 'column')}, {counted(table.n_test, 'test row')}"
+    size = f"{plural(table.dim, 'column')}, {plural(table.n_test, 'test row')}"
     heading = f"{table.data}: {size}, nats in {table.space} space"
     notes = [f"[{number}] {source}" for number, source in enumerate(_sources(table), start=1)]
     notes += [f"* {note}" for note in table.notes]
@@ -206,4 +205,4 @@ def _device(environment: Environment) -> str:
     name = environment.device_name or environment.device
     if not environment.device.startswith("cpu"):
         return name
-    return f"{name} ({counted(environment.threads, 'thread')})"
+    return f"{name} ({plural(environment.threads, 'thread')})"

@@ -5,14 +5,15 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from flowbench.report.layout import counted, given_groups, plain
+from flowbench.console import plural
+from flowbench.report.layout import given_groups, plain
 from flowbench.results.record import Estimate, Likelihoods, RunRecord, Task, Training
 
 
 def summary(record: RunRecord) -> RenderableType:
     """The record as a person reads it; intervals are ± 2 standard errors."""
     task, setup = record.task, record.setup
-    shape = f"{task.n_train:,} / {task.n_validation:,} / {task.n_test:,} rows of {counted(task.dim, 'column')}"
+    shape = f"{task.n_train:,} / {task.n_validation:,} / {task.n_test:,} rows of {plural(task.dim, 'column')}"
     where = f"recipe {setup.recipe} · seed {setup.seed} · {record.environment.device}"
     passed = sum(check.passed for check in record.checks.values())
     verdict = f"{passed} of {len(record.checks)} passed" + (f": {record.error}" if record.error else "")
@@ -45,9 +46,7 @@ def _training(took: Training) -> list[tuple[str, str]]:
     if not took.epochs or took.train_seconds is None:
         return []
     rate = f"{took.train_rows_per_second:,.0f} rows/s"
-    return [
-        ("training", f"{counted(took.epochs, 'epoch')}, best {took.best_epoch}, {took.train_seconds:.1f} s, {rate}")
-    ]
+    return [("training", f"{plural(took.epochs, 'epoch')}, best {took.best_epoch}, {took.train_seconds:.1f} s, {rate}")]
 
 
 def _times(record: RunRecord) -> Table:
@@ -55,7 +54,7 @@ def _times(record: RunRecord) -> Table:
     table.add_column("batch", justify="right")
     passes = {"density": record.task.density_passes, "sampling": record.task.sampling_passes}
     for direction, number in passes.items():
-        textbook = "" if number is None else f"\n{counted(number, 'pass')} in the textbook"
+        textbook = "" if number is None else f"\n{plural(number, 'pass')} in the textbook"
         table.add_column(f"{direction}{textbook}", justify="right")
     for timing in record.timings:
         density = (timing.density_us_per_row, timing.density_us_per_row_q1, timing.density_us_per_row_q3)

@@ -6,15 +6,17 @@ from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from flowbench.report.layout import counted, plain
+from flowbench.console import plural
+from flowbench.report.layout import plain
 from flowbench.results.costs import WORKS, Cost, Exponent, Shape, TimeRecord
 
 
 def tables(record: TimeRecord) -> RenderableType:
     """The record as a person reads it."""
-    where = f"{record.environment.device_name} ({counted(record.environment.threads, 'thread')})"
+    where = f"{record.environment.device_name} ({plural(record.environment.threads, 'thread')})"
+    state = "" if record.finished else "unfinished · "
     parts: list[RenderableType] = [
-        plain(f"{where} · large square products {record.matrix_gflops:,.0f} GFLOP/s · median (quartiles)")
+        plain(f"{state}{where} · large square products {record.matrix_gflops:,.0f} GFLOP/s · median (quartiles)")
     ]
     parts += [_shape_table(shape) for shape in record.shapes]
     parts += [_exponent_table(record.exponents)] if record.exponents else []
@@ -30,13 +32,19 @@ def _shape_table(shape: Shape) -> Table:
     for heading in ("density\nµs/row", "sampling\nµs/row", "training step\nms"):
         table.add_column(heading, justify="right")
     found = {(cost.batch, cost.model, cost.work): cost for cost in shape.costs}
-    for batch, model in dict.fromkeys((cost.batch, cost.model) for cost in shape.costs):
+    missing = {(gap.batch, gap.model, gap.work): gap.reason.partition(":")[0] for gap in shape.missing}
+    lines = dict.fromkeys((batch, model) for batch, model, _ in (*found, *missing))
+    for batch, model in sorted(lines, key=lambda line: line[0]):
         costs = [found.get((batch, model, work)) for work in WORKS]
-        table.add_row(f"{batch:,}", plain(model), *map(_cell, costs))
-        for name, cells in (("× products", map(_to_arithmetic, costs)), ("memory", map(_memory, costs))):
-            texts = [plain(cell, "dim") for cell in cells]
+        cells = [_cell(cost) or missing.get((batch, model, work), "") for cost, work in zip(costs, WORKS, strict=True)]
+        table.add_row(f"{batch:,}", plain(model), *map(plain, cells))
+        for name, cell in (("× products", _to_arithmetic), ("memory", _memory)):
+            texts = [plain(cell(cost), "dim") for cost in costs]
             if any(texts):
                 table.add_row("", plain(f"  {name}", "dim"), *texts)
+    if shape.missing:
+        gaps = (f"{gap.model} {gap.work}, batch {gap.batch:,}: {gap.reason}" for gap in shape.missing)
+        table.caption, table.caption_justify = plain("\n".join(gaps)), "left"
     return table
 
 

@@ -35,19 +35,29 @@ class Cost(Part):
     first_us: FiniteFloat
     runs: int
     passes: int | None = None
-    arithmetic_us: FiniteFloat | None = Field(None, validation_alias=AliasChoices("arithmetic_us", "floor_us"))
+    arithmetic_us: FiniteFloat | None = Field(default=None, validation_alias=AliasChoices("arithmetic_us", "floor_us"))
     ours_us: FiniteFloat | None = None
     peak_bytes: int | None = None
 
 
+class Missing(Part):
+    """A figure that could not be had; ``reason`` begins with "skipped" or "failed" and a colon."""
+
+    model: str
+    work: Work
+    batch: int
+    reason: str
+
+
 class Shape(Part):
-    """A timed flow: what it was built with, and what it cost."""
+    """A timed flow: what it was built with, what it cost, and which figures could not be had."""
 
     flow: str
     dim: int
     options: Settings
     parameters: int
     costs: list[Cost]
+    missing: list[Missing] = Field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -67,19 +77,26 @@ class Exponent(Part):
 
 
 class TimeRecord(Record):
-    """The record of one ``flowbench time``."""
+    """The record of one ``flowbench time``; until ``finished``, what is known so far."""
 
     kind: Literal["time"] = "time"
     data: str
     matrix_gflops: FiniteFloat
-    shapes: list[Shape]
-    exponents: list[Exponent]
+    shapes: list[Shape] = Field(default_factory=list)
+    exponents: list[Exponent] = Field(default_factory=list)
+    finished: bool = True
 
 
 def write(record: TimeRecord, folder: Path) -> Path:
-    """Write ``<folder>/<record.run>.json``, whole or not at all, and return its path."""
-    path = folder / f"{record.run}.json"
+    """Write ``<folder>/<record.run>.json``, whole or not at all, and return its path.
+
+    One that is not finished is ``<record.run>.unfinished.json``, so that it takes no finished one's place.
+    """
+    finished, unfinished = (folder / f"{record.run}{ending}.json" for ending in ("", ".unfinished"))
+    path = finished if record.finished else unfinished
     write_together({path: strict_json(record)})
+    if record.finished:
+        unfinished.unlink(missing_ok=True)
     return path
 
 

@@ -4,7 +4,7 @@ import pytest
 from records import full_record, make_record
 from rich.console import Console
 
-from flowbench.report import layout
+from flowbench.console import plural
 from flowbench.report.summary import summary
 from flowbench.results.record import Estimate
 
@@ -44,8 +44,8 @@ def test_one_is_singular():
     ("number", "noun", "said"),
     [(1, "epoch", "1 epoch"), (0, "thread", "0 threads"), (2, "pass", "2 passes"), (1234, "row", "1,234 rows")],
 )
-def test_counted(number, noun, said):
-    assert layout.counted(number, noun) == said
+def test_a_plural(number, noun, said):
+    assert plural(number, noun) == said
 
 
 @pytest.mark.parametrize("name", ["[red]x[/red]", "[/]", "\x1b[31m"])

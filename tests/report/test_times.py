@@ -5,20 +5,21 @@ from records import ENVIRONMENT, make_record
 from rich.console import Console
 
 from flowbench.report import times
-from flowbench.results.costs import Cost, Exponent, Shape, TimeRecord
+from flowbench.results import costs
+from flowbench.results.costs import Cost, Exponent, Missing, Shape, TimeRecord
 
 
 def record(flow="maf", model="maf", threads=2, **options):
     figures = {"us": 100.0, "us_q1": 90.0, "us_q3": 110.0, "first_us": 1000.0, "runs": 5}
     own = {"model": model, "batch": 10, "arithmetic_us": 50.0, "peak_bytes": 3_000_000}
     peer = {"model": "[b]peer[/b]", "batch": 10, "ours_us": 40.0}
-    costs = [Cost(work=work, **each, **figures) for each in (own, peer) for work in ("density", "step")]
+    found = [Cost(work=work, **each, **figures) for each in (own, peer) for work in ("density", "step")]
     growth = Exponent(flow=flow, work="density", exponent=1.5, dims=(2, 4), us_per_row=(1.0, 3.0))
     return TimeRecord(
         run="time-maf",
         data="d3",
         matrix_gflops=50.0,
-        shapes=[Shape(flow=flow, dim=3, options=options, parameters=9, costs=costs)],
+        shapes=[Shape(flow=flow, dim=3, options=options, parameters=9, costs=found)],
         exponents=[growth],
         environment=ENVIRONMENT.model_copy(update={"threads": threads}),
         started_at="2026-01-02T03:04:05+00:00",
@@ -44,6 +45,20 @@ def test_the_arithmetic_is_no_floor():
     text = shown(record())
     assert "floor" not in text
     assert "× products: against the same arithmetic at the rate of large square products" in text
+
+
+def test_what_is_missing_says_why(tmp_path):
+    found = record()
+    gap = Missing(model="[i]zuko[/i]", work="sampling", batch=10, reason="skipped: it would take 9 GB")
+    shape = found.shapes[0].model_copy(update={"missing": [gap]})
+    found = found.model_copy(update={"shapes": [shape], "finished": False})
+    text = shown(found)
+    assert text.startswith("unfinished · a processor")
+    assert "[i]zuko[/i] sampling, batch 10: skipped: it would take 9 GB" in text
+    assert [line for line in text.splitlines() if "[i]zuko[/i] " in line and line.strip().endswith("skipped")]
+    first = costs.write(found, tmp_path)
+    assert costs.write(found.model_copy(update={"finished": True}), tmp_path).name == "time-maf.json"
+    assert not first.exists()
 
 
 @pytest.mark.parametrize("options", [{"transforms": 5, "hidden": [512, 512]}, {"transforms": 5, "hidden": (8, 4)}, {}])
