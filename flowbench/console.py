@@ -73,8 +73,8 @@ def show_error(error: FlowbenchError) -> None:
 
 
 def plural(n: int, noun: str) -> str:
-    """A number and its noun: 1 epoch, 2 epochs."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+    """A number and its noun: 1 epoch, 2 epochs, 1,000 passes."""
+    return f"{n:,} {noun}" + ("" if n == 1 else "es" if noun.endswith("s") else "s")
 
 
 def printable(text: str) -> str:

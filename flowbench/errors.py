@@ -28,7 +28,7 @@ class UsageError(FlowbenchError):
 
 
 class NothingToCompareError(FlowbenchError):
-    """No rows of results were found (exit 3)."""
+    """No records of runs were found (exit 3)."""
 
     exit_code = 3
 

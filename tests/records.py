@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from flowbench.results.record import Check, Environment, Row, Timing
+from pathlib import Path
+
+from flowbench.results.record import (
+    Check,
+    Environment,
+    Estimate,
+    Figure,
+    Likelihoods,
+    RunRecord,
+    Setup,
+    Task,
+    Timing,
+    Training,
+)
 
 ENVIRONMENT = Environment(
     device="cpu",
@@ -14,6 +27,29 @@ ENVIRONMENT = Environment(
     platform="Linux",
 )
 
+PARTS = {"task": Task, "setup": Setup, "training": Training, "likelihoods": Likelihoods}
+
+ENDED_WELL = {
+    "run": "maf-power-1a2b3c4d",
+    "status": "ok",
+    "flow": "maf",
+    "data": "power",
+    "data_version": 1,
+    "data_fingerprint": "f00dbeef",
+    "partial": False,
+    "space": "standardised",
+    "dim": 6,
+    "n_train": 1_659_917,
+    "n_validation": 184_435,
+    "n_test": 204_928,
+    "recipe": "fast",
+    "seed": 0,
+    "config": {"transforms": 5, "hidden": [100, 100]},
+    "config_hash": "1a2b3c4d5e6f",
+    "environment": ENVIRONMENT,
+    "started_at": "2026-01-02T03:04:05+00:00",
+}
+
 
 def timing(batch=100, density=2.0, sampling=20.0, **changes):
     figures = {f"density_us_per_row{quartile}": density for quartile in ("", "_q1", "_q3")}
@@ -22,39 +58,39 @@ def timing(batch=100, density=2.0, sampling=20.0, **changes):
     return Timing(**{"batch": batch, "runs": 20} | figures | first | changes)
 
 
-def make_row(**changes):
-    """A row that ended well, but for ``changes``."""
-    row = {
-        "run": "maf-power-1a2b3c4d",
-        "status": "ok",
-        "flow": "maf",
-        "data": "power",
-        "data_version": 1,
-        "data_fingerprint": "f00dbeef",
-        "partial": False,
-        "space": "standardised",
-        "dim": 6,
-        "n_train": 1_659_917,
-        "n_validation": 184_435,
-        "n_test": 204_928,
-        "recipe": "fast",
-        "seed": 0,
-        "config": {"transforms": 5, "hidden": [100, 100]},
-        "config_hash": "1a2b3c4d5e6f",
-        "environment": ENVIRONMENT,
-        "started_at": "2026-01-02T03:04:05+00:00",
+def make_record(**changes):
+    """A record of a run that ended well, but for ``changes``: fields of the record or of any of its parts."""
+    fields = ENDED_WELL | changes
+    parts = {
+        name: part(**{key: fields.pop(key) for key in list(fields) if key in part.model_fields})
+        for name, part in PARTS.items()
     }
-    return Row(**row | changes)
+    assert set(fields) <= set(RunRecord.model_fields)
+    return RunRecord(**parts | fields)
 
 
-def full_row(**changes):
-    """A row with every figure."""
-    figures = {
-        name: 0.1 + index
-        for index, (name, field) in enumerate(Row.model_fields.items())
-        if field.annotation == float | None
-    }
+def figures(value=0.1):
+    """Every figure that a part may have, each with a value of its own."""
+    found = {}
+    for part in (Training, Likelihoods):
+        for name, field in part.model_fields.items():
+            value += 1
+            if field.annotation == Estimate | None:
+                found[name] = Estimate(mean=value, stderr=value / 10, stderr_by_group=value / 5)
+            elif field.annotation == Figure or field.annotation == float | None:
+                found[name] = value
+    return found
+
+
+def full_record(**changes):
+    """A record with every figure."""
     counts = {"parameters": 7, "epochs": 3, "best_epoch": 2, "density_passes": 1, "sampling_passes": 6}
     check = Check(value=1e-6, limit=1e-3, passed=True, what="max |inverse(forward(x)) - x|")
     nested = {"checks": {"inverse": check}, "timings": [timing(100), timing(1000)], "dequantised": {"price": 0.01}}
-    return make_row(**figures | counts | nested | changes)
+    more = {"test_groups": 3, "total_seconds": 9.5}
+    return make_record(**figures() | counts | nested | more | changes)
+
+
+def by_path(records):
+    """Records as ``read_all`` has them, each in a file of its own that is not there."""
+    return {Path(f"{index}.json"): record for index, record in enumerate(records)}

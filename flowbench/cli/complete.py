@@ -31,7 +31,7 @@ def recipes(incomplete: str) -> list[str]:
 
 def runs(incomplete: str) -> list[str]:
     """The runs in the folder of results that left weights, and whose names begin so."""
-    from flowbench.results.record import results_dir
+    from flowbench.results.store import results_dir
 
     return _matching(results_dir().glob("*.safetensors"), incomplete)
 

@@ -65,8 +65,9 @@ def time(
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # counting memory, it warns of blocks older than the count
     from flowbench.console import Working
     from flowbench.files import ensure_writable
+    from flowbench.report import times
     from flowbench.results import costs
-    from flowbench.results import record as results
+    from flowbench.results import store as results
     from flowbench.timing import benchmark
     from flowbench.training.environment import resolve_device
     from flowbench.training.memory import keep_freed_memory
@@ -89,7 +90,7 @@ def time(
     if as_json:
         print_json(row.model_dump(mode="json"))
     else:
-        print_result(costs.tables(row))
+        print_result(times.tables(row))
         note(f"written to {path}")
 
 

@@ -16,7 +16,7 @@ from flowbench.errors import FlowbenchError, UsageError
 if TYPE_CHECKING:
     from flowbench.config import RunConfig
     from flowbench.data import Dataset
-    from flowbench.results.record import Row
+    from flowbench.results.record import RunRecord
 
 _TABLES = "Tables of your own"
 _SETTINGS = "Settings"
@@ -139,7 +139,7 @@ def train(
     from flowbench.config import user_layers
     from flowbench.data import TableOptions, load
     from flowbench.files import ensure_writable
-    from flowbench.results.record import results_dir
+    from flowbench.results.store import results_dir
 
     use_threads(threads)
     flow, data = plugins.name_of("flows", flow), plugins.name_of("datasets", data)
@@ -169,10 +169,10 @@ def _configuration(flow: str, data: str, recipe: str, seed: int, device: str, us
     return resolve(flows.load(flow).Options, packaged, user, **known, **where)
 
 
-def _finished_or_trained(chosen: RunConfig, dataset: Dataset, folder: Path, force: bool) -> Row:
+def _finished_or_trained(chosen: RunConfig, dataset: Dataset, folder: Path, force: bool) -> RunRecord:
     """The record of the run: of an earlier one that finished, unless it is to be trained again."""
     from flowbench.console import Progress
-    from flowbench.results.record import finished
+    from flowbench.results.store import finished
     from flowbench.training.memory import keep_freed_memory
     from flowbench.training.run import run, run_name
 
@@ -189,7 +189,7 @@ def _finished_or_trained(chosen: RunConfig, dataset: Dataset, folder: Path, forc
         return run(chosen, dataset, folder, progress)
 
 
-def _show(record: Row, folder: Path, as_json: bool) -> None:
+def _show(record: RunRecord, folder: Path, as_json: bool) -> None:
     """Print the record.
 
     Raises:

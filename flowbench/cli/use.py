@@ -101,7 +101,7 @@ def _out_file(out: Path | None) -> Path | None:
 
 def _load(run: str, device: str, threads: int | None, space: str) -> Trained:
 
-    from flowbench.results import record as results
+    from flowbench.results import store as results
     from flowbench.training.environment import resolve_device
     from flowbench.use import trained
 

@@ -1,35 +1,33 @@
-"""The row of ``flowbench time``: what a density, a sample and a training step cost. Never imports torch."""
+"""The record of ``flowbench time``: what a density, a sample and a training step cost. Never imports torch."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from pydantic import AliasChoices, Field, FiniteFloat
 
 from flowbench.files import write_together
-from flowbench.results.record import SCHEMA_VERSION, Environment, FileStem
+from flowbench.results.record import SCHEMA_VERSION, Part, Record, Settings, model_name
+from flowbench.results.store import document, parsed, strict_json
+
+Work = Literal["density", "sampling", "step"]
+"""What is timed: densities of the rows, as many samples, one step of training on them."""
+
+WORKS: tuple[Work, ...] = ("density", "sampling", "step")
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Cost(_Frozen):
+class Cost(Part):
     """One figure: median and quartiles in microseconds for a whole batch, and what it is held against.
 
-    ``floor_us`` is the time that the floating-point operations alone would take at the machine's measured matrix rate:
-    2 for each weight that a mask leaves and each row, 6 for a training step. ``ours_us`` is flowbench's own median for
-    the same work, beside a peer's.
+    ``arithmetic_us`` is the time that the floating-point operations take at the rate which the machine reaches in
+    products of large square matrices: 2 operations for each weight that a mask leaves and each row, 6 for a training
+    step. It is no lower bound, since a kernel that is faster than those products can undercut it (the first schema
+    called it a floor). ``ours_us`` is flowbench's own median for the same work, beside a peer's.
     """
 
     model: str
-    work: Literal["density", "sampling", "step"]
+    work: Work
     batch: int
     us: FiniteFloat
     us_q1: FiniteFloat
@@ -37,30 +35,38 @@ class Cost(_Frozen):
     first_us: FiniteFloat
     runs: int
     passes: int | None = None
-    floor_us: FiniteFloat | None = None
+    arithmetic_us: FiniteFloat | None = Field(default=None, validation_alias=AliasChoices("arithmetic_us", "floor_us"))
     ours_us: FiniteFloat | None = None
     peak_bytes: int | None = None
 
 
-class Shape(_Frozen):
-    """A timed flow: what it was built with, and what it cost."""
+class Missing(Part):
+    """A figure that could not be had; ``reason`` begins with "skipped" or "failed" and a colon."""
+
+    model: str
+    work: Work
+    batch: int
+    reason: str
+
+
+class Shape(Part):
+    """A timed flow: what it was built with, what it cost, and which figures could not be had."""
 
     flow: str
     dim: int
-    options: dict[str, Any] = {}
+    options: Settings
     parameters: int
     costs: list[Cost]
+    missing: list[Missing] = Field(default_factory=list)
 
     @property
     def title(self) -> str:
         """The flow as a person names it."""
-        hidden = "×".join(map(str, self.options.get("hidden", ())))
-        size = f" {self.options['transforms']} × ({hidden})" if hidden else ""
         bare = ", without batch norm" if self.options.get("batch_norm") is False else ""
-        return f"{self.flow}{size}, {self.dim} columns{bare}"
+        return f"{model_name(self.flow, self.options)}, {self.dim} columns{bare}"
 
 
-class Exponent(_Frozen):
+class Exponent(Part):
     """How the cost of a row grows with the number of columns: the slope of its logarithm over that of D."""
 
     flow: str
@@ -70,85 +76,34 @@ class Exponent(_Frozen):
     us_per_row: tuple[FiniteFloat, ...]
 
 
-class CostRow(_Frozen):
-    """One run of ``flowbench time``."""
+class TimeRecord(Record):
+    """The record of one ``flowbench time``; until ``finished``, what is known so far."""
 
-    schema_version: int = SCHEMA_VERSION
     kind: Literal["time"] = "time"
-    run: FileStem
     data: str
     matrix_gflops: FiniteFloat
-    shapes: list[Shape] = []
-    exponents: list[Exponent] = []
-    environment: Environment
-    started_at: str
-    total_seconds: FiniteFloat
+    shapes: list[Shape] = Field(default_factory=list)
+    exponents: list[Exponent] = Field(default_factory=list)
+    finished: bool = True
 
 
-def write(row: CostRow, folder: Path) -> Path:
-    """Write ``<folder>/<row.run>.json``, whole or not at all, and return its path."""
-    path = folder / f"{row.run}.json"
-    write_together({path: (json.dumps(row.model_dump(mode="json"), indent=2, allow_nan=False) + "\n").encode()})
+def write(record: TimeRecord, folder: Path) -> Path:
+    """Write ``<folder>/<record.run>.json``, whole or not at all, and return its path.
+
+    One that is not finished is ``<record.run>.unfinished.json``, so that it takes no finished one's place.
+    """
+    finished, unfinished = (folder / f"{record.run}{ending}.json" for ending in ("", ".unfinished"))
+    path = finished if record.finished else unfinished
+    write_together({path: strict_json(record)})
+    if record.finished:
+        unfinished.unlink(missing_ok=True)
     return path
 
 
-WORKS = ("density", "sampling", "step")
-"""What is timed: densities of the rows, as many samples, one step of training on them."""
+def read(path: Path) -> TimeRecord:
+    """The record of times in a file.
 
-
-def tables(row: CostRow) -> RenderableType:
-    """The row as a person reads it: one table a flow, one of exponents."""
-    where = f"{row.environment.device_name} ({row.environment.threads} threads)"
-    head = Text(f"{where} · matrix products {row.matrix_gflops:,.0f} GFLOP/s · median (quartiles)")
-    parts: list[RenderableType] = [head]
-    parts += [_shape_table(shape) for shape in row.shapes]
-    parts += [_exponent_table(row.exponents)] if row.exponents else []
-    return Group(*parts)
-
-
-def _shape_table(shape: Shape) -> Table:
-    table = Table(title=shape.title, title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("batch", justify="right")
-    table.add_column("")
-    for heading in ("density\nµs/row", "sampling\nµs/row", "training step\nms"):
-        table.add_column(heading, justify="right")
-    found = {(cost.batch, cost.model, cost.work): cost for cost in shape.costs}
-    lines = list(dict.fromkeys((cost.batch, cost.model) for cost in shape.costs))
-    for batch, model in lines:
-        costs = [found.get((batch, model, work)) for work in WORKS]  # type: ignore[arg-type]
-        table.add_row(f"{batch:,}", model, *(Text(_cell(cost)) for cost in costs))
-        if any(cost and cost.floor_us for cost in costs):
-            table.add_row(
-                "", Text("  × the arithmetic", style="dim"), *(Text(_over_floor(c), style="dim") for c in costs)
-            )
-        if any(cost and cost.peak_bytes is not None for cost in costs):
-            table.add_row("", Text("  memory", style="dim"), *(Text(_memory(c), style="dim") for c in costs))
-    return table
-
-
-def _cell(cost: Cost | None) -> str:
-    if cost is None:
-        return ""
-    scale = 1e-3 if cost.work == "step" else 1 / cost.batch
-    once = " once" if cost.runs == 1 else f" ({cost.us_q1 * scale:.3g}–{cost.us_q3 * scale:.3g})"
-    ratio = f"  {cost.us / cost.ours_us:.2f}×" if cost.ours_us else ""
-    return f"{cost.us * scale:.3g}{once}{ratio}"
-
-
-def _over_floor(cost: Cost | None) -> str:
-    return f"{cost.us / cost.floor_us:.2f}×" if cost and cost.floor_us else ""
-
-
-def _memory(cost: Cost | None) -> str:
-    return f"{cost.peak_bytes / 1e6:,.1f} MB" if cost and cost.peak_bytes is not None else ""
-
-
-def _exponent_table(exponents: list[Exponent]) -> Table:
-    table = Table(title="µs/row as the columns grow, widths fixed", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("")
-    for dim in exponents[0].dims:
-        table.add_column(f"D={dim}", justify="right")
-    table.add_column("exponent", justify="right")
-    for found in exponents:
-        table.add_row(f"{found.flow} {found.work}", *(f"{us:.3g}" for us in found.us_per_row), f"{found.exponent:.2f}")
-    return table
+    Raises:
+        UnreadableRecordError: the file is damaged, of a newer schema, or no record of times.
+    """
+    return parsed(path, document(path), TimeRecord, lambda old: old | {"schema_version": SCHEMA_VERSION})

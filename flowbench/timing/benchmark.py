@@ -22,7 +22,7 @@ from flowbench.console import note
 from flowbench.data import load
 from flowbench.errors import UsageError, did_you_mean
 from flowbench.flows import Flow
-from flowbench.results.costs import WORKS, Cost, CostRow, Exponent, Shape
+from flowbench.results.costs import WORKS, Cost, Exponent, Shape, TimeRecord
 from flowbench.timing import peers
 from flowbench.timing.clock import Runner, Sample, measure, repeated, runner
 from flowbench.timing.yardsticks import connections, matrix_rate, peak_bytes
@@ -145,16 +145,16 @@ def _time_batch(
             runners |= _peer_runners(name, options, rows, stack)
         samples = measure(runners, plan.seconds, lambda key: on_run(f"{' '.join(key)} @ {batch}"))
     fresh = _own_works(copy.deepcopy(flow), rows)  # steps that are no graph yet: one keeps its memory for good
-    floor = 2 * connections(flow) * batch / rate * 1e6
+    arithmetic = 2 * connections(flow) * batch / rate * 1e6
     passes = {"density": flow.transform.density_passes, "sampling": flow.transform.sampling_passes}
     for (model, work), sample in samples.items():
         cost = _cost(model, work, batch, sample)
         if model != name:
             yield cost.model_copy(update={"ours_us": samples[name, work].quartiles(1e6)[1]})
             continue
-        floor_us = floor * 3 if work == "step" else floor
+        arithmetic_us = arithmetic * 3 if work == "step" else arithmetic
         peak = peak_bytes(fresh[work], str(rows.device))
-        own = {"passes": passes.get(work), "floor_us": floor_us or None, "peak_bytes": peak}
+        own = {"passes": passes.get(work), "arithmetic_us": arithmetic_us or None, "peak_bytes": peak}
         yield cost.model_copy(update=own)
 
 
@@ -253,7 +253,7 @@ def time_flows(
     plan: Plan,
     scale: bool,
     on_run: Callable[[str], None],
-) -> CostRow:
+) -> TimeRecord:
     """Time all flows; the row that says it, named after what was timed."""
     began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
     device = str(rows.device)
@@ -267,7 +267,7 @@ def time_flows(
         else:
             shapes.append(time_shape(name, options, rows, plan, rate, on_run))
     what = f"{chosen} {data} {plan} {scale} {device} {torch.get_num_threads()}"
-    return CostRow(
+    return TimeRecord(
         run=f"time-{'-'.join(chosen)}-{'scaling' if scale else data}-{hashlib.sha256(what.encode()).hexdigest()[:8]}",
         data=data,
         matrix_gflops=rate / 1e9,

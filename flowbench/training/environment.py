@@ -1,4 +1,4 @@
-"""Where a run takes place: its device, and what a row of results says of machine and versions."""
+"""Where a run takes place: its device, and what a record says of machine and versions."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from flowbench.console import warn
 from flowbench.data.preprocessing import Dequantise
 from flowbench.errors import DataError, UsageError, did_you_mean
 from flowbench.flows.core.density import Density
+from flowbench.results import store
+from flowbench.results.store import UnreadableRecordError
 from flowbench.training import checkpoint
 
 NAMED = 10
@@ -66,16 +69,24 @@ def find(run: str, folder: Path) -> Path:
         DataError: there is no file at that path.
     """
     path = Path(run).expanduser()
-    if path.suffix == ".json":  # a run's row, which lies beside it
-        path = path.with_suffix(".safetensors")
+    if path.suffix == ".json":
+        path = _weights(path) or path.with_suffix(".safetensors")
     if path.suffix == ".safetensors" or len(path.parts) > 1:
         if not path.is_file():
             raise DataError(f"there is no file {path}", "give a run's name, or a path to its .safetensors")
         return path
-    path = folder / f"{run}.safetensors"
-    if not path.is_file():
-        there = [other.stem for other in folder.glob("*.safetensors")]
+    path = folder / f"{run}.json"
+    weights = _weights(path)
+    if weights is None:
+        there = [other.stem for other in sorted(folder.glob("*.json")) if _weights(other)]
         alike = [name for name in there if name.startswith(run)] or there
         known = did_you_mean(run, alike[:NAMED]) if there else "it has none: `flowbench train` makes one"
         raise UsageError(f"{folder} has no trained run {run!r}", f"{known}; or give a path to its .safetensors file")
-    return path
+    return weights
+
+
+def _weights(path: Path) -> Path | None:
+    """The checkpoint of the record in ``path``, if it has one."""
+    with contextlib.suppress(UnreadableRecordError):
+        return store.weights(path)
+    return None

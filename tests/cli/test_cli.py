@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def train(*arguments: str, out: Path) -> subprocess.CompletedProcess[str]:
     return flowbench("train", *arguments, "--out", str(out))
 
 
-def rows(folder: Path) -> list[dict[str, object]]:
+def rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
 
 
@@ -38,13 +39,13 @@ def test_a_run_leaves_its_row_likelihoods_and_weights(results: Path) -> None:
     assert "below the truth" in done.stdout
     assert "epoch 1/1" in done.stderr
     (row,) = rows(results)
-    stem = str(row["run"])
-    assert {path.name for path in results.iterdir()} == {f"{stem}.json", f"{stem}.npy", f"{stem}.safetensors"}
-    lls = np.load(results / f"{stem}.npy")
-    assert lls.mean() == pytest.approx(row["test_ll_nats"])
+    files = row["files"]
+    assert {path.name for path in results.iterdir()} == {f"{row['run']}.json", *files.values()}
+    lls = np.load(results / files["test_lls"])
+    assert lls.mean() == pytest.approx(row["likelihoods"]["test_ll_nats"]["mean"])
     assert row["status"] == "ok"
-    assert all(check["passed"] for check in row["checks"].values())  # type: ignore[attr-defined]
-    assert [timing["batch"] for timing in row["timings"]] == [100, 1000]  # type: ignore[attr-defined]
+    assert all(check["passed"] for check in row["checks"].values())
+    assert [timing["batch"] for timing in row["timings"]] == [100, 1000]
 
 
 def test_a_finished_run_is_not_trained_again_without_force(results: Path) -> None:
@@ -68,7 +69,7 @@ def test_a_table_is_the_same_table_by_another_path(tmp_path: Path, results: Path
 
 def test_json_is_one_document_and_nothing_else(results: Path) -> None:
     trained = train("gaussian", "--data", "truth-banana", "--json", out=results)
-    assert json.loads(trained.stdout)["flow"] == "gaussian"
+    assert json.loads(trained.stdout)["task"]["flow"] == "gaussian"
     compared = flowbench("compare", "--json", "--out", str(results))
     assert json.loads(compared.stdout)["tables"][0]["data"] == "truth-banana"
     listed = json.loads(flowbench("list", "--json").stdout)
@@ -83,7 +84,7 @@ def test_a_table_of_ones_own(tmp_path: Path, results: Path) -> None:
     assert done.returncode == 0, done.stderr
     (row,) = rows(results)
     entropy = 1.5 * np.log(2 * np.pi * np.e) + np.log(1000)
-    assert row["test_ll_own_units_nats"] == pytest.approx(-entropy, abs=0.5)
+    assert row["likelihoods"]["test_ll_own_units_nats"] == pytest.approx(-entropy, abs=0.5)
     assert "in the table's own units" in done.stdout
 
 
@@ -99,7 +100,7 @@ def test_a_small_table_has_no_standard_error_and_still_one_document(tmp_path: Pa
     np.save(tmp_path / "[b]small.npy", np.random.default_rng(0).normal(size=(12, 2)))
     done = train("maf", "--data", str(tmp_path / "[b]small.npy"), *TINY, "--json", out=results)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["test_ll_stderr_nats"] is None
+    assert json.loads(done.stdout)["likelihoods"]["test_ll_nats"]["stderr"] is None
     again = train("maf", "--data", str(tmp_path / "[b]small.npy"), *TINY, out=results)
     assert "maf on [b]small.npy" in again.stdout
 
@@ -173,7 +174,7 @@ def test_a_diverged_run_is_recorded_and_fails(results: Path) -> None:
     assert "epoch 1, step" in done.stderr
     (row,) = rows(results)
     assert row["status"] == "diverged"
-    assert row["test_ll_nats"] is None
+    assert row["likelihoods"]["test_ll_nats"] is None
     assert "epoch 1, step" in str(row["error"])
     again = train("maf", "--data", "truth-banana", *TINY, *sets, "--json", out=results)
     assert (again.returncode, json.loads(again.stdout)["status"]) == (1, "diverged")
@@ -194,7 +195,8 @@ def test_a_run_that_never_had_a_finite_validation_is_recorded_too(tmp_path: Path
     assert done.returncode == 1
     assert "not finite in any of 1 epochs" in done.stderr
     (row,) = rows(results)
-    assert (row["status"], row["epochs"], row["best_epoch"]) == ("diverged", 1, None)
+    training = row["training"]
+    assert (row["status"], training["epochs"], training["best_epoch"]) == ("diverged", 1, None)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -218,8 +220,8 @@ def test_a_signal_leaves_a_row_that_says_so(number: signal.Signals, code: int, r
     assert stdout == ""
     (row,) = rows(results)
     assert row["status"] == "interrupted"
-    assert row["best_epoch"] is not None
-    assert (results / f"{row['run']}.safetensors").exists()
+    assert row["training"]["best_epoch"] is not None
+    assert (results / row["files"]["weights"]).exists()
     assert not [path for path in results.iterdir() if path.name.startswith(".")]
 
 

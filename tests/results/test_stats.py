@@ -44,6 +44,21 @@ def test_what_is_not_a_list_of_values_is_refused(values):
         stats.mean_and_stderr(values)
 
 
+def test_windows_of_few_photographs_have_the_error_of_the_photographs():
+    rng = np.random.default_rng(0)
+    photographs = rng.normal(size=50)
+    values = np.repeat(photographs, 100) + 0.01 * rng.normal(size=5000)
+    mean, stderr = stats.mean_and_stderr_by_group(values, np.repeat(np.arange(50), 100))
+    assert mean == values.mean()
+    assert stderr == pytest.approx(stats.mean_and_stderr(photographs)[1], rel=0.01)
+    assert stats.mean_and_stderr(values)[1] < stderr / 9
+    each_its_own = stats.mean_and_stderr_by_group(values, np.arange(5000))
+    assert each_its_own == pytest.approx(stats.mean_and_stderr(values))
+    assert math.isnan(stats.mean_and_stderr_by_group(values, np.zeros(5000))[1])
+    with pytest.raises(ValueError, match="one group a value"):
+        stats.mean_and_stderr_by_group(values, [1])
+
+
 def test_pairing_removes_what_the_rows_have_in_common():
     rng = np.random.default_rng(0)
     hardness = rng.normal(scale=100.0, size=10_000)

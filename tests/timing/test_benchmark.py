@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from flowbench.cli.app import app
 from flowbench.errors import UsageError
 from flowbench.flows import maf
+from flowbench.report import times
 from flowbench.results import costs
-from flowbench.results import record as results
+from flowbench.results import store as results
 from flowbench.timing import benchmark, peers, yardsticks
 
 
@@ -24,12 +25,12 @@ def invoke(*arguments: str) -> tuple[int, str]:
     return outcome.exit_code, outcome.output
 
 
-def timed(tmp_path: Path, *arguments: str) -> costs.CostRow:
+def timed(tmp_path: Path, *arguments: str) -> costs.TimeRecord:
     quick = ["--seconds", "0", "--threads", "1", "--out", str(tmp_path)]
     code, output = invoke(*arguments, *quick)
     assert code == 0, output
     (path,) = tmp_path.glob("time-*.json")
-    return costs.CostRow.model_validate_json(path.read_text())
+    return costs.TimeRecord.model_validate_json(path.read_text())
 
 
 def test_it_times_all_works_of_all_flows_at_all_batches(tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def test_it_times_all_works_of_all_flows_at_all_batches(tmp_path: Path) -> None:
 
 def test_a_row_of_times_is_no_run(tmp_path: Path) -> None:
     timed(tmp_path, "maf", "--dim", "2", "--batch", "5", "--hidden", "4")
-    assert results.read_all(tmp_path) == []
+    assert results.read_all(tmp_path) == {}
 
 
 def test_json_is_one_document_and_the_row(tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_json_is_one_document_and_the_row(tmp_path: Path) -> None:
         "maf", "--dim", "2", "--batch", "5", "--hidden", "4", "--seconds", "0", "--json", "--out", str(tmp_path)
     )
     assert code == 0
-    assert costs.CostRow.model_validate(json.loads(output)).shapes[0].dim == 2
+    assert costs.TimeRecord.model_validate(json.loads(output)).shapes[0].dim == 2
 
 
 def test_the_textbook_stands_beside_substitution(tmp_path: Path) -> None:
@@ -88,13 +89,13 @@ def test_connections_are_the_weights_that_masks_leave() -> None:
     assert yardsticks.connections(shaken("gaussian", 3)) == 0
 
 
-def test_the_floor_is_the_counted_operations_at_the_measured_rate(tmp_path: Path) -> None:
+def test_the_arithmetic_is_the_counted_operations_at_the_measured_rate(tmp_path: Path) -> None:
     row = timed(tmp_path, "maf", "--dim", "3", "--hidden", "2", "--transforms", "2", "--batch", "10")
     density, sampling, step = row.shapes[0].costs
     floor = 2 * 18 * 10 / row.matrix_gflops / 1e3
-    assert density.floor_us == pytest.approx(floor)
-    assert sampling.floor_us == pytest.approx(floor)
-    assert step.floor_us == pytest.approx(3 * floor)
+    assert density.arithmetic_us == pytest.approx(floor)
+    assert sampling.arithmetic_us == pytest.approx(floor)
+    assert step.arithmetic_us == pytest.approx(3 * floor)
 
 
 def test_peak_memory_is_what_is_held_at_once() -> None:
@@ -207,12 +208,12 @@ def test_a_peer_that_cannot_is_left_out_with_the_reason(
     assert reason in (peers.obstacle(peer, model, device) or "")
 
 
-def test_tables_show_ratios_floor_and_memory() -> None:
+def test_tables_show_ratios_and_memory() -> None:
     def cost(model: str, us: float, **more: float) -> costs.Cost:
         times = {"us": us, "us_q1": us, "us_q3": us, "first_us": us}
         return costs.Cost.model_validate({"model": model, "work": "density", "batch": 10, "runs": 5, **times, **more})
 
-    mine = cost("maf", 100.0, floor_us=50.0, peak_bytes=3_000_000)
+    mine = cost("maf", 100.0, arithmetic_us=50.0, peak_bytes=3_000_000)
     options = {"hidden": [4, 5], "transforms": 2, "batch_norm": False}
     shape = costs.Shape(
         flow="maf", dim=3, options=options, parameters=9, costs=[mine, cost("zuko", 250.0, ours_us=100.0)]
@@ -221,7 +222,7 @@ def test_tables_show_ratios_floor_and_memory() -> None:
 
     console = Console(width=200)
     with console.capture() as captured:
-        console.print(costs._shape_table(shape))
+        console.print(times._shape_table(shape))
     shown = captured.get()
-    for part in ("maf 2 × (4×5), 3 columns, without batch norm", "10 (10–10)", "2.00×", "3.0 MB", "25 (25–25)  2.50×"):
+    for part in ("maf 2 × (4-5), 3 columns, without batch norm", "10 (10–10)", "2.00×", "3.0 MB", "25 (25–25)  2.50×"):
         assert part in shown

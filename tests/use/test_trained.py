@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -28,11 +29,13 @@ from flowbench.data import Dataset
 from flowbench.data.tables.options import TableOptions
 from flowbench.errors import DataError, DivergedError, FlowbenchError, UsageError
 from flowbench.flows.core.density import ROWS, Density, log_likelihoods
-from flowbench.results import record as results
+from flowbench.results import store as results
 from flowbench.training import checkpoint
 from flowbench.training.run import run
 from flowbench.use import trained
 from flowbench.use.trained import Trained
+
+REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 
 NAMES = ["mass", "voltage, V", "größe"]
 
@@ -86,7 +89,7 @@ def _here(done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def load(done: Done) -> Trained:
-    return trained.load(done.folder / f"{done.name}.safetensors")
+    return trained.load(trained.find(done.name, done.folder))
 
 
 def log_prob(done: Done, frame: pd.DataFrame, out: str = "lls.npy") -> NDArray[np.float64]:
@@ -108,12 +111,12 @@ def original(dataset: Dataset, rows: NDArray[np.float32]) -> pd.DataFrame:
 
 
 def test_a_test_split_gets_the_likelihoods_that_its_run_recorded(done: Done) -> None:
-    recorded = results.read_test_lls(done.folder / f"{done.name}.json")
+    row = results.read(done.folder / f"{done.name}.json")
+    recorded = results.read_test_lls(row, done.folder)
     lls = log_prob(done, original(done.dataset, done.dataset.test))
     assert lls.dtype == np.float64
     np.testing.assert_allclose(lls, recorded + done.dataset.unit_log_det, rtol=0, atol=1e-5)
-    row = results.read(done.folder / f"{done.name}.json")
-    assert lls.mean() == pytest.approx(row.test_ll_own_units_nats, abs=1e-5)
+    assert lls.mean() == pytest.approx(row.likelihoods.test_ll_own_units_nats, abs=1e-5)
 
 
 def test_log_densities_in_own_units_integrate_to_one(tmp_path: Path) -> None:
@@ -197,7 +200,7 @@ def test_samples_have_the_names_and_the_distribution_of_the_table(tmp_path: Path
     frame = table(20_000)[NAMES[:2]]
     frame.to_csv("normal.csv", index=False)
     run = finish("normal.csv", tmp_path / "results", "gaussian")
-    commands.sample(str(run.folder / f"{run.name}.safetensors"), 3 * ROWS + 1, 0, Path("drawn.csv"), "cpu")
+    commands.sample(str(trained.find(run.name, run.folder)), 3 * ROWS + 1, 0, Path("drawn.csv"), "cpu")
     drawn = pd.read_csv("drawn.csv")
     assert list(drawn.columns) == NAMES[:2]
     assert len(drawn) == 3 * ROWS + 1
@@ -252,9 +255,9 @@ def test_a_known_datasets_rows_are_in_its_raw_units(tmp_path: Path, capsys: pyte
 
 def test_of_a_dataset_in_raw_space_the_units_are_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = finish("truth-banana", tmp_path / "results", "gaussian")
-    recorded = results.read_test_lls(run.folder / f"{run.name}.json")
+    recorded = results.read_test_lls(results.read(run.folder / f"{run.name}.json"), run.folder)
     pd.DataFrame(run.dataset.test, columns=["any", "name"]).to_csv("banana.csv", index=False)
-    path = str(run.folder / f"{run.name}.safetensors")
+    path = str(trained.find(run.name, run.folder))
     commands.log_prob(path, "banana.csv", Path("lls.npy"), "cpu")
     assert "space" not in capsys.readouterr().err
     np.testing.assert_allclose(np.load("lls.npy"), recorded, atol=1e-5)
@@ -271,7 +274,7 @@ def test_a_discrete_value_has_the_density_of_its_step(tmp_path: Path, capsys: py
     pd.DataFrame(whole, columns=["n"]).to_csv("whole.csv", index=False)
     run = finish("whole.csv", tmp_path / "results", "gaussian", dequantise=True)
     pd.DataFrame({"n": np.arange(101)}).to_csv("all.csv", index=False)
-    commands.log_prob(str(run.folder / f"{run.name}.safetensors"), "all.csv", Path("lls.npy"), "cpu")
+    commands.log_prob(str(trained.find(run.name, run.folder)), "all.csv", Path("lls.npy"), "cpu")
     assert "learnt with noise on 'n'" in capsys.readouterr().err
     probabilities = np.exp(np.load("lls.npy"))
     assert probabilities.sum() == pytest.approx(1, abs=1e-3)
@@ -280,6 +283,27 @@ def test_a_discrete_value_has_the_density_of_its_step(tmp_path: Path, capsys: py
     drawn = np.load("drawn.npy")
     np.testing.assert_array_equal(drawn, np.floor(drawn))
     assert drawn.mean() == pytest.approx(whole.mean(), abs=0.3)
+
+
+def test_a_run_of_the_first_schema_has_its_weights_under_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "old.json").write_text((REFERENCE / "maf-patches-440f1a45.json").read_text())
+    with pytest.raises(UsageError, match="no trained run 'old'"):
+        trained.find("old", tmp_path)
+    weights = tmp_path / "maf-patches-440f1a45.safetensors"
+    weights.write_bytes(b"")
+    assert trained.find("old", tmp_path) == weights
+
+
+def test_weights_come_from_the_record_that_names_them(done: Done, tmp_path: Path) -> None:
+    weights = trained.find(done.name, done.folder)
+    assert weights.parent == done.folder
+    assert weights == trained.find(str(done.folder / f"{done.name}.json"), tmp_path)
+    shutil.copytree(done.folder, tmp_path / "copy")
+    (tmp_path / "copy" / weights.name).unlink()
+    with pytest.raises(UsageError, match="no trained run"):
+        trained.find(done.name, tmp_path / "copy")
+    with pytest.raises(DataError, match="no file"):
+        trained.find(str(tmp_path / "copy" / f"{done.name}.json"), tmp_path)
 
 
 def test_a_run_that_is_not_there(done: Done, tmp_path: Path) -> None:

@@ -1,0 +1,217 @@
+"""Records in files: one JSON a run, its weights and per-row test log-likelihoods beside it. Never imports torch.
+
+The files beside a record are named after their own content, and the record names them. They are written first, so the
+renaming of the record alone decides which are valid: nobody reads a record beside another run's weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import stat
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from flowbench.console import warn
+from flowbench.errors import FlowbenchError
+from flowbench.files import write_together
+from flowbench.results.record import SCHEMA_VERSION, Files, Record, RunRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_BYTES = 16 << 20
+"""A larger file is no record: a table of a thousand columns has one of 100 kB."""
+
+R = TypeVar("R", bound=Record)
+
+
+class UnreadableRecordError(FlowbenchError):
+    """A file of results that is damaged, or that a newer flowbench wrote (exit 1)."""
+
+
+def results_dir(out: Path | None = None) -> Path:
+    """The folder of results: ``--out``, else ``FLOWBENCH_RESULTS_DIR``, else ``results`` in the working folder."""
+    return Path(out or os.environ.get("FLOWBENCH_RESULTS_DIR") or "results").expanduser()
+
+
+def write(
+    record: RunRecord, folder: Path, test_lls: NDArray[np.floating[Any]] | None = None, weights: bytes | None = None
+) -> Path:
+    """Write ``<folder>/<record.run>.json``, which names the files written beside it, and return its path.
+
+    ``test_lls`` (N_test,), the per-row test log-likelihoods in nats, go beside it as float64 ``.npy``, ``weights`` as
+    ``.safetensors``. The files of a record that was there before are removed afterwards. Whoever reads meanwhile, and
+    whatever ends this half way, sees the old record with its own files or the new one with its own.
+
+    Raises:
+        UsageError: they cannot be written.
+    """
+    path = folder / f"{record.run}.json"
+    contents = {"npy": None if test_lls is None else _npy(test_lls), "safetensors": weights}
+    named = {
+        kind: f"{record.run}.{hashlib.sha256(content).hexdigest()[:12]}.{kind}"
+        for kind, content in contents.items()
+        if content is not None
+    }
+    record = record.model_copy(update={"files": Files(weights=named.get("safetensors"), test_lls=named.get("npy"))})
+    candidates = _beside(path) | set(named.values())
+    try:
+        files = {folder / name: contents[kind] or b"" for kind, name in named.items()}
+        write_together(files | {path: strict_json(record)})  # the record last: where it is, the rest is
+    finally:
+        for name in candidates - _beside(path):  # whichever record is there now
+            (folder / name).unlink(missing_ok=True)
+    return path
+
+
+def strict_json(record: Record) -> bytes:
+    """The record as its file has it."""
+    return (json.dumps(record.model_dump(mode="json"), indent=2, allow_nan=False) + "\n").encode()
+
+
+def read(path: Path) -> RunRecord:
+    """The record of a run in a file.
+
+    Raises:
+        UnreadableRecordError: the file is damaged, of a newer schema, or no record of a run.
+    """
+    return parsed(path, document(path), RunRecord, _from_v1)
+
+
+def read_all(folder: Path) -> dict[Path, RunRecord]:
+    """All records of runs under ``folder``, subfolders too, in the order of their paths.
+
+    Records of times are passed over, and so is whatever is no file (a pipe would be waited for); a file that is no
+    record is passed over with a warning.
+    """
+    found = ((path, _read_or_warn(path)) for path in sorted(folder.rglob("*.json")) if path.is_file())
+    return {path: record for path, record in found if record is not None}
+
+
+def finished(folder: Path, run: str) -> RunRecord | None:
+    """The record of ``run`` if it is there and ended ``ok``: no other run is ever taken for done."""
+    path = folder / f"{run}.json"
+    record = _read_or_warn(path) if path.is_file() else None
+    return record if record is not None and record.status == "ok" else None
+
+
+def read_test_lls(record: RunRecord, folder: Path) -> NDArray[np.float64] | None:
+    """The per-row test log-likelihoods (N_test,) in nats beside a record in ``folder``; None where there are none.
+
+    Raises:
+        UnreadableRecordError: the file is damaged.
+    """
+    path = folder / (record.files.test_lls or "")
+    if not path.is_file():
+        return None
+    try:
+        return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
+    except (OSError, ValueError, EOFError) as error:
+        raise UnreadableRecordError(f"{path} is damaged: {error}", "run it again with --force") from error
+
+
+def weights(path: Path) -> Path | None:
+    """The checkpoint that the record in ``path`` names, None where there is none.
+
+    Raises:
+        UnreadableRecordError: the record is damaged.
+    """
+    weights = path.parent / (read(path).files.weights or "")
+    return weights if weights.is_file() else None
+
+
+def frame(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """One line a run, nested fields flat: ``setup.config.batch_size``, ``timings.100.density_us_per_row``."""
+    import pandas as pd  # half a second that `flowbench compare` can do without
+
+    by_batch = [{"timings": {each.batch: each.model_dump() for each in record.timings}} for record in records]
+    return pd.json_normalize([record.model_dump() | flat for record, flat in zip(records, by_batch, strict=True)])
+
+
+def document(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of results, of any schema that this flowbench knows.
+
+    Raises:
+        UnreadableRecordError: it is none, or of a newer schema.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
+            raise ValueError(f"it is no regular file of {MOST_BYTES >> 20} MiB at the most")
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UnreadableRecordError(f"{path} is not readable JSON: {error}", "move it away, or run it again") from error
+    if not isinstance(found, dict):
+        raise UnreadableRecordError(f"{path} is not a record: it is no JSON object")
+    version = found.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise UnreadableRecordError(
+            f"{path} has schema version {version}, this flowbench knows {SCHEMA_VERSION}", "upgrade flowbench"
+        )
+    return found
+
+
+def parsed(path: Path, found: dict[str, Any], kind: type[R], from_v1: Callable[[Any], dict[str, Any]]) -> R:
+    """The record in a document.
+
+    Raises:
+        UnreadableRecordError: it is no record of that kind.
+    """
+    try:
+        return kind.model_validate(from_v1(found) if found.get("schema_version") == 1 else found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UnreadableRecordError(f"{path} is not a record: {where}: {first['msg']}") from error
+
+
+def _read_or_warn(path: Path) -> RunRecord | None:
+    try:
+        found = document(path)
+        return None if found.get("kind") == "time" else parsed(path, found, RunRecord, _from_v1)
+    except UnreadableRecordError as error:
+        warn(f"passed over: {error}" + (f" ({error.hint})" if error.hint else ""))
+        return None
+
+
+def _beside(path: Path) -> set[str]:
+    """The names of the files that belong to the record in ``path``, if one is there."""
+    try:
+        files = read(path).files
+    except UnreadableRecordError:
+        return set()
+    return {name for name in (files.weights, files.test_lls) if name is not None}
+
+
+def _npy(values: NDArray[np.floating[Any]]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.asarray(values, dtype=np.float64), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _from_v1(old: dict[str, Any]) -> dict[str, Any]:
+    """The first schema's flat fields, sorted into parts: a mean and its error were two fields of one name."""
+
+    def estimate(name: str, stderr: str) -> dict[str, Any] | None:
+        return None if old.get(name) is None else {"mean": old[name], "stderr": old.get(stderr)}
+
+    means = {
+        name: estimate(name, stderr)
+        for name, stderr in (
+            ("test_ll_nats", "test_ll_stderr_nats"),
+            ("gaussian_test_ll_nats", "gaussian_test_ll_stderr_nats"),
+            ("bits_per_pixel", "bits_per_pixel_stderr"),
+            ("nats_below_truth", "nats_below_truth_stderr"),
+        )
+    }
+    beside = {"weights": f"{old.get('run')}.safetensors", "test_lls": f"{old.get('run')}.npy"}
+    parts = {"task": old, "setup": old, "training": old, "likelihoods": old | means, "files": beside}
+    return old | parts | {"schema_version": SCHEMA_VERSION, "kind": "run"}

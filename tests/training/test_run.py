@@ -1,0 +1,48 @@
+"""What a run records."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flowbench import data, flows
+from flowbench.config import RunConfig, TrainingOptions
+from flowbench.console import Progress
+from flowbench.results import statistics, store
+from flowbench.training import run
+
+
+def test_errors_over_photographs_are_recorded_where_test_rows_are_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "time_flow", lambda flow, rows: [])
+    dataset = data.load("truth-banana", seed=0)
+    groups = np.arange(len(dataset.test)) % 7
+    config = RunConfig(
+        flow="gaussian", data="truth-banana", recipe="fast", seed=0, device="cpu", threads=1,
+        model=flows.load("gaussian").Options(), training=TrainingOptions(),
+    )  # fmt: skip
+    record = run.run(config, replace(dataset, test_groups=groups), tmp_path, Progress(None))
+    assert store.read(tmp_path / f"{record.run}.json") == record
+    assert record.status == "ok"
+    lls = store.read_test_lls(record, tmp_path)
+    assert lls is not None
+    found = record.likelihoods.test_ll_nats
+    assert found is not None
+    assert (found.mean, found.stderr) == statistics.mean_and_stderr(lls)
+    assert found.stderr_by_group == statistics.mean_and_stderr_by_group(lls, groups)[1]
+    assert record.task.test_groups == 7
+    below = record.likelihoods.nats_below_truth
+    assert below is not None
+    assert (below.mean, below.stderr) == statistics.paired_difference(dataset.test_true_ll, lls)
+    again = run.run(config, dataset, tmp_path, Progress(None))
+    assert again.task.test_groups is None
+    assert again.likelihoods.test_ll_nats == found.model_copy(update={"stderr_by_group": None})
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{record.run}.json",
+        again.files.weights,
+        again.files.test_lls,
+    }
