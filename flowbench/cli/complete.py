@@ -30,10 +30,10 @@ def recipes(incomplete: str) -> list[str]:
 
 
 def runs(incomplete: str) -> list[str]:
-    """The runs in the folder of results that left weights, and whose names begin so."""
+    """The runs in the folder of results whose names begin so."""
     from flowbench.results.store import results_dir
 
-    return _matching(results_dir().glob("*.safetensors"), incomplete)
+    return _matching(results_dir().glob("[!.]*.json"), incomplete)
 
 
 def _matching(paths: Iterable[Path], incomplete: str) -> list[str]:
