@@ -64,18 +64,22 @@ def time(
     sizes = {"hidden": hidden or ("1024" if scaling else None), "transforms": transforms}
     given = [f"{key}={value}" for key, value in sizes.items() if value is not None] + (settings or [])
     chosen = benchmark.choose(flow or ["maf", "iaf", "realnvp"], data, given, as_peers=peers)
-    plan = benchmark.Plan(_batches(batch), seconds, inverse == "passes", peers)
     folder = results.results_dir(out)
     ensure_writable(folder)
     name, rows = benchmark.rows(data, dim or 2, chosen_device)
-    with Working() as working:
-        row = benchmark.time_flows(chosen, rows, name, plan, scaling, working.on)
-    path = costs.write(row, folder)
-    if as_json:
-        print_json(row.model_dump(mode="json"))
-    else:
-        print_result(costs.tables(row))
-        note(f"written to {path}")
+    record = None
+    try:
+        with Working() as working:
+            plan = benchmark.Plan(_batches(batch), seconds, inverse == "passes", peers, scaling, working.on)
+            for record in benchmark.time_flows(chosen, rows, name, plan):
+                path = costs.write(record, folder)
+    finally:  # after an interrupt too: what was found until then
+        if record:
+            if as_json and record.finished:
+                print_json(record.model_dump(mode="json"))
+            elif not as_json:
+                print_result(costs.tables(record))
+                note(f"written to {path}")
 
 
 def _batches(text: str) -> tuple[int, ...]:

@@ -20,6 +20,11 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+Work = Literal["density", "sampling", "step"]
+WORKS: tuple[Work, ...] = ("density", "sampling", "step")
+"""What is timed: densities of the rows, as many samples, one step of training on them."""
+
+
 class Cost(_Frozen):
     """One figure: median and quartiles in microseconds for a whole batch, and what it is held against.
 
@@ -29,7 +34,7 @@ class Cost(_Frozen):
     """
 
     model: str
-    work: Literal["density", "sampling", "step"]
+    work: Work
     batch: int
     us: FiniteFloat
     us_q1: FiniteFloat
@@ -42,14 +47,24 @@ class Cost(_Frozen):
     peak_bytes: int | None = None
 
 
+class Missing(_Frozen):
+    """A figure that could not be had; ``reason`` begins with "skipped" or "failed" and a colon."""
+
+    model: str
+    work: Work
+    batch: int
+    reason: str
+
+
 class Shape(_Frozen):
-    """A timed flow: what it was built with, and what it cost."""
+    """A timed flow: what it was built with, what it cost, and which figures could not be had."""
 
     flow: str
     dim: int
     options: dict[str, Any] = {}
     parameters: int
     costs: list[Cost]
+    missing: list[Missing] = []
 
     @property
     def title(self) -> str:
@@ -71,7 +86,7 @@ class Exponent(_Frozen):
 
 
 class CostRow(_Frozen):
-    """One run of ``flowbench time``."""
+    """One run of ``flowbench time``; until ``finished``, what is known so far."""
 
     schema_version: int = SCHEMA_VERSION
     kind: Literal["time"] = "time"
@@ -83,23 +98,27 @@ class CostRow(_Frozen):
     environment: Environment
     started_at: str
     total_seconds: FiniteFloat
+    finished: bool = True
 
 
 def write(row: CostRow, folder: Path) -> Path:
-    """Write ``<folder>/<row.run>.json``, whole or not at all, and return its path."""
-    path = folder / f"{row.run}.json"
+    """Write ``<folder>/<row.run>.json``, whole or not at all, and return its path.
+
+    One that is not finished is ``<row.run>.unfinished.json``, so that it takes no finished one's place.
+    """
+    finished, unfinished = (folder / f"{row.run}{ending}.json" for ending in ("", ".unfinished"))
+    path = finished if row.finished else unfinished
     write_together({path: (json.dumps(row.model_dump(mode="json"), indent=2, allow_nan=False) + "\n").encode()})
+    if row.finished:
+        unfinished.unlink(missing_ok=True)
     return path
-
-
-WORKS = ("density", "sampling", "step")
-"""What is timed: densities of the rows, as many samples, one step of training on them."""
 
 
 def tables(row: CostRow) -> RenderableType:
     """The row as a person reads it: one table a flow, one of exponents."""
     where = f"{row.environment.device_name} ({row.environment.threads} threads)"
-    head = Text(f"{where} · matrix products {row.matrix_gflops:,.0f} GFLOP/s · median (quartiles)")
+    state = "" if row.finished else "unfinished · "
+    head = Text(f"{state}{where} · matrix products {row.matrix_gflops:,.0f} GFLOP/s · median (quartiles)")
     parts: list[RenderableType] = [head]
     parts += [_shape_table(shape) for shape in row.shapes]
     parts += [_exponent_table(row.exponents)] if row.exponents else []
@@ -113,16 +132,21 @@ def _shape_table(shape: Shape) -> Table:
     for heading in ("density\nµs/row", "sampling\nµs/row", "training step\nms"):
         table.add_column(heading, justify="right")
     found = {(cost.batch, cost.model, cost.work): cost for cost in shape.costs}
-    lines = list(dict.fromkeys((cost.batch, cost.model) for cost in shape.costs))
-    for batch, model in lines:
-        costs = [found.get((batch, model, work)) for work in WORKS]  # type: ignore[arg-type]
-        table.add_row(f"{batch:,}", model, *(Text(_cell(cost)) for cost in costs))
+    missing = {(gap.batch, gap.model, gap.work): gap.reason.partition(":")[0] for gap in shape.missing}
+    lines = dict.fromkeys((batch, model) for batch, model, _ in (*found, *missing))
+    for batch, model in sorted(lines, key=lambda line: line[0]):
+        costs = [found.get((batch, model, work)) for work in WORKS]
+        cells = [_cell(found.get((batch, model, work))) or missing.get((batch, model, work), "") for work in WORKS]
+        table.add_row(f"{batch:,}", model, *(Text(cell) for cell in cells))
         if any(cost and cost.floor_us for cost in costs):
             table.add_row(
                 "", Text("  × the arithmetic", style="dim"), *(Text(_over_floor(c), style="dim") for c in costs)
             )
         if any(cost and cost.peak_bytes is not None for cost in costs):
             table.add_row("", Text("  memory", style="dim"), *(Text(_memory(c), style="dim") for c in costs))
+    if shape.missing:
+        gaps = (f"{gap.model} {gap.work}, batch {gap.batch:,}: {gap.reason}" for gap in shape.missing)
+        table.caption, table.caption_justify = Text("\n".join(gaps)), "left"
     return table
 
 

@@ -16,7 +16,7 @@ from flowbench.errors import UsageError
 from flowbench.flows import maf
 from flowbench.results import costs
 from flowbench.results import record as results
-from flowbench.timing import benchmark, peers, yardsticks
+from flowbench.timing import benchmark, peers, scaling, works, yardsticks
 
 
 def invoke(*arguments: str) -> tuple[int, str]:
@@ -69,14 +69,14 @@ def test_the_textbook_stands_beside_substitution(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["maf", "iaf"])
 def test_the_textbooks_flow_is_the_same_flow(name: str) -> None:
     flow = shaken(name, 6)
-    textbook = benchmark.by_passes(flow)
+    textbook = works.by_passes(flow)
     assert textbook is not None
     textbook.eval()
     x = torch.randn(4, 6)
     torch.testing.assert_close(textbook(x), flow(x))
     seed = torch.Generator().manual_seed(3)
     torch.testing.assert_close(textbook.sample(4, seed), flow.sample(4, torch.Generator().manual_seed(3)))
-    assert benchmark.by_passes(shaken("realnvp", 6)) is None
+    assert works.by_passes(shaken("realnvp", 6)) is None
 
 
 def test_connections_are_the_weights_that_masks_leave() -> None:
@@ -109,11 +109,11 @@ def test_peak_memory_is_what_is_held_at_once() -> None:
 
 
 def test_an_exponent_is_the_slope_of_logarithms() -> None:
-    assert benchmark._slope([64, 128, 1024], [5 * d**1.5 for d in (64, 128, 1024)]) == pytest.approx(1.5)
+    assert scaling.slope([64, 128, 1024], [5 * d**1.5 for d in (64, 128, 1024)]) == pytest.approx(1.5)
 
 
 def test_scaling_fits_both_directions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "SCALING_DIMS", (2, 4))
+    monkeypatch.setattr(scaling, "DIMS", (2, 4))
     row = timed(tmp_path, "maf", "--scaling", "--hidden", "8", "--batch", "3")
     assert [(e.flow, e.work, e.dims) for e in row.exponents] == [
         ("maf", "density", (2, 4)),
@@ -164,32 +164,6 @@ def test_beside_peers_a_flow_is_built_as_they_are_unless_told_otherwise() -> Non
 
 
 SMALL = {flow: peers.Model(flow, 4, (8, 8), 2) for flow in ("maf", "iaf")}
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("flow", ["maf", "iaf"])
-@pytest.mark.parametrize("peer", list(peers.ON_TORCH))
-def test_a_peer_on_torch_does_every_work(peer: str, flow: str) -> None:
-    if reason := peers.obstacle(peer, SMALL[flow], "cpu"):
-        pytest.skip(reason)
-    works = peers.on_torch(peer, SMALL[flow], torch.randn(6, 4))
-    density, sampling = works["density"](), works["sampling"]()
-    assert isinstance(density, torch.Tensor)
-    assert isinstance(sampling, torch.Tensor)
-    assert density.shape == (6,)
-    assert sampling.shape == (6, 4)
-    works["step"]()
-    assert not torch.equal(density, works["density"]())  # type: ignore[arg-type]
-
-
-def test_flowjax_works_in_a_process_of_its_own() -> None:
-    if reason := peers.obstacle("flowjax", SMALL["maf"], "cpu"):
-        pytest.skip(reason)
-    process = peers.FlowjaxProcess(SMALL["maf"], torch.randn(6, 4).numpy(), 1)
-    try:
-        assert all(process.run(work, 2) > 0 for work in costs.WORKS)
-    finally:
-        process.close()
 
 
 @pytest.mark.parametrize(
