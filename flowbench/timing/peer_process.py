@@ -131,13 +131,13 @@ def shortage(process: PeerProcess, work: str) -> str | None:
     """Why a work would not fit into the memory that is free; None if it does, or if no one can tell.
 
     A peer's inverse runs its networks D times, and for gradients keeps all of it: D (α + β D) bytes. Two trials with
-    fewer columns tell it for the whole (``extrapolated``). Without them is begun what fits in any case.
+    fewer columns tell it for the whole (``extrapolated``). What fits in any case is begun without them.
     """
     model, batch = process.order.model, process.order.shape[0]
     free = memory.available_bytes() if process.order.device == "cpu" else None  # a GPU refuses, and no one dies
-    few = max(2, model.dim // 32)
-    more = max(2 * few, model.dim // 8)
-    if free is None or more >= model.dim or most_bytes(model, batch) < free / 2:
+    few = max(2, model.dim // 8)
+    more = 2 * few
+    if free is None or more >= model.dim or most_bytes(model, batch, work) < free / 2:
         return None
     peaks = []
     for dim in (few, more):
@@ -152,11 +152,15 @@ def shortage(process: PeerProcess, work: str) -> str | None:
     return None if need <= free * MARGIN else f"would need about {_gigabytes(need)}, {_gigabytes(free)} are free"
 
 
-def most_bytes(model: Model, batch: int) -> int:
-    """More than a peer holds for any work on ``batch`` rows: each of D passes, with its activations and its weights."""
+def most_bytes(model: Model, batch: int, work: str) -> int:
+    """More than a peer holds for a work on ``batch`` rows: the activations and the weights of each pass that is kept.
+
+    An IAF's step keeps D of them.
+    """
+    passes = model.dim if (model.flow, work) == ("iaf", "step") else 1
     widths = (model.dim, *model.hidden, 2 * model.dim)
     weights = sum(a * b for a, b in pairwise(widths))
-    return KEPT * 4 * model.dim * model.transforms * (batch * sum(widths) + weights)
+    return KEPT * 4 * passes * model.transforms * (batch * sum(widths) + weights)
 
 
 def extrapolated(few: tuple[int, float], more: tuple[int, float], dim: int) -> float:

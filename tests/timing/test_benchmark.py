@@ -16,7 +16,7 @@ from flowbench.errors import UsageError
 from flowbench.flows import maf
 from flowbench.results import costs
 from flowbench.results import record as results
-from flowbench.timing import benchmark, peers, scaling, works, yardsticks
+from flowbench.timing import benchmark, scaling, works, yardsticks
 
 
 def invoke(*arguments: str) -> tuple[int, str]:
@@ -161,24 +161,6 @@ def test_beside_peers_a_flow_is_built_as_they_are_unless_told_otherwise() -> Non
         assert alike.model_dump() == own.model_dump() | {"batch_norm": False, "activation": "relu"}
         (told,) = benchmark.choose(["maf"], data, ["batch_norm=true"], as_peers=True).values()
         assert told.model_dump()["batch_norm"]
-
-
-SMALL = {flow: peers.Model(flow, 4, (8, 8), 2) for flow in ("maf", "iaf")}
-
-
-@pytest.mark.parametrize(
-    ("peer", "model", "device", "reason"),
-    [
-        ("zuko", peers.Model("realnvp", 4, (8,), 2), "cpu", "realnvp"),
-        ("zuko", peers.Model("maf", 1, (8,), 2), "cpu", "one column"),
-        ("nflows", peers.Model("maf", 4, (8, 9), 2), "cpu", "one width"),
-        ("flowjax", peers.Model("maf", 4, (8,), 2), "cuda", "CPU alone"),
-    ],
-)
-def test_a_peer_that_cannot_is_left_out_with_the_reason(
-    peer: str, model: peers.Model, device: str, reason: str
-) -> None:
-    assert reason in (peers.obstacle(peer, model, device) or "")
 
 
 def test_tables_show_ratios_floor_and_memory() -> None:
