@@ -13,29 +13,41 @@ from flowbench.errors import UsageError, did_you_mean
 
 
 def time(
-    flow: Annotated[list[str] | None, typer.Argument(help="Flows.", show_default="maf iaf realnvp")] = None,
-    data: Annotated[str | None, typer.Option(help="Take a dataset's rows and sizes.", show_default="patches")] = None,
-    dim: Annotated[
-        int | None, typer.Option(min=1, help="Or random rows of so many columns.", show_default=False)
+    flow: Annotated[list[str] | None, typer.Argument(help="The flows to time.", show_default="maf iaf realnvp")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Use the rows of a dataset, and the sizes configured for it.", show_default="patches"),
     ] = None,
-    hidden: Annotated[str | None, typer.Option(help="Hidden widths, e.g. 512,512.", show_default="the data's")] = None,
-    transforms: Annotated[int | None, typer.Option(help="Transforms.", show_default="the data's")] = None,
-    batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,100,1000",
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting more.")] = None,
+    dim: Annotated[
+        int | None, typer.Option(min=1, help="Use random rows with this many columns instead.", show_default=False)
+    ] = None,
+    hidden: Annotated[
+        str | None, typer.Option(help="Widths of the hidden layers, for example 512,512.", show_default="the data's")
+    ] = None,
+    transforms: Annotated[int | None, typer.Option(help="Number of transforms.", show_default="the data's")] = None,
+    batch: Annotated[str, typer.Option(help="Batch sizes, separated by commas.")] = "1,100,1000",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set an option of the flow; may be repeated.")
+    ] = None,
     inverse: Annotated[
-        str, typer.Option(help="substitution; or passes, to time the textbook's beside it.")
+        str, typer.Option(help="substitution, or passes to time the textbook's D passes beside it.")
     ] = "substitution",
-    scaling: Annotated[bool, typer.Option(help="How costs grow with D at fixed width (1024), 64 to 1024.")] = False,
-    peers: Annotated[
-        bool, typer.Option(help="Time zuko, nflows, normflows and flowjax in turns with it, built alike.")
+    scaling: Annotated[
+        bool, typer.Option(help="Measure how costs grow from 64 to 1024 columns, at width 1024.")
     ] = False,
-    seconds: Annotated[float, typer.Option(min=0, help="Time for each figure, at the least.")] = 1.0,
+    peers: Annotated[
+        bool, typer.Option(help="Also time the same model in zuko, nflows, normflows and flowjax.")
+    ] = False,
+    seconds: Annotated[float, typer.Option(min=0, help="Minimum time to spend on each figure.")] = 1.0,
     device: Device = "auto",
     threads: Threads = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Time densities, samples and training steps: medians, their floor, memory; beside textbook and peers."""
+    """Time densities, samples and training steps.
+
+    Prints medians with quartiles, how they compare with the bare arithmetic, and the memory used.
+    """
     if inverse not in ("substitution", "passes"):
         raise UsageError(f"unknown inverse {inverse!r}", hint=did_you_mean(inverse, ["substitution", "passes"]))
     if data is not None and (dim is not None or scaling):
