@@ -53,7 +53,10 @@ def time(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Time densities, samples and training steps: medians, multiples of the arithmetic's own time, and memory."""
+    """Time densities, samples and training steps.
+
+    Prints medians with quartiles, how they compare with the bare arithmetic, and the memory used.
+    """
     if inverse not in ("substitution", "passes"):
         raise UsageError(f"unknown inverse {inverse!r}", hint=did_you_mean(inverse, ["substitution", "passes"]))
     if data is not None and (dim is not None or scaling):
@@ -80,18 +83,22 @@ def time(
     sizes = {"hidden": hidden or ("1024" if scaling else None), "transforms": transforms}
     given = [f"{key}={value}" for key, value in sizes.items() if value is not None] + (settings or [])
     chosen = benchmark.choose(flow or ["maf", "iaf", "realnvp"], data, given, as_peers=peers)
-    plan = benchmark.Plan(_batches(batch), seconds, inverse == "passes", peers)
     folder = results.results_dir(out)
     ensure_writable(folder)
     name, rows = benchmark.rows(data, dim or 2, chosen_device)
-    with Working() as working:
-        row = benchmark.time_flows(chosen, rows, name, plan, scaling, working.on)
-    path = costs.write(row, folder)
-    if as_json:
-        print_json(row.model_dump(mode="json"))
-    else:
-        print_result(times.tables(row))
-        note(f"written to {path}")
+    record = None
+    try:
+        with Working() as working:
+            plan = benchmark.Plan(_batches(batch), seconds, inverse == "passes", peers, scaling, working.on)
+            for record in benchmark.time_flows(chosen, rows, name, plan):
+                path = costs.write(record, folder)
+    finally:  # after an interrupt too: what was found until then
+        if record:
+            if as_json and record.finished:
+                print_json(record.model_dump(mode="json"))
+            elif not as_json:
+                print_result(times.tables(record))
+                note(f"written to {path}")
 
 
 def _batches(text: str) -> tuple[int, ...]:

@@ -17,20 +17,19 @@ import torch
 from torch import Tensor
 
 from flowbench import flows
-from flowbench.config import FlowOptions, TrainingOptions, packaged_layers, resolve, user_layers
+from flowbench.config import FlowOptions, packaged_layers, resolve, user_layers
 from flowbench.console import note
 from flowbench.data import load
 from flowbench.errors import UsageError, did_you_mean
 from flowbench.flows import Flow
-from flowbench.results.costs import WORKS, Cost, Exponent, Shape, TimeRecord
-from flowbench.timing import peers
+from flowbench.results.costs import Cost, Exponent, Missing, Shape, TimeRecord
+from flowbench.timing import peers, scaling
 from flowbench.timing.clock import Runner, Sample, measure, repeated, runner
+from flowbench.timing.peer_process import PeerProcess, running, shortage
+from flowbench.timing.peer_worker import Order
+from flowbench.timing.works import by_passes, evaluation, textbook_sampling, works
 from flowbench.timing.yardsticks import connections, matrix_rate, peak_bytes
 from flowbench.training.environment import environment
-from flowbench.training.step import Descent
-from flowbench.transforms import Chain, Inverse, MaskedAutoregressive, Pair, Transform
-
-SCALING_DIMS = (64, 128, 256, 512, 1024)
 
 
 def choose(
@@ -66,103 +65,123 @@ def rows(data: str | None, dim: int, device: str) -> tuple[str, Tensor]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to time, and beside what."""
+    """What to time, and beside what; ``on_run`` is told what is about to be run."""
 
     batches: tuple[int, ...]
     seconds: float
     passes: bool = False
     peers: bool = False
+    scaling: bool = False
+    on_run: Callable[[str], None] = lambda what: None
 
 
-class ByPasses(Transform):
-    """A masked autoregressive transform inverted as textbooks do, by D passes."""
-
-    def __init__(self, transform: MaskedAutoregressive) -> None:
-        super().__init__()
-        self.transform = transform
-
-    def forward(self, x: Tensor) -> Pair:
-        """The transform's own."""
-        return self.transform(x)
-
-    def inverse(self, u: Tensor) -> Pair:
-        """D passes of the network."""
-        return self.transform.inverse_by_passes(u)
-
-
-def by_passes(flow: Flow) -> Flow | None:
-    """The same flow, inverted by passes; None where nothing in it is autoregressive."""
-    own = copy.deepcopy(flow).eval()  # its batch normalisation stays in evaluation, whatever the flow does meanwhile
-    leaves = list(own.transform.leaves())
-    if not any(isinstance(leaf, MaskedAutoregressive) for leaf, _ in leaves):
-        return None
-    slow = [(ByPasses(leaf) if isinstance(leaf, MaskedAutoregressive) else leaf, inverted) for leaf, inverted in leaves]
-    chain = Chain(Inverse(leaf) if inverted else leaf for leaf, inverted in slow)
-    return Flow(flow.dim, chain).to(flow.base.origin.device).eval()
-
-
-def time_shape(
-    name: str, options: FlowOptions, rows: Tensor, plan: Plan, rate: float, on_run: Callable[[str], None]
-) -> Shape:
-    """Time one flow on ``rows`` (N, D) at each batch size, its peers in turns with it."""
-    torch.manual_seed(0)
-    dim = rows.shape[1]
-    flow = flows.load(name).build(dim, options).to(rows.device)
-    costs = [
-        cost for batch in plan.batches for cost in _time_batch(flow, name, options, rows, batch, plan, rate, on_run)
-    ]
-    return Shape(
-        flow=name,
-        dim=dim,
-        options=options.model_dump(),
-        parameters=sum(parameter.numel() for parameter in flow.parameters()),
-        costs=costs,
+def time_flows(chosen: dict[str, FlowOptions], rows: Tensor, data: str, plan: Plan) -> Iterator[TimeRecord]:
+    """Time all flows on ``rows`` (N, D): the record so far after each work, and the finished one in the end."""
+    began, device, threads = time.perf_counter(), str(rows.device), torch.get_num_threads()
+    plan.on_run("matrix products")
+    rate = matrix_rate(device)
+    what = f"{chosen} {data} {plan.batches} {plan.seconds} {plan.passes} {plan.peers} {plan.scaling} {device} {threads}"
+    kind = "scaling" if plan.scaling else data
+    empty = TimeRecord(
+        run=f"time-{'-'.join(chosen)}-{kind}-{hashlib.sha256(what.encode()).hexdigest()[:8]}",
+        data=data,
+        matrix_gflops=rate / 1e9,
+        environment=environment(device, threads, (*peers.NAMES, "jax") if plan.peers else ()),
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        total_seconds=0.0,
+        finished=False,
     )
+    shapes: list[Shape] = []
+    exponents: list[Exponent] = []
+
+    def record(**more: Any) -> TimeRecord:
+        found = {"shapes": shapes, "exponents": exponents, "total_seconds": time.perf_counter() - began}
+        return empty.model_copy(update=found | more)
+
+    for name, options in chosen.items():
+        if plan.scaling:
+            exponents += scaling.exponents(name, options, max(plan.batches), plan.seconds, device, plan.on_run)
+            yield record()
+        else:
+            for shape in time_shape(name, options, rows, plan, rate):
+                yield record(shapes=[*shapes, shape])
+            shapes.append(shape)
+    yield record(finished=True)
 
 
-Key = tuple[str, str]
-"""A model and a work of its."""
+def time_shape(name: str, options: FlowOptions, rows: Tensor, plan: Plan, rate: float) -> Iterator[Shape]:
+    """Time one flow on ``rows`` (N, D) at each batch size, its peers in turns with it: what is known after each work.
+
+    ``rate`` is that of the machine in matrix products, in operations a second.
+    """
+    torch.manual_seed(0)
+    flow = flows.load(name).build(rows.shape[1], options).to(rows.device)
+    parameters = sum(parameter.numel() for parameter in flow.parameters())
+    shape = Shape(flow=name, dim=flow.dim, options=options.model_dump(), parameters=parameters, costs=[])
+    for batch in plan.batches:
+        with ExitStack() as stack:
+            timed = _Batch(shape, flow, repeated(rows, batch), rate)
+            rivals = [stack.enter_context(peer) for peer in _peers(shape, timed.rows)] if plan.peers else []
+            for work in timed.works:
+                costs, missing = timed.costs(work, rivals, plan)
+                shape = shape.model_copy(
+                    update={"costs": [*shape.costs, *costs], "missing": [*shape.missing, *missing]}
+                )
+                yield shape
 
 
-def _time_batch(
-    flow: Flow,
-    name: str,
-    options: FlowOptions,
-    rows: Tensor,
-    batch: int,
-    plan: Plan,
-    rate: float,
-    on_run: Callable[[str], None],
-) -> Iterator[Cost]:
-    rows = repeated(rows, batch)
-    with ExitStack() as stack:
-        works = _own_works(flow, rows)
-        runners: dict[Key, Runner] = {(name, work): runner(run) for work, run in works.items()}
-        if plan.passes and (textbook := by_passes(flow)):
-            slow = "sampling" if flow.transform.sampling_passes > 1 else "density"
-            runners[f"{name}, {flow.dim} passes", slow] = runner(_evaluation(textbook, rows)[slow])
-        if plan.peers:
-            runners |= _peer_runners(name, options, rows, stack)
-        samples = measure(runners, plan.seconds, lambda key: on_run(f"{' '.join(key)} @ {batch}"))
-    fresh = _own_works(copy.deepcopy(flow), rows)  # steps that are no graph yet: one keeps its memory for good
-    arithmetic = 2 * connections(flow) * batch / rate * 1e6
-    passes = {"density": flow.transform.density_passes, "sampling": flow.transform.sampling_passes}
-    for (model, work), sample in samples.items():
-        cost = _cost(model, work, batch, sample)
-        if model != name:
-            yield cost.model_copy(update={"ours_us": samples[name, work].quartiles(1e6)[1]})
-            continue
-        arithmetic_us = arithmetic * 3 if work == "step" else arithmetic
-        peak = peak_bytes(fresh[work], str(rows.device))
-        own = {"passes": passes.get(work), "arithmetic_us": arithmetic_us or None, "peak_bytes": peak}
-        yield cost.model_copy(update=own)
+class _Batch:
+    """A flow and a batch of rows (N, D), and what is done with them."""
+
+    def __init__(self, shape: Shape, flow: Flow, rows: Tensor, rate: float) -> None:
+        self.name, self.flow, self.rows, self._rate = shape.flow, flow, rows, rate
+        self.works = works(flow, rows)
+        # for the count of memory, steps that are no graph yet: one keeps its memory for good
+        self._fresh = works(copy.deepcopy(flow), rows)
+
+    def costs(self, work: str, rivals: Sequence[PeerProcess], plan: Plan) -> tuple[list[Cost], list[Missing]]:
+        """The figures of one work: flowbench's, the textbook's and the peers', in turns; and those not to be had."""
+        batch = len(self.rows)
+        runners: dict[str, Runner] = {self.name: runner(self.works[work])}
+        if plan.passes and (textbook := self._textbook(work)):
+            runners[f"{self.name}, {self.flow.dim} passes"] = textbook
+        missing = []
+        for rival in rivals:
+            plan.on_run(f"{rival.name} {work} @ {batch}: will it fit into memory?")
+            if reason := shortage(rival, work):
+                missing.append(_missing(rival.name, work, batch, f"skipped: {reason}"))
+            else:
+                runners[rival.name] = partial(rival.run, work)
+        samples = measure(runners, plan.seconds, lambda model: plan.on_run(f"{model} {work} @ {batch}"))
+        own = samples.pop(self.name)
+        ours = _cost(self.name, work, batch, own).model_copy(update=self._yardsticks(work))
+        costs = [ours]
+        for model, sample in samples.items():
+            if sample.failure:
+                missing.append(_missing(model, work, batch, f"failed: {sample.failure}"))
+            else:
+                costs.append(_cost(model, work, batch, sample).model_copy(update={"ours_us": ours.us}))
+        return costs, missing
+
+    def _textbook(self, work: str) -> Runner | None:
+        if work != ("sampling" if textbook_sampling(self.flow) else "density"):
+            return None
+        textbook = by_passes(self.flow)
+        return runner(evaluation(textbook, self.rows)[work]) if textbook else None
+
+    def _yardsticks(self, work: str) -> dict[str, Any]:
+        """The arithmetic at the rate of large products, the number of passes, and the memory."""
+        arithmetic = 2 * connections(self.flow) * len(self.rows) / self._rate * 1e6 * (3 if work == "step" else 1)
+        passes = {"density": self.flow.transform.density_passes, "sampling": self.flow.transform.sampling_passes}
+        peak = peak_bytes(self._fresh[work], str(self.rows.device))
+        return {"passes": passes.get(work), "arithmetic_us": arithmetic or None, "peak_bytes": peak}
 
 
-def _cost(model: str, work: Any, batch: int, sample: Sample) -> Cost:
+def _cost(model: str, work: str, batch: int, sample: Sample) -> Cost:
     q1, median, q3 = sample.quartiles(1e6)
     return Cost(
         model=model,
-        work=work,
+        work=cast("Any", work),
         batch=batch,
         us=median,
         us_q1=q1,
@@ -172,108 +191,17 @@ def _cost(model: str, work: Any, batch: int, sample: Sample) -> Cost:
     )
 
 
-def _evaluation(flow: Flow, rows: Tensor) -> dict[str, Callable[[], object]]:
-    """Densities and samples as a user takes them."""
-
-    def evaluating(work: Callable[[], object]) -> Callable[[], object]:
-        def run() -> object:
-            if flow.training:
-                flow.eval()
-            with torch.no_grad():
-                return work()
-
-        return run
-
-    return {
-        "density": evaluating(lambda: flow.log_prob(rows)),
-        "sampling": evaluating(lambda: flow.sample(len(rows))),
-    }
+def _missing(model: str, work: str, batch: int, reason: str) -> Missing:
+    return Missing(model=model, work=cast("Any", work), batch=batch, reason=reason)
 
 
-def _own_works(flow: Flow, rows: Tensor) -> dict[str, Callable[[], object]]:
-    """``_evaluation``, and a step as training does it, at a rate that changes nothing much."""
-    works = _evaluation(flow, rows)
-    if any(parameter.requires_grad for parameter in flow.parameters()):
-        descent = Descent(flow, TrainingOptions.model_validate({}))
-
-        def step() -> None:
-            if not flow.training:
-                flow.train()
-            descent.step(rows, 1e-6)
-
-        works["step"] = step
-    return works
-
-
-def _peer_runners(name: str, options: FlowOptions, rows: Tensor, stack: ExitStack) -> dict[Key, Runner]:
-    sizes = options.model_dump()
-    model = peers.Model(name, rows.shape[1], tuple(sizes.get("hidden", ())), sizes.get("transforms", 0))
-    found: dict[Key, Runner] = {}
+def _peers(shape: Shape, rows: Tensor) -> Iterator[Any]:
+    """The peers that have such a flow, each in a process that ends with its context."""
+    hidden, transforms = (shape.options.get(key) for key in ("hidden", "transforms"))
+    model = peers.Model(shape.flow, shape.dim, tuple(hidden or ()), transforms or 0)
     for peer in peers.NAMES:
         if reason := peers.obstacle(peer, model, rows.device.type):
-            note(f"{peer} is left out of {name}: {reason}")
-        elif peer in peers.ON_TORCH:
-            found |= {(peer, work): runner(run) for work, run in peers.on_torch(peer, model, rows).items()}
+            note(f"{peer} is left out of {shape.flow}: {reason}")
         else:
-            process = peers.FlowjaxProcess(model, rows.cpu().numpy(), torch.get_num_threads())
-            stack.callback(process.close)
-            found |= {(peer, work): partial(process.run, work) for work in WORKS}
-    return found
-
-
-def scaling(
-    name: str, options: FlowOptions, dims: Sequence[int], batch: int, seconds: float, device: str, on_run: Any
-) -> list[Exponent]:
-    """Time both directions of one flow at each number of columns, its widths fixed; fit the exponents."""
-    costs: dict[str, list[float]] = {"density": [], "sampling": []}
-    for dim in dims:
-        torch.manual_seed(0)
-        flow = flows.load(name).build(dim, options).to(device)
-        works = _evaluation(flow, torch.randn(batch, dim, device=device))
-        runners = {work: runner(works[work]) for work in costs}
-        samples = measure(runners, seconds, lambda work, dim=dim: on_run(f"{name} {work} D={dim}"))  # type: ignore[misc]
-        for work, found in costs.items():
-            found.append(samples[work].quartiles(1e6 / batch)[1])
-    return [
-        Exponent(
-            flow=name, work=cast("Any", work), exponent=_slope(dims, found), dims=tuple(dims), us_per_row=tuple(found)
-        )
-        for work, found in costs.items()
-    ]
-
-
-def _slope(x: Sequence[float], y: Sequence[float]) -> float:
-    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
-
-
-def time_flows(
-    chosen: dict[str, FlowOptions],
-    rows: Tensor,
-    data: str,
-    plan: Plan,
-    scale: bool,
-    on_run: Callable[[str], None],
-) -> TimeRecord:
-    """Time all flows; the row that says it, named after what was timed."""
-    began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
-    device = str(rows.device)
-    on_run("matrix products")
-    rate = matrix_rate(device)
-    exponents: list[Exponent] = []
-    shapes: list[Shape] = []
-    for name, options in chosen.items():
-        if scale:
-            exponents += scaling(name, options, SCALING_DIMS, max(plan.batches), plan.seconds, device, on_run)
-        else:
-            shapes.append(time_shape(name, options, rows, plan, rate, on_run))
-    what = f"{chosen} {data} {plan} {scale} {device} {torch.get_num_threads()}"
-    return TimeRecord(
-        run=f"time-{'-'.join(chosen)}-{'scaling' if scale else data}-{hashlib.sha256(what.encode()).hexdigest()[:8]}",
-        data=data,
-        matrix_gflops=rate / 1e9,
-        shapes=shapes,
-        exponents=exponents,
-        environment=environment(device, torch.get_num_threads(), (*peers.NAMES, "jax") if plan.peers else ()),
-        started_at=started,
-        total_seconds=time.perf_counter() - began,
-    )
+            order = Order(f"{peers.__name__}:{peer}", model, (len(rows), shape.dim), str(rows.device))
+            yield running(PeerProcess(peer, order, rows.cpu().numpy(), torch.get_num_threads()))

@@ -16,6 +16,7 @@ import torch
 from torch.utils.benchmark import Timer
 
 from flowbench.data.rows import Rows
+from flowbench.errors import FlowbenchError
 from flowbench.flows import Flow
 from flowbench.results.record import Timing
 
@@ -35,12 +36,17 @@ Runner = Callable[[int], float]
 K = TypeVar("K", bound=Hashable)
 
 
+class WorkError(FlowbenchError):
+    """A piece of work could not be done; others can be."""
+
+
 @dataclass
 class Sample:
-    """Seconds of the first run, which compiles and allocates, and of the later ones."""
+    """Seconds of the first run, which compiles and allocates, and of the later ones; or why there are none."""
 
-    first: float
+    first: float = math.nan
     later: list[float] = field(default_factory=list)
+    failure: str | None = None
 
     def quartiles(self, scale: float) -> tuple[float, float, float]:
         """First quartile, median, third quartile, times a scale."""
@@ -62,29 +68,40 @@ def runner(work: Callable[[], object]) -> Runner:
 def measure(
     runners: Mapping[K, Runner], seconds: float | None = None, on_run: Callable[[K], None] = lambda name: None
 ) -> dict[K, Sample]:
-    """Time each runner in turns, for so many seconds each at the least; ``on_run`` is told of each before it is run."""
+    """Time each runner in turns, for so many seconds each at the least; ``on_run`` is told of each before it is run.
+
+    A runner's ``WorkError`` becomes its sample's ``failure``; the others go on.
+    """
     seconds = SECONDS if seconds is None else seconds
-    samples: dict[K, Sample] = {}
-    for name, run in runners.items():
+    samples = {name: Sample() for name in runners}
+
+    def turn(name: K, runs: int) -> float:
         on_run(name)
-        samples[name] = Sample(run(1))
-    left, at_once = {}, {}
-    for name, run in runners.items():
-        on_run(name)
-        once = run(1)
+        try:
+            return runners[name](runs)
+        except WorkError as error:
+            samples[name].failure = str(error)
+            return math.inf
+
+    for name, sample in samples.items():
+        sample.first = turn(name, 1)
+    at_once = {}
+    for name, sample in samples.items():
+        once = math.inf if sample.failure else turn(name, 1)
         if once < LONG_SECONDS:
-            left[name], at_once[name] = run, max(1, math.ceil(BLOCK_SECONDS / max(once, 1e-7)))
+            at_once[name] = max(1, math.ceil(BLOCK_SECONDS / max(once, 1e-7)))
         else:
-            samples[name].later.append(once)
-    while left:
-        for name, run in left.items():
-            on_run(name)
-            samples[name].later.append(run(at_once[name]))
-        left = {name: run for name, run in left.items() if not _enough(samples[name], at_once[name], seconds)}
+            sample.later.append(once)
+    while at_once:
+        for name, runs in at_once.items():
+            samples[name].later.append(turn(name, runs))
+        at_once = {name: runs for name, runs in at_once.items() if not _enough(samples[name], runs, seconds)}
     return samples
 
 
 def _enough(sample: Sample, at_once: int, seconds: float) -> bool:
+    if sample.failure:
+        return True
     spent = sum(sample.later) * at_once
     # rounds of a long run are few: three of them tell a median
     return spent >= seconds and len(sample.later) >= (ROUNDS if spent < ROUNDS * seconds else 3)

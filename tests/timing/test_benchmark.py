@@ -14,10 +14,9 @@ from typer.testing import CliRunner
 from flowbench.cli.app import app
 from flowbench.errors import UsageError
 from flowbench.flows import maf
-from flowbench.report import times
 from flowbench.results import costs
 from flowbench.results import store as results
-from flowbench.timing import benchmark, peers, yardsticks
+from flowbench.timing import benchmark, scaling, works, yardsticks
 
 
 def invoke(*arguments: str) -> tuple[int, str]:
@@ -50,7 +49,7 @@ def test_it_times_all_works_of_all_flows_at_all_batches(tmp_path: Path) -> None:
 
 def test_a_row_of_times_is_no_run(tmp_path: Path) -> None:
     timed(tmp_path, "maf", "--dim", "2", "--batch", "5", "--hidden", "4")
-    assert results.read_all(tmp_path) == {}
+    assert results.read_all(tmp_path) == []
 
 
 def test_json_is_one_document_and_the_row(tmp_path: Path) -> None:
@@ -70,14 +69,14 @@ def test_the_textbook_stands_beside_substitution(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["maf", "iaf"])
 def test_the_textbooks_flow_is_the_same_flow(name: str) -> None:
     flow = shaken(name, 6)
-    textbook = benchmark.by_passes(flow)
+    textbook = works.by_passes(flow)
     assert textbook is not None
     textbook.eval()
     x = torch.randn(4, 6)
     torch.testing.assert_close(textbook(x), flow(x))
     seed = torch.Generator().manual_seed(3)
     torch.testing.assert_close(textbook.sample(4, seed), flow.sample(4, torch.Generator().manual_seed(3)))
-    assert benchmark.by_passes(shaken("realnvp", 6)) is None
+    assert works.by_passes(shaken("realnvp", 6)) is None
 
 
 def test_connections_are_the_weights_that_masks_leave() -> None:
@@ -89,7 +88,7 @@ def test_connections_are_the_weights_that_masks_leave() -> None:
     assert yardsticks.connections(shaken("gaussian", 3)) == 0
 
 
-def test_the_arithmetic_is_the_counted_operations_at_the_measured_rate(tmp_path: Path) -> None:
+def test_the_floor_is_the_counted_operations_at_the_measured_rate(tmp_path: Path) -> None:
     row = timed(tmp_path, "maf", "--dim", "3", "--hidden", "2", "--transforms", "2", "--batch", "10")
     density, sampling, step = row.shapes[0].costs
     floor = 2 * 18 * 10 / row.matrix_gflops / 1e3
@@ -110,11 +109,11 @@ def test_peak_memory_is_what_is_held_at_once() -> None:
 
 
 def test_an_exponent_is_the_slope_of_logarithms() -> None:
-    assert benchmark._slope([64, 128, 1024], [5 * d**1.5 for d in (64, 128, 1024)]) == pytest.approx(1.5)
+    assert scaling.slope([64, 128, 1024], [5 * d**1.5 for d in (64, 128, 1024)]) == pytest.approx(1.5)
 
 
 def test_scaling_fits_both_directions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "SCALING_DIMS", (2, 4))
+    monkeypatch.setattr(scaling, "DIMS", (2, 4))
     row = timed(tmp_path, "maf", "--scaling", "--hidden", "8", "--batch", "3")
     assert [(e.flow, e.work, e.dims) for e in row.exponents] == [
         ("maf", "density", (2, 4)),
@@ -164,51 +163,7 @@ def test_beside_peers_a_flow_is_built_as_they_are_unless_told_otherwise() -> Non
         assert told.model_dump()["batch_norm"]
 
 
-SMALL = {flow: peers.Model(flow, 4, (8, 8), 2) for flow in ("maf", "iaf")}
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("flow", ["maf", "iaf"])
-@pytest.mark.parametrize("peer", list(peers.ON_TORCH))
-def test_a_peer_on_torch_does_every_work(peer: str, flow: str) -> None:
-    if reason := peers.obstacle(peer, SMALL[flow], "cpu"):
-        pytest.skip(reason)
-    works = peers.on_torch(peer, SMALL[flow], torch.randn(6, 4))
-    density, sampling = works["density"](), works["sampling"]()
-    assert isinstance(density, torch.Tensor)
-    assert isinstance(sampling, torch.Tensor)
-    assert density.shape == (6,)
-    assert sampling.shape == (6, 4)
-    works["step"]()
-    assert not torch.equal(density, works["density"]())  # type: ignore[arg-type]
-
-
-def test_flowjax_works_in_a_process_of_its_own() -> None:
-    if reason := peers.obstacle("flowjax", SMALL["maf"], "cpu"):
-        pytest.skip(reason)
-    process = peers.FlowjaxProcess(SMALL["maf"], torch.randn(6, 4).numpy(), 1)
-    try:
-        assert all(process.run(work, 2) > 0 for work in costs.WORKS)
-    finally:
-        process.close()
-
-
-@pytest.mark.parametrize(
-    ("peer", "model", "device", "reason"),
-    [
-        ("zuko", peers.Model("realnvp", 4, (8,), 2), "cpu", "realnvp"),
-        ("zuko", peers.Model("maf", 1, (8,), 2), "cpu", "one column"),
-        ("nflows", peers.Model("maf", 4, (8, 9), 2), "cpu", "one width"),
-        ("flowjax", peers.Model("maf", 4, (8,), 2), "cuda", "CPU alone"),
-    ],
-)
-def test_a_peer_that_cannot_is_left_out_with_the_reason(
-    peer: str, model: peers.Model, device: str, reason: str
-) -> None:
-    assert reason in (peers.obstacle(peer, model, device) or "")
-
-
-def test_tables_show_ratios_and_memory() -> None:
+def test_tables_show_ratios_floor_and_memory() -> None:
     def cost(model: str, us: float, **more: float) -> costs.Cost:
         times = {"us": us, "us_q1": us, "us_q3": us, "first_us": us}
         return costs.Cost.model_validate({"model": model, "work": "density", "batch": 10, "runs": 5, **times, **more})
@@ -222,7 +177,7 @@ def test_tables_show_ratios_and_memory() -> None:
 
     console = Console(width=200)
     with console.capture() as captured:
-        console.print(times._shape_table(shape))
+        console.print(costs._shape_table(shape))
     shown = captured.get()
-    for part in ("maf 2 × (4-5), 3 columns, without batch norm", "10 (10–10)", "2.00×", "3.0 MB", "25 (25–25)  2.50×"):
+    for part in ("maf 2 × (4×5), 3 columns, without batch norm", "10 (10–10)", "2.00×", "3.0 MB", "25 (25–25)  2.50×"):
         assert part in shown

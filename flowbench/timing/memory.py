@@ -1,0 +1,91 @@
+"""What memory a process holds and what the machine has left, as Linux tells it; elsewhere it is not known."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+PR_SET_PDEATHSIG, SIGKILL = 1, 9
+"""From Linux's prctl.h."""
+
+
+def available_bytes() -> int | None:
+    """The memory that is free for programs to take, within what a container grants; None where no one tells."""
+    system = _field(Path("/proc/meminfo"), "MemAvailable")
+    return None if system is None else min([system, *_granted()])
+
+
+def _granted() -> list[int]:
+    """What is left below each limit of this process's control groups, of either version."""
+    left = []
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, group = line.split(":", 2)
+            if controllers not in ("", "memory"):
+                continue
+            root = CGROUPS / controllers
+            names = (
+                ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
+            )
+            path = root / group.lstrip("/")
+            for folder in (path, *path.parents):
+                with contextlib.suppress(OSError, ValueError):  # "max" is no number, and no limit
+                    most, used = (int((folder / name).read_text()) for name in names)
+                    left.append(max(0, most - used))
+                if folder == root:
+                    break
+    return left
+
+
+def held_bytes() -> int | None:
+    """The memory that this process holds."""
+    return _field(Path("/proc/self/status"), "VmRSS")
+
+
+def give_back_freed() -> None:
+    """Return to the system what was freed and the C library still keeps."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def peak_bytes(work: Callable[[], object]) -> int | None:
+    """The most memory that the system lent to a run of ``work``, which was run before; None where no one tells."""
+    give_back_freed()
+    before = held_bytes()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here on
+    except OSError:
+        return None
+    work()
+    peak = _field(Path("/proc/self/status"), "VmHWM")
+    return None if peak is None or before is None else max(0, peak - before)
+
+
+def give_way(available: int | None) -> None:
+    """Make this process the first that is killed when memory is short, and refuse it more than is ``available``.
+
+    It also ends with the process that started it. Where the system knows none of this, nothing is done.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)
+    used = _field(Path("/proc/self/status"), "VmData")
+    if available is not None and used is not None:
+        import resource  # not everywhere
+
+        resource.setrlimit(resource.RLIMIT_DATA, (used + available, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+
+def _field(path: Path, name: str) -> int | None:
+    """A field that the system gives in kB, in bytes."""
+    with contextlib.suppress(OSError):
+        for line in path.read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) * 1024
+    return None
