@@ -36,7 +36,7 @@ def load(data: str, *, seed: int = 0, allow_partial: bool = False, table_options
         DataError: raw files are damaged, or missing and cannot be downloaded, or the rows are unfit for a density.
     """
     if table.is_path(data):
-        return table.load_table(Path(data).expanduser(), table_options, seed=seed)
+        return table.load_table(Path(data).expanduser(), table_options, seed=seed, taken=registry.names())
     if table_options != _WHOLE:
         raise UsageError(
             f"{data} is a dataset with columns and splits of its own: options of tables do not go with it",

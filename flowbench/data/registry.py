@@ -12,7 +12,6 @@ from flowbench import plugins
 from flowbench.config import shipped
 from flowbench.data.card import Card
 from flowbench.data.dataset import Splits
-from flowbench.data.tables.files import KINDS
 from flowbench.errors import UsageError, did_you_mean
 
 
@@ -55,7 +54,9 @@ def recipe(name: str) -> Recipe:
             raise UsageError(f"{plugin.origin} is named {name!r}, but its card {found.CARD.name!r}", "make them agree")
         return found
     if name not in _own():
-        hint = f"{did_you_mean(name, names())}; or give a path to a {KINDS} file, to a .py file, or ./FOLDER"
+        hint = (
+            f"{did_you_mean(name, names())}; or give a path to a table (a .csv file, say), to a .py file, or ./FOLDER"
+        )
         if Path(name).exists():
             hint = f"for the file or folder of that name write ./{name}; what is compressed, unpack first"
         raise UsageError(f"there is no dataset {name!r}", hint)

@@ -13,13 +13,10 @@ from numpy.typing import NDArray
 from flowbench.console import warn
 from flowbench.errors import NothingToCompareError
 from flowbench.report.layout import given_groups
-from flowbench.report.show import render, show
 from flowbench.results.published import Published, published, published_shape
 from flowbench.results.record import Estimate, RunRecord
 from flowbench.results.statistics import paired_difference
 from flowbench.results.store import UnreadableRecordError, read_test_lls
-
-__all__ = ["DatasetTable", "Line", "Reference", "document", "render", "show", "tables"]
 
 DOCUMENT_SCHEMA_VERSION = 2
 

@@ -18,9 +18,9 @@ from typing import IO, Any, cast
 import numpy as np
 
 from flowbench.timing import memory
-from flowbench.timing.clock import WorkError
 from flowbench.timing.peer_worker import Order
 from flowbench.timing.peers import Model, Rows
+from flowbench.training.clock import WorkError
 
 MARGIN = 0.9
 """The part of the free memory that peers are granted; other programs live on the rest."""

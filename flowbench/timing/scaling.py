@@ -11,8 +11,8 @@ import torch
 from flowbench import flows
 from flowbench.config import FlowOptions
 from flowbench.results.costs import Exponent
-from flowbench.timing.clock import measure, runner
 from flowbench.timing.works import evaluation
+from flowbench.training.clock import measure, runner
 
 DIMS = (64, 128, 256, 512, 1024)
 

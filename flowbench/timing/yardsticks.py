@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from flowbench.flows import Flow
-from flowbench.timing.clock import measure, runner
+from flowbench.training.clock import measure, runner
 from flowbench.transforms import Network
 
 

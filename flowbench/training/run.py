@@ -22,9 +22,9 @@ from flowbench.flows.core.density import Density, log_likelihoods
 from flowbench.results import statistics as stats
 from flowbench.results import store
 from flowbench.results.record import Check, Estimate, Likelihoods, RunRecord, Setup, Status, Task, Timing, Training
-from flowbench.timing.clock import time_flow
 from flowbench.training import checkpoint
 from flowbench.training.checks import checks
+from flowbench.training.clock import time_flow
 from flowbench.training.environment import environment
 from flowbench.training.loop import Epoch, train
 

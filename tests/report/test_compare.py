@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from flowbench.errors import NothingToCompareError
-from flowbench.report import compare, layout
+from flowbench.report import compare, layout, show
 from flowbench.results import store
 from flowbench.results.published import published, published_shape
 from flowbench.results.record import Estimate, Likelihoods, Training
@@ -52,7 +52,7 @@ def shown(rows, width=None, **console):
     """What is printed on a terminal of that width; piped where there is none."""
     out = io.StringIO()
     terminal = {"force_terminal": True, "width": width} if width else {"force_terminal": False}
-    compare.show(compare.tables(by_path(rows)), Console(file=out, color_system=None, **terminal, **console))
+    show.show(compare.tables(by_path(rows)), Console(file=out, color_system=None, **terminal, **console))
     return out.getvalue()
 
 
@@ -203,7 +203,7 @@ class TestTables:
         assert paired.stderr == stderr < 0.004
         assert alone.stderr is None
         out = io.StringIO()
-        compare.show([table], Console(file=out, width=100))
+        show.show([table], Console(file=out, width=100))
         assert f"-{mean:.4f} ± {2 * stderr:.4f}" in line_of(out.getvalue(), "iaf")
         runs = compare.document([table])["tables"][0]["runs"]
         assert runs[1]["nats_below_best"]["stderr"] == stderr
@@ -298,7 +298,7 @@ class TestShow:
         console = Console(
             file=out, force_terminal=True, color_system="standard", width=200, no_color=False, legacy_windows=False
         )
-        compare.show(compare.tables(by_path(three_flows())), console)
+        show.show(compare.tables(by_path(three_flows())), console)
         green = {}
         for line in out.getvalue().splitlines():
             for flow in ("maf", "iaf", "realnvp"):

@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 from flowbench.cli.app import app
 from flowbench.results import costs
 from flowbench.timing import memory, peer_process, peers
-from flowbench.timing.clock import WorkError
 from flowbench.timing.peer_process import PeerProcess
 from flowbench.timing.peer_worker import Order
+from flowbench.training.clock import WorkError
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="no other system tells a process's peak")
 SMALL = {flow: peers.Model(flow, 4, (8, 8), 2) for flow in ("maf", "iaf")}

@@ -17,13 +17,13 @@ import os
 import re
 import time
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from rich.filesize import decimal
 
-from flowbench import __version__
 from flowbench.console import Transfer, note, warn
 from flowbench.data.card import RawFile
 from flowbench.data.sources.storing import ensure_room, storing
@@ -233,7 +233,7 @@ def _session() -> requests.Session:
             return super().send(request, *args, **kwargs)
 
     session = requests.Session()
-    session.headers["User-Agent"] = f"flowbench/{__version__}"
+    session.headers["User-Agent"] = f"flowbench/{version('flowbench')}"
     session.auth = lambda request: request  # else those of ~/.netrc are sent
     for scheme in ("https://", "http://"):
         session.mount(scheme, Encrypted())

@@ -8,11 +8,12 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
-from flowbench.data import cache, registry
+from flowbench.data import cache
 from flowbench.data.dataset import Dataset, Splits
 from flowbench.data.sources import raw
 from flowbench.data.tables.convert import convert, say
@@ -31,11 +32,12 @@ def is_path(data: str) -> bool:
     return data.lower().endswith(tuple(OPENERS)) or "/" in data or os.sep in data or data in (".", "..")
 
 
-def load_table(path: Path, options: TableOptions, *, seed: int) -> Dataset:
+def load_table(path: Path, options: TableOptions, *, seed: int, taken: Collection[str] = ()) -> Dataset:
     """The columns of numbers of the table in ``path``, split and standardised.
 
     Every column is standardised with mean and population standard deviation of the training rows, in float64; the
-    dataset's ``preprocessing`` leads back to the table's own units. Rows keep their order within each split.
+    dataset's ``preprocessing`` leads back to the table's own units. Rows keep their order within each split. Names that
+    are ``taken``, by known datasets, are not the table's.
 
     Raises:
         UsageError: ``options`` name a column that is not there.
@@ -50,13 +52,15 @@ def load_table(path: Path, options: TableOptions, *, seed: int) -> Dataset:
         splits = _prepare(source, columns, options, seed, folder, fingerprint)
     else:
         say(path, cache.read_about(folder))
-    return Dataset.of(splits, folder, name=_name(path), version=_VERSION, space="standardised", fingerprint=fingerprint)
+    return Dataset.of(
+        splits, folder, name=_name(path, taken), version=_VERSION, space="standardised", fingerprint=fingerprint
+    )
 
 
-def _name(path: Path) -> str:
+def _name(path: Path, taken: Collection[str]) -> str:
     """The table's name in results: part of a run's name, which is a file's, and never that of a known dataset."""
     name = re.sub(r"[\x00-\x1f/\\]", "_", path.absolute().name).encode()[:_LONGEST_NAME].decode(errors="ignore")
-    return f"{name} (table)" if name in registry.names() else name
+    return f"{name} (table)" if name in taken else name
 
 
 def _fingerprint(source: TableFile, columns: tuple[str, ...], options: TableOptions, seed: int) -> str:

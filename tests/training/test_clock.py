@@ -10,7 +10,7 @@ from flow_cases import shaken
 from torch import Tensor
 
 from flowbench.flows import Flow
-from flowbench.timing import clock as timing
+from flowbench.training import clock as timing
 from flowbench.transforms import Pair, Transform
 
 
