@@ -16,6 +16,10 @@ from flowbench.data.preprocessing import Preprocessing
 from flowbench.errors import DataError, UsageError
 from flowbench.files import write_together
 from flowbench.flows import Flow
+from flowbench.training.older import upgraded
+
+FORMAT = 2
+"""Of the weights: dense matrices. Format 1, which has no number in its header, had them packed; see `older`."""
 
 
 class About(BaseModel):
@@ -59,7 +63,7 @@ def content(flow: Flow, name: str, options: FlowOptions, about: About) -> bytes:
 
     The header (strict JSON) tells how to build the flow again, and what there is to know ``about`` it.
     """
-    header = {"flow": name, "dim": str(flow.dim), "options": options.model_dump_json()}
+    header = {"format": str(FORMAT), "flow": name, "dim": str(flow.dim), "options": options.model_dump_json()}
     header["about"] = about.model_dump_json()
     return to_bytes({key: value.cpu().contiguous() for key, value in flow.state_dict().items()}, header)
 
@@ -86,8 +90,10 @@ def load(path: Path) -> tuple[Flow, About]:
         module = flows.load(header["flow"])
         with torch.random.fork_rng(devices=[]):  # building draws weights; loading must not move the caller's generator
             flow = module.build(int(header["dim"]), module.Options.model_validate_json(header["options"]))
-        flow.load_state_dict(state)
+        flow.load_state_dict(upgraded(state, flow))
         about = About.model_validate_json(header["about"])
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, UsageError) as error:
+    except UsageError as error:
+        raise DataError(f"{path}: {error}", error.hint) from error
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise DataError(f"{path} is not a readable checkpoint: {error}") from error
     return flow.eval(), about

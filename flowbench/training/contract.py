@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from flowbench.console import plural
 from flowbench.flows import Flow, FlowFile
 from flowbench.flows.core.density import log_likelihoods
 from flowbench.results.record import Check
@@ -54,18 +55,18 @@ def examine(module: FlowFile, name: str) -> Iterator[tuple[str, Check]]:
     """Each property at each number of columns, one after the other: a label, and whether it holds."""
     with torch.random.fork_rng(devices=[]):
         for dim in DIMS:
-            flow = small(module, dim)
+            flow, size = small(module, dim), plural(dim, "column")
             rows = flow.sample(40).detach()  # where it has density: far outside, rounding alone may be large
             for label, check in checks(flow, rows, log_likelihoods(flow, rows)).items():
-                yield f"{label}, {dim} columns", check
-            yield f"gradients, {dim} columns", _check(_gradients(flow, rows), 1e-5, "directional against differences")
+                yield f"{label}, {size}", check
+            yield f"gradients, {size}", _check(_gradients(flow, rows), 1e-5, "directional against differences")
             yield (
-                f"engine, {dim} columns",
+                f"engine, {size}",
                 _check(_engine(flow, rows), 1e-9, "max |by the engine - as written|, rel."),
             )
-            yield f"rows, {dim} columns", _check(_rows(flow, rows), 1e-9, "max |together - alone|, in evaluation")
+            yield f"rows, {size}", _check(_rows(flow, rows), 1e-9, "max |together - alone|, in evaluation")
             yield (
-                f"samples, {dim} columns",
+                f"samples, {size}",
                 _check(_samples(flow), 1e-8, "max |log-density - as given with draws|"),
             )
         yield "integral, 2 columns", _check(_integral(small(module, 2)), 2e-3, "|mass of the plane - 1|")

@@ -13,7 +13,7 @@ from torch.autograd.functional import jacobian
 from flowbench import flows
 from flowbench.errors import DataError, UsageError
 from flowbench.training import checkpoint
-from flowbench.transforms import MADE
+from flowbench.transforms import MADE, Network
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -205,3 +205,21 @@ def test_fitting_maf_to_data_is_fitting_the_implicit_iaf_to_the_base() -> None:
 def test_realnvp_passes_the_odd_columns_first() -> None:
     first, second = shaken("realnvp", 5, transforms=2, batch_norm=False).transform.transforms
     assert (first.passed.tolist(), second.passed.tolist()) == ([1, 3], [0, 2, 4])
+
+
+@pytest.mark.parametrize("name", ["maf", "iaf", "realnvp"])
+@pytest.mark.parametrize("dim", [3, 300])  # whole matrices, and matrices in strips
+def test_a_checkpoint_of_the_format_before_is_read(name: str, dim: int, tmp_path: Path) -> None:
+    """Format 1 kept a network's packed tensor, and RealNVP's networks under names of their own."""
+    module = flows.load(name)
+    options = module.Options.model_validate({"hidden": (600,) if dim == 300 else (5, 4), "transforms": 2})
+    flow = module.build(dim, options)
+    state = {key: value for key, value in flow.state_dict().items() if not key.endswith((".weight", ".bias"))}
+    for prefix, network in flow.named_modules():
+        if isinstance(network, Network):
+            older = prefix.replace("networks.0", "translation").replace("networks.1", "scale")
+            state[f"{older}.flat"] = network.flat.detach()
+    header = {"flow": name, "dim": str(dim), "options": options.model_dump_json(), "about": "{}"}
+    save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "old.safetensors", header)
+    again, _ = checkpoint.load(tmp_path / "old.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(flow.parameters(), again.parameters(), strict=True))

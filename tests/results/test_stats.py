@@ -55,7 +55,7 @@ def test_windows_of_few_photographs_have_the_error_of_the_photographs():
     each_its_own = stats.mean_and_stderr_by_group(values, np.arange(5000))
     assert each_its_own == pytest.approx(stats.mean_and_stderr(values))
     assert math.isnan(stats.mean_and_stderr_by_group(values, np.zeros(5000))[1])
-    with pytest.raises(ValueError, match="one group a value"):
+    with pytest.raises(ValueError, match="a group for each value"):
         stats.mean_and_stderr_by_group(values, [1])
 
 

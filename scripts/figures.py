@@ -1,0 +1,131 @@
+"""Write the README's figures from the committed records: ``python scripts/figures.py``, or ``--check`` that they are.
+
+A block begins with ``<!-- figures: NAME -->`` and ends with ``<!-- end -->``; what stands between them is written here.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from flowbench.report import compare
+from flowbench.report.layout import duration
+from flowbench.report.show import render
+from flowbench.results.published import published
+from flowbench.results.record import Estimate, RunRecord
+from flowbench.results.store import read_all
+
+ROOT = Path(__file__).parents[1]
+README, REFERENCE = ROOT / "README.md", ROOT / "results" / "reference"
+WIDTH = 100
+BLOCK = re.compile(r"(<!-- figures: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+Records = Mapping[Path, RunRecord]
+
+
+def written(readme: str, records: Records) -> str:
+    """The README with its figures as the records have them."""
+    return BLOCK.sub(lambda block: block[1] + _figures(block[2], records) + block[3], readme)
+
+
+def _figures(name: str, records: Records) -> str:
+    what, _, data = name.partition(" ")
+    kinds: dict[str, Callable[[], str]] = {
+        "compare": lambda: _compare(data, records),
+        "likelihoods": lambda: _likelihoods(records),
+        "truth": lambda: _truth(records),
+        "directions": lambda: _directions(records),
+    }
+    return kinds[what]()
+
+
+def _compare(data: str, records: Records) -> str:
+    """What ``flowbench compare`` prints of one dataset."""
+    own = {path: record for path, record in records.items() if record.task.data == data}
+    out = io.StringIO()
+    for table in compare.tables(own):
+        Console(file=out, width=WIDTH, color_system=None).print(render(table, WIDTH))
+    lines = (line.rstrip() for line in out.getvalue().splitlines())
+    return "\n".join(["```", *lines, "```", ""])
+
+
+def _by_data(records: Records) -> dict[str, dict[str, RunRecord]]:
+    found: dict[str, dict[str, RunRecord]] = {}
+    for record in records.values():
+        if record.status == "ok":
+            found.setdefault(record.task.data, {})[record.task.flow] = record
+    return dict(sorted(found.items()))
+
+
+def _likelihoods(records: Records) -> str:
+    rows = []
+    for data, runs in _by_data(records).items():
+        if data.startswith("truth-") or "maf" not in runs:
+            continue
+        maf = runs["maf"]
+        paper = [entry for entry in published(data) if (entry.flow, entry.transforms) == ("maf", 5)]
+        beside = f"{paper[0].test_ll_nats:g} ± {paper[0].two_stderr_nats:g}" if paper else ""
+        cells = (
+            _interval(runs[flow].likelihoods.test_ll_nats) if flow in runs else "" for flow in ("maf", "iaf", "realnvp")
+        )
+        gaussian = _interval(maf.likelihoods.gaussian_test_ll_nats)
+        rows.append((f"`{data}`", gaussian, *cells, duration(maf.training.train_seconds), beside))
+    head = ("data", "Gaussian", "MAF", "IAF", "RealNVP", "the MAF's training", "published MAF (5), 2017")
+    return _markdown(head, rows)
+
+
+def _truth(records: Records) -> str:
+    rows = []
+    for data, runs in _by_data(records).items():
+        if data.startswith("truth-") and "maf" in runs and "gaussian" in runs:
+            truth = runs["maf"].likelihoods.true_test_ll_nats
+            below = (_interval(runs[flow].likelihoods.nats_below_truth, 4) for flow in ("maf", "gaussian"))
+            rows.append((f"`{data}`", f"{truth:.3f}", *below))
+    return _markdown(("data", "truth", "MAF below it", "Gaussian below it"), rows)
+
+
+def _directions(records: Records) -> str:
+    rows = []
+    for data, runs in _by_data(records).items():
+        for flow in ("maf", "iaf", "realnvp"):
+            if flow in runs and not data.startswith("truth-"):
+                record = runs[flow]
+                largest = max(record.timings, key=lambda timing: timing.batch)
+                passes = f"{record.task.density_passes} / {record.task.sampling_passes}"
+                costs = f"{largest.density_us_per_row:.3g}", f"{largest.sampling_us_per_row:.3g}"
+                rows.append((f"`{data}`", record.model, passes, *costs))
+    head = ("data", "model", "passes in the textbook, density / sampling", "density, µs/row", "sampling, µs/row")
+    return _markdown(head, rows)
+
+
+def _interval(estimate: Estimate | None, places: int | None = None) -> str:
+    if estimate is None or estimate.mean is None:
+        return ""
+    if places is None:
+        places = 1 if estimate.stderr is None or estimate.stderr > 0.3 else 2 if estimate.stderr > 0.05 else 3
+    error = "" if estimate.stderr is None else f" ± {2 * estimate.stderr:.{places}f}"
+    return f"{estimate.mean:.{places}f}{error}"
+
+
+def _markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def main() -> int:
+    """Write the README, or with ``--check`` only say whether it is current (exit code 1 if it is not)."""
+    readme = README.read_text(encoding="utf-8")
+    current = written(readme, read_all(REFERENCE))
+    if "--check" in sys.argv[1:]:
+        return int(current != readme)
+    README.write_text(current, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
