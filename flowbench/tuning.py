@@ -18,6 +18,10 @@ TRITON_BLOCK = 16
 """Columns between two rounds of large products in the CUDA kernel: the least that tensor cores take. Not measured yet:
 no GPU has run it."""
 
+TRITON_SHAPE = {"UNITS": 16, "KNOWN": 32, "TILE": 32}
+"""Of the tiles of a product there: the least that tensor cores take, and with it the most programs, since rows are few
+where steps are many. Not measured yet either."""
+
 
 def numba_block(dim: int) -> int:
     """Columns in a block of substitution where compiled steps do all inside it and torch's products the rest.

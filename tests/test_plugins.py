@@ -195,5 +195,5 @@ def test_a_flow_is_trained_on_a_dataset_of_ones_own(tmp_path: Path) -> None:
     done = flowbench("train", "gaussian", "--data", str(path), "--json", "--out", str(tmp_path / "results"))
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
-    assert record["data"] == "my_dataset"
+    assert record["task"]["data"] == "my_dataset"
     assert str(tmp_path) not in record["run"]

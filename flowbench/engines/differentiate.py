@@ -13,8 +13,8 @@ from torch.autograd.function import once_differentiable
 
 from flowbench.engines import engine_of
 from flowbench.engines.interface import Engine, Moved, Stage
-
-Pair = tuple[Tensor, Tensor]
+from flowbench.transforms.plan import AsWritten
+from flowbench.transforms.transform import Pair
 
 
 def run(stages: Sequence[Stage], x: Tensor, engine: Engine) -> Pair:
@@ -26,8 +26,13 @@ def run(stages: Sequence[Stage], x: Tensor, engine: Engine) -> Pair:
     x = x.t().contiguous()
     log_det = x.new_zeros(x.shape[1])
     for stage in stages:
-        x, step = _move(stage, x, engine)[:2]
-        log_det += step
+        if isinstance(stage.plan, AsWritten):
+            direction = stage.plan.inverse if stage.inverted else stage.plan.forward
+            out, term = direction(x.t())
+            x = out.t().contiguous()
+        else:
+            x, term = _move(stage, x, engine)[:2]
+        log_det = log_det + term
     return x.t(), log_det
 
 
@@ -41,8 +46,8 @@ def compose(stages: Sequence[Stage], x: Tensor, engine: Engine) -> Moved:
     log_det = x.new_zeros(x.shape[1])
     pulls = []
     for stage in stages:
-        x, step, pull = _move(stage, x, engine)
-        log_det += step
+        x, term, pull = _move(stage, x, engine)
+        log_det += term
         pulls.append(pull)
     places = [slice(a, b) for a, b in pairwise(accumulate((len(stage.weights) for stage in stages), initial=0))]
 

@@ -31,7 +31,7 @@ def _likelihoods(found: Likelihoods, task: Task) -> list[tuple[str, str]]:
         error = f"± {2 * test.stderr_by_group:.3f} nats; {given_groups(task.test_groups)}"
         lines.append(("  error by photograph", error))
     if found.test_ll_own_units_nats is not None:
-        lines.append(("  in the table's own units", f"{found.test_ll_own_units_nats:.3f} nats"))
+        lines.append(("  in the data's own units", f"{found.test_ll_own_units_nats:.3f} nats"))
     if found.gaussian_test_ll_nats:
         lines.append(("Gaussian, full covariance", f"{_interval(found.gaussian_test_ll_nats)} nats"))
     if found.bits_per_pixel:

@@ -134,6 +134,11 @@ class Check(Part):
     passed: bool
     what: str
 
+    @classmethod
+    def of(cls, value: float, limit: float, what: str) -> Check:
+        """A value held against its limit; NaN is no number below one."""
+        return cls(value=value, limit=limit, passed=value <= limit, what=what)
+
 
 class Timing(Part):
     """What a density and a sample cost at one batch size: medians and quartiles in microseconds per row.

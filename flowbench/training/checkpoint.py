@@ -87,13 +87,15 @@ def load(path: Path) -> tuple[Flow, About]:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
+        if int(header.get("format", 1)) > FORMAT:
+            raise UsageError(f"its format is {header['format']}, this flowbench knows {FORMAT}", "upgrade flowbench")
         module = flows.load(header["flow"])
         with torch.random.fork_rng(devices=[]):  # building draws weights; loading must not move the caller's generator
             flow = module.build(int(header["dim"]), module.Options.model_validate_json(header["options"]))
         flow.load_state_dict(upgraded(state, flow))
         about = About.model_validate_json(header["about"])
     except UsageError as error:
-        raise DataError(f"{path}: {error}", error.hint) from error
+        raise DataError(f"{path} is not a readable checkpoint: {error}", error.hint) from error
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise DataError(f"{path} is not a readable checkpoint: {error}") from error
     return flow.eval(), about

@@ -32,19 +32,15 @@ def checks(flow: Flow, rows: Rows, test_lls: NDArray[np.float64]) -> dict[str, C
     log_det = "max |log_det - log|det J|| / (1 + |log|det J||) in float64, J by autograd"
     lost = float(np.count_nonzero(~np.isfinite(test_lls)))
     held = {
-        "roundtrip": _check(_roundtrip(exact, x), 1e-6, "max |inverse(forward(x)) - x| in float64"),
-        "log_det": _check(_log_det_error(exact, few), 1e-6, log_det),
-        "not_finite": _check(lost, 0.0, "test rows without a finite density"),
+        "roundtrip": Check.of(_roundtrip(exact, x), 1e-6, "max |inverse(forward(x)) - x| in float64"),
+        "log_det": Check.of(_log_det_error(exact, few), 1e-6, log_det),
+        "not_finite": Check.of(lost, 0.0, "test rows without a finite density"),
     }
     conditioners = [module for module in exact.modules() if isinstance(module, MADE)]
     if conditioners:
         violation = max(_order_violation(made, few) for made in conditioners)
-        held["order"] = _check(violation, 0.0, "max |d parameters of column i / d column >= i|")
+        held["order"] = Check.of(violation, 0.0, "max |d parameters of column i / d column >= i|")
     return held
-
-
-def _check(value: float, limit: float, what: str) -> Check:
-    return Check(value=value, limit=limit, passed=value <= limit, what=what)  # NaN is no number below a limit
 
 
 @torch.no_grad()

@@ -59,22 +59,18 @@ def examine(module: FlowFile, name: str) -> Iterator[tuple[str, Check]]:
             rows = flow.sample(40).detach()  # where it has density: far outside, rounding alone may be large
             for label, check in checks(flow, rows, log_likelihoods(flow, rows)).items():
                 yield f"{label}, {size}", check
-            yield f"gradients, {size}", _check(_gradients(flow, rows), 1e-5, "directional against differences")
+            yield f"gradients, {size}", Check.of(_gradients(flow, rows), 1e-5, "directional against differences")
             yield (
                 f"engine, {size}",
-                _check(_engine(flow, rows), 1e-9, "max |by the engine - as written|, rel."),
+                Check.of(_engine(flow, rows), 1e-9, "max |by the engine - as written|, rel."),
             )
-            yield f"rows, {size}", _check(_rows(flow, rows), 1e-9, "max |together - alone|, in evaluation")
+            yield f"rows, {size}", Check.of(_rows(flow, rows), 1e-9, "max |together - alone|, in evaluation")
             yield (
                 f"samples, {size}",
-                _check(_samples(flow), 1e-8, "max |log-density - as given with draws|"),
+                Check.of(_samples(flow), 1e-8, "max |log-density - as given with draws|"),
             )
-        yield "integral, 2 columns", _check(_integral(small(module, 2)), 2e-3, "|mass of the plane - 1|")
-        yield "save and load", _check(_saved(module, name), 0.0, "max |log-density - after saving and loading|")
-
-
-def _check(value: float, limit: float, what: str) -> Check:
-    return Check(value=value, limit=limit, passed=value <= limit, what=what)
+        yield "integral, 2 columns", Check.of(_integral(small(module, 2)), 2e-3, "|mass of the plane - 1|")
+        yield "save and load", Check.of(_saved(module, name), 0.0, "max |log-density - after saving and loading|")
 
 
 def _gradients(flow: Flow, rows: Tensor) -> float:

@@ -59,7 +59,7 @@ def train(
     flow.eval()
     if not any(p.requires_grad for p in flow.parameters()):
         return  # nothing to descend on
-    plan, clock, best = _Plan(options, len(rows)), _Clock(options.max_seconds), _Best(flow)
+    plan, clock, best = _Schedule(options, len(rows)), _Clock(options.max_seconds), _Best(flow)
     descent = Descent(flow, options)
     generator = torch.Generator(rows.device).manual_seed(seed)
     epoch = 0
@@ -77,8 +77,9 @@ def train(
                 losses[done] = descent.step(next(batches), plan.rate(epoch, done, clock.seconds()))
                 done += 1
                 on_step(done, plan.steps)
+            stopped = bool(descent.stopped)  # the one wait of the epoch
             train_seconds = clock.seconds() - began
-            if descent.stopped:  # the one wait of the epoch
+            if stopped:
                 batches = shuffled(rows, plan.batches, generator.set_state(drawn))
                 raise _divergence(flow, batches, losses[:done], epoch)
 
@@ -99,7 +100,7 @@ def train(
         flow.eval()
 
 
-class _Plan:
+class _Schedule:
     """Batches, length and learning rate, from the options and the number of training rows."""
 
     def __init__(self, options: TrainingOptions, rows: int) -> None:

@@ -44,7 +44,13 @@ class Descent:
         self._launch = (flow.engine or choose(self._flat)).launcher(self._flat.device)
 
     def step(self, rows: Tensor, rate: float) -> Tensor:
-        """One step on ``rows`` (N, D) at this learning rate; the loss () before it, in nats, or what is not finite."""
+        """One step on ``rows`` (N, D) at this learning rate; the loss () before it, in nats, or what is not finite.
+
+        Raises:
+            RuntimeError: the flow's parameters are no longer those that the descent took.
+        """
+        if self._parameters[0].data_ptr() != self._flat.data_ptr():
+            raise RuntimeError("the flow was moved to another device or dtype: begin a new descent")
         self._rate.fill_(rate)
         return self._launch(self._step, rows)
 

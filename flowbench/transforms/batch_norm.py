@@ -26,6 +26,7 @@ class BatchNorm(WithStatistics):
         self.beta = nn.Parameter(torch.zeros(dim))
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("variance", torch.ones(dim))
+        self._plans = tuple(BatchNormPlan(self.EPSILON, by_batch) for by_batch in (False, True))
 
     def forward(self, x: Tensor) -> Pair:
         """x (N, D) to (u, log_det), by the batch's statistics in training and by the training set's in evaluation."""
@@ -49,7 +50,7 @@ class BatchNorm(WithStatistics):
     @property
     def plan(self) -> BatchNormPlan:
         """Which statistics are used."""
-        return _BY_BATCH if self.training else _BY_TRAINING_SET
+        return self._plans[self.training]
 
     def weights(self) -> list[Tensor]:
         """log γ and β."""
@@ -58,6 +59,3 @@ class BatchNorm(WithStatistics):
     def constants(self) -> list[Tensor]:
         """The training set's mean and variance."""
         return [self.mean, self.variance]
-
-
-_BY_BATCH, _BY_TRAINING_SET = (BatchNormPlan(BatchNorm.EPSILON, by_batch) for by_batch in (True, False))

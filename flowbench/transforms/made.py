@@ -27,7 +27,7 @@ def hidden_degrees(units: int, dim: int) -> Tensor:
     units than degrees it would cut the network off from the last columns; there the degrees are spread evenly instead.
     """
     highest = max(dim - 1, 1)  # one column: hidden units see it, and no output sees them
-    unit = torch.arange(units)
+    unit = torch.arange(units, device="cpu")  # degrees are layout, wherever the weights are made
     if units < highest:
         return 1 + unit * highest // units
     return (1 + unit % highest).sort().values
@@ -47,8 +47,8 @@ class MADE(Network):
         self, dim: int, hidden: Sequence[int], univariate: Univariate, activation: str | Activation = "relu"
     ) -> None:
         inner = [hidden_degrees(units, dim) for units in hidden]
-        outputs = torch.arange(dim).repeat_interleave(univariate.parameters)
-        degrees = [torch.arange(1, dim + 1), *inner, outputs]
+        outputs = torch.arange(dim, device="cpu").repeat_interleave(univariate.parameters)
+        degrees = [torch.arange(1, dim + 1, device="cpu"), *inner, outputs]
         super().__init__(degrees, activation, fan_in=dim)  # masked inputs count too, as in the paper's code
         self.dim = dim
         self.univariate = univariate
@@ -68,5 +68,5 @@ class MADE(Network):
 def _visible(columns: Sequence[Tensor], dim: int) -> np.ndarray:
     """``MaskedPlan.visible``, from the column to which each unit of each level belongs, counted from 0."""
     tops = np.cumsum([0, *map(len, columns)])[:-1]
-    found = [torch.searchsorted(level, torch.arange(dim + 1)).numpy() for level in columns]
+    found = [np.searchsorted(level.numpy(), np.arange(dim + 1)) for level in columns]
     return np.stack(found) + tops[:, None]

@@ -77,24 +77,21 @@ class Network(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         missing, unexpected, errors = rest[-3:]
-        dense: list[tuple[Tensor, Tensor]] = []
-        for index, layer in enumerate(self.packing.layers):
-            shapes = {f"{prefix}{index}.weight": layer.shape, f"{prefix}{index}.bias": layer.shape[:1]}
-            missing += [key for key in shapes if key not in state_dict]
-            found = {key: state_dict[key] for key in shapes if key in state_dict}
-            errors += [
-                f"{key}: shape {tuple(value.shape)}, expected {shapes[key]}"
-                for key, value in found.items()
-                if value.shape != shapes[key]
-            ]
-            if errors or len(found) < len(shapes):
-                continue
-            weight, bias = found.values()
-            if weight[layer.mask().to(weight.device) == 0].any():
-                errors.append(f"{prefix}{index}.weight: weights that the mask forbids are not zero")
-            dense.append((weight, bias))
-        known = {f"{prefix}{index}.{kind}" for index in range(len(self.packing.layers)) for kind in ("weight", "bias")}
-        unexpected += [key for key in state_dict if key.startswith(prefix) and key not in known]
-        if len(dense) == len(self.packing.layers):
-            with torch.no_grad():
-                self.flat.copy_(self.packing.pack(dense))
+        unexpected += [key for key in state_dict if key.startswith(prefix) and key not in self._keys(prefix)]
+        for index, view in enumerate(self.packing.views(self.flat.detach())):
+            name, expected = f"{prefix}{index}.weight", view.packing.shape
+            weight, bias = (state_dict.get(key) for key in self._keys(prefix)[2 * index : 2 * index + 2])
+            missing += [key for key in self._keys(prefix)[2 * index : 2 * index + 2] if key not in state_dict]
+            if weight is not None and weight.shape != expected:
+                errors.append(f"{name}: shape {tuple(weight.shape)}, expected {expected}")
+            elif weight is not None and weight[view.packing.mask().to(weight.device) == 0].any():
+                errors.append(f"{name}: weights that the mask forbids are not zero")
+            elif weight is not None:
+                view.set_dense(weight)
+            if bias is not None and bias.shape != view.bias.shape:
+                errors.append(f"{prefix}{index}.bias: shape {tuple(bias.shape)}, expected {expected[:1]}")
+            elif bias is not None:
+                view.bias.copy_(bias)
+
+    def _keys(self, prefix: str) -> list[str]:
+        return [f"{prefix}{index}.{kind}" for index in range(len(self.packing.layers)) for kind in ("weight", "bias")]

@@ -30,7 +30,7 @@ class Strip:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of its weights."""
+        """The shape of its weights."""
         return self.rows.stop - self.rows.start, self.seen
 
     @property
@@ -92,6 +92,11 @@ class LayerWeights:
             out[at.start - rows.start : at.stop - rows.start, : seen.stop - seen.start] = piece
         return out
 
+    def set_dense(self, weight: Tensor) -> None:
+        """Copy the whole matrix (out, in) into the strips."""
+        for strip, own in zip(self.packing.strips, self.strips, strict=True):
+            own.copy_(weight[strip.rows, : strip.seen])
+
     def dense(self) -> Tensor:
         """The whole matrix (out, in)."""
         width = self.packing.shape[1]
@@ -114,12 +119,11 @@ class Packing:
             LayerPacking(below, above, cuts if len(below) * len(above) >= stripped else [])
             for below, above in pairwise(degrees)
         )
-        self._strips = [strip for layer in self.layers for strip in layer.strips]
         self._sizes: list[int] = []
         for layer in self.layers:
             self._sizes += [rows * seen for rows, seen in (strip.shape for strip in layer.strips)]
             self._sizes.append(layer.shape[0])
-        self._mask_shapes = [strip.partial for strip in self._strips]
+        self._mask_shapes = [strip.partial for layer in self.layers for strip in layer.strips]
         self._mask_sizes = [rows * columns for rows, columns in self._mask_shapes]
         self.size = sum(self._sizes)
         self.whole = all(len(layer.strips) == 1 for layer in self.layers)

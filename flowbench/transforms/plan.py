@@ -87,12 +87,16 @@ class PermutationPlan:
     """Columns in another order."""
 
 
+Direction = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Rows (N, D) to (rows (N, D), log_det (N,))."""
+
+
 @dataclass(frozen=True, eq=False)
 class AsWritten:
-    """A transform of which nothing is known but its two directions, rows (N, D) to (rows, log_det)."""
+    """A transform of which nothing is known but its two directions."""
 
-    forward: Callable[[Tensor], tuple[Tensor, Tensor]]
-    inverse: Callable[[Tensor], tuple[Tensor, Tensor]]
+    forward: Direction
+    inverse: Direction
 
 
 Plan = MaskedPlan | CouplingPlan | BatchNormPlan | PermutationPlan | AsWritten

@@ -47,7 +47,7 @@ class Transform(nn.Module):
 
     @property
     def plan(self) -> Plan:
-        """What an engine is told of this transform."""
+        """What an engine is told of this transform; a subclass that overrides a direction overrides its plan too."""
         return AsWritten(self.forward, self.inverse)
 
     def weights(self) -> list[Tensor]:
@@ -86,16 +86,16 @@ class Chain(Transform):
         """x (N, D) to (u, log_det), first transform first."""
         log_det = x.new_zeros(len(x))
         for transform in self:
-            x, step = transform(x)
-            log_det = log_det + step
+            x, term = transform(x)
+            log_det = log_det + term
         return x, log_det
 
     def inverse(self, u: Tensor) -> Pair:
         """u (N, D) to (x, log_det), last transform first."""
         log_det = u.new_zeros(len(u))
         for transform in reversed(list(self)):
-            u, step = transform.inverse(u)
-            log_det = log_det + step
+            u, term = transform.inverse(u)
+            log_det = log_det + term
         return u, log_det
 
     def leaves(self) -> Iterator[tuple[Transform, bool]]:

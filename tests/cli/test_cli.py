@@ -85,7 +85,7 @@ def test_a_table_of_ones_own(tmp_path: Path, results: Path) -> None:
     (row,) = rows(results)
     entropy = 1.5 * np.log(2 * np.pi * np.e) + np.log(1000)
     assert row["likelihoods"]["test_ll_own_units_nats"] == pytest.approx(-entropy, abs=0.5)
-    assert "in the table's own units" in done.stdout
+    assert "in the data's own units" in done.stdout
 
 
 def test_one_column_is_a_table_too(tmp_path: Path, results: Path) -> None:

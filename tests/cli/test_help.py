@@ -73,9 +73,9 @@ def completed(line: str, shell: str = "bash", **environment: str) -> set[str]:
 
 
 def test_names_complete(tmp_path: Path) -> None:
-    (tmp_path / "maf-power-1.safetensors").touch()
-    (tmp_path / "iaf-power-1.safetensors").touch()
-    (tmp_path / "maf-power-2.json").touch()
+    (tmp_path / "maf-power-1.json").touch()
+    (tmp_path / "iaf-power-1.json").touch()
+    (tmp_path / "maf-power-1.0123456789ab.safetensors").touch()
     assert completed("flowbench com") == {"compare"}
     assert completed("flowbench train ") == set(flows.names())
     assert completed("flowbench time maf re") == {"realnvp"}

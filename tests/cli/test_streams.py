@@ -50,7 +50,7 @@ def test_a_training_goes_on_without_stderr(closed: str, results: Path) -> None:
     done = shell(f"flowbench train maf {TINY} --out $OUT {closed}", results)
     assert done.returncode == 0
     (record,) = [json.loads(path.read_text()) for path in results.glob("*.json")]
-    assert (record["status"], record["epochs"]) == ("ok", 2)
+    assert (record["status"], record["training"]["epochs"]) == ("ok", 2)
     assert ("test log-likelihood" in done.stdout) == ("1>&-" not in closed)
     assert "validation" not in done.stdout  # that is progress, and stays away
 

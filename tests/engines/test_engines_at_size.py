@@ -46,7 +46,7 @@ def test_it_agrees_with_the_textbook_in_double_and_in_single(dim: int, hidden: t
         u = tails(8, dim).double()
         fast = Flow(dim, transform)
         single = [t.double() for t in fast.to_data(u.float())]
-        transform.double()
+        fast.double()
         with torch.no_grad():
             found, expected = fast.to_data(u), transform.inverse_by_passes(u)
         for f, e, s in zip(found, expected, single, strict=True):

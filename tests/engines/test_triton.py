@@ -73,13 +73,13 @@ COMPILE = """
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 from flowbench.engines.triton import kernels
-from flowbench.engines.triton.engine import _SHAPE
+from flowbench.tuning import TRITON_SHAPE
 
 for kernel in (kernels.inverse, kernels.gradient):
     for number, capability, bound, layers, ones in (
         ("fp32", 90, 2.0, 3, {}), ("fp64", 80, None, 2, {}), ("fp32", 80, None, 2, {"dim": 1, "rows": 1})
     ):  # Triton compiles apart what is 1
-        constants = {"LAYERS": layers, "TANH": bound is None, "GAIN": -0.5, "BOUND": bound, **_SHAPE, **ones}
+        constants = {"LAYERS": layers, "TANH": bound is None, "GAIN": -0.5, "BOUND": bound, **TRITON_SHAPE, **ones}
         kinds = {"starts": "*i64", "visible": "*i64", "dim": "i32", "rows": "i32", "block": "i32"}
         names = kernel.arg_names
         signature = {p: "constexpr" if p in constants else kinds.get(p, "*" + number) for p in names}

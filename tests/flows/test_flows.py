@@ -13,7 +13,8 @@ from torch.autograd.functional import jacobian
 from flowbench import flows
 from flowbench.errors import DataError, UsageError
 from flowbench.training import checkpoint
-from flowbench.transforms import MADE, Network
+from flowbench.training.contract import examine
+from flowbench.transforms import MADE, Affine, Network
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -223,3 +224,25 @@ def test_a_checkpoint_of_the_format_before_is_read(name: str, dim: int, tmp_path
     save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "old.safetensors", header)
     again, _ = checkpoint.load(tmp_path / "old.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(flow.parameters(), again.parameters(), strict=True))
+
+
+@EVERY_FLOW
+def test_the_contract_holds(name: str) -> None:
+    torch.set_default_dtype(torch.float32)
+    found = dict(examine(flows.load(name), name))
+    assert len(found) >= 23
+    assert {label: check.value for label, check in found.items() if not check.passed} == {}
+
+
+def test_a_state_that_is_refused_changes_nothing_that_it_should_not() -> None:
+    made = MADE(3, (4,), Affine())
+    state = made.state_dict()
+    before = made.flat.detach().clone()
+    wrong = state | {"1.weight": torch.ones_like(state["1.weight"])}
+    with pytest.raises(RuntimeError, match="mask forbids"):
+        made.load_state_dict(wrong)
+    assert torch.equal(made.packing.views(made.flat)[1].strips[0], made.packing.views(before)[1].strips[0])
+    other = MADE(3, (4,), Affine())
+    lacking = {key: value for key, value in state.items() if key != "1.bias"}
+    assert other.load_state_dict(lacking, strict=False).missing_keys == ["1.bias"]
+    assert torch.equal(other.state_dict()["0.weight"], state["0.weight"])

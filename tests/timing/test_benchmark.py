@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from flowbench.cli.app import app
 from flowbench.errors import UsageError
 from flowbench.flows import maf
+from flowbench.report import times
 from flowbench.results import costs
 from flowbench.results import store as results
 from flowbench.timing import benchmark, scaling, works, yardsticks
@@ -49,7 +50,7 @@ def test_it_times_all_works_of_all_flows_at_all_batches(tmp_path: Path) -> None:
 
 def test_a_row_of_times_is_no_run(tmp_path: Path) -> None:
     timed(tmp_path, "maf", "--dim", "2", "--batch", "5", "--hidden", "4")
-    assert results.read_all(tmp_path) == []
+    assert results.read_all(tmp_path) == {}
 
 
 def test_json_is_one_document_and_the_row(tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ def test_tables_show_ratios_floor_and_memory() -> None:
 
     console = Console(width=200)
     with console.capture() as captured:
-        console.print(costs._shape_table(shape))
+        console.print(times._shape_table(shape))
     shown = captured.get()
-    for part in ("maf 2 × (4×5), 3 columns, without batch norm", "10 (10–10)", "2.00×", "3.0 MB", "25 (25–25)  2.50×"):
+    for part in ("maf 2 × (4-5), 3 columns, without batch norm", "10 (10–10)", "2.00×", "3.0 MB", "25 (25–25)  2.50×"):
         assert part in shown

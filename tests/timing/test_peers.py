@@ -50,12 +50,12 @@ def fakes(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(peers, "__name__", "fake_peers")
 
 
-def timed(tmp_path: Path, *arguments: str) -> tuple[costs.CostRow, str]:
+def timed(tmp_path: Path, *arguments: str) -> tuple[costs.TimeRecord, str]:
     quick = ["--seconds", "0", "--threads", "1", "--out", str(tmp_path)]
     outcome = CliRunner().invoke(app, ["time", "maf", "--hidden", "4", "--peers", *arguments, *quick])
     assert outcome.exit_code == 0, outcome.output
     (path,) = tmp_path.glob("time-*.json")
-    return costs.CostRow.model_validate_json(path.read_text()), outcome.output
+    return costs.TimeRecord.model_validate_json(path.read_text()), outcome.output
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -207,12 +207,12 @@ def test_figures_are_on_disk_when_flowbench_is_ended(ends: str, code: int, tmp_p
     ended = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
     assert ended.returncode == code, ended.stderr
     (path,) = tmp_path.glob("*")
-    row = costs.CostRow.model_validate(json.loads(path.read_text()))
+    row = costs.TimeRecord.model_validate(json.loads(path.read_text()))
     assert not row.finished
     assert [cost.work for cost in row.shapes[0].costs] == ["density"]
     if ends == "SIGINT":
         assert "unfinished" in ended.stdout
-        assert "maf 5 × (4)" in ended.stdout
+        assert "maf 5 × (1×4)" in ended.stdout
         assert str(path) in ended.stderr
 
 

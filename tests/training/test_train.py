@@ -14,7 +14,7 @@ from flowbench.config import TrainingOptions
 from flowbench.errors import DataError, DivergedError
 from flowbench.flows import Flow
 from flowbench.flows.core.density import log_likelihoods
-from flowbench.training.loop import Epoch, _Plan, train
+from flowbench.training.loop import Epoch, _Schedule, train
 from flowbench.training.step import AdamInnerEpsilon
 
 QUICK: dict[str, Any] = {"batch_size": 100, "max_epochs": 3, "warmup_steps": 5}
@@ -121,7 +121,7 @@ def test_however_short_the_time_a_step_is_taken() -> None:
 def test_every_row_is_seen_once_an_epoch() -> None:
     (epoch,) = fit(built(), 83, batch_size=50, max_epochs=1)
     assert epoch.rows == 83
-    plan = _Plan(TrainingOptions(batch_size=50), 83)
+    plan = _Schedule(TrainingOptions(batch_size=50), 83)
     seen = torch.cat([torch.arange(83)[batch] for batch in plan.batches])
     assert torch.equal(seen, torch.arange(83))
     assert {batch.stop - batch.start for batch in plan.batches} == {41, 42}

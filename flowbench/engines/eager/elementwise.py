@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -18,9 +20,9 @@ def per_parameter(theta: Tensor, parameters: int) -> tuple[Tensor, ...]:
 
 def activate(values: Tensor, activation: Activation) -> Tensor | None:
     """Apply the non-linearity in place. Its slope there, (units, N), where its output does not tell it."""
-    if activation is RELU:
+    if activation == RELU:
         values.relu_()
-    elif activation is TANH:
+    elif activation == TANH:
         values.tanh_()
     elif activation.slope is not None:
         values.copy_(activation(values))
@@ -44,9 +46,9 @@ def slope_of(h: Tensor, slope: Tensor | None, activation: Activation) -> Tensor:
 
 def pull_activation(cotangent: Tensor, h: Tensor, slope: Tensor | None, activation: Activation) -> None:
     """What a cotangent becomes below the non-linearity whose output is h, in place."""
-    if activation is RELU:
+    if activation == RELU:
         _aten.threshold_backward.grad_input(cotangent, h, 0, grad_input=cotangent)
-    elif activation is TANH:
+    elif activation == TANH:
         _aten.tanh_backward.grad_input(cotangent, h, grad_input=cotangent)
     else:
         cotangent *= slope_of(h, slope, activation)
@@ -66,9 +68,17 @@ def pull_move(
     with torch.enable_grad():
         inputs = [tensor.detach().requires_grad_() for tensor in (x, theta)]
         outputs = move(univariate, *inputs)
-    above = gradients[0], gradients[1].expand_as(x)
-    grad_x, grad_theta = torch.autograd.grad(outputs, inputs, above, materialize_grads=True)
+    grad_x, grad_theta = pulled(outputs, inputs, (gradients[0], gradients[1].expand_as(x)))
     return grad_x, grad_theta
+
+
+def pulled(outputs: Sequence[Tensor], inputs: Sequence[Tensor], above: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The cotangents of inputs from those of the outputs, by autograd; zero where nothing leads from one to another."""
+    reached = [(out, cotangent) for out, cotangent in zip(outputs, above, strict=True) if out.requires_grad]
+    if not reached:
+        return [torch.zeros_like(tensor) for tensor in inputs]
+    out, cotangents = zip(*reached, strict=True)
+    return torch.autograd.grad(out, inputs, cotangents, retain_graph=True, materialize_grads=True)
 
 
 def _pull_affine(
@@ -93,8 +103,6 @@ def partials(univariate: Univariate, u: Tensor, theta: Tensor) -> tuple[Tensor, 
     with torch.enable_grad():
         u, theta = u.detach().requires_grad_(), theta.detach().requires_grad_()
         a, log_derivative = univariate.inverse(u, per_parameter(theta, univariate.parameters))
-        da_du, da = torch.autograd.grad(a.sum(), (u, theta), retain_graph=True, materialize_grads=True)
-        if not log_derivative.requires_grad:
-            return da_du, da, torch.zeros_like(u), torch.zeros_like(theta)
-        dl_du, dl = torch.autograd.grad(log_derivative.sum(), (u, theta), materialize_grads=True)
+    ones = torch.ones_like(a)
+    (da_du, da), (dl_du, dl) = (pulled([out], [u, theta], [ones]) for out in (a, log_derivative))
     return da_du, da, dl_du, dl

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from flowbench.engines.eager import elementwise, substitution
+from flowbench.engines.eager.batch_norm import batch_norm, batch_norm_by, batch_norm_inverse
 from flowbench.engines.eager.network import Network, write_gradient
-from flowbench.engines.eager.normalise import batch_norm, batch_norm_by, batch_norm_inverse
 from flowbench.engines.eager.substitution import Solved, Substitution
 from flowbench.engines.graphs import Replayed
 from flowbench.engines.interface import Launch, Moved, Stage, Work
 from flowbench.transforms.activation import Activation
-from flowbench.transforms.plan import AsWritten, BatchNormPlan, CouplingPlan, MaskedPlan, PermutationPlan, Plan
+from flowbench.transforms.plan import (
+    AsWritten,
+    BatchNormPlan,
+    CouplingPlan,
+    Direction,
+    MaskedPlan,
+    PermutationPlan,
+    Plan,
+)
 from flowbench.transforms.univariate import Univariate
 from flowbench.tuning import TORCH_BLOCK
-
-Direction = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class TorchEngine:
@@ -192,18 +199,18 @@ class _Halves:
             Network(engine, network, flat, self.passed)
             for network, flat in zip(plan.networks, stage.weights, strict=True)
         ]
-        self._parameters = plan.univariate.parameters
-        each = self._parameters // len(self._networks), *self.moved.shape
-        theta = [parameter for network in self._networks for parameter in network.outputs.view(each).unbind(0)]
-        self.theta = torch.stack(theta, 1).flatten(0, 1)
+        self._shape = plan.univariate.parameters, *self.moved.shape
+        outputs = torch.cat([network.outputs for network in self._networks])
+        self.theta = outputs.view(self._shape).transpose(0, 1).flatten(0, 1)
 
     def pull(self, grad_theta: Tensor, out: Sequence[Tensor]) -> Tensor:
         """The cotangent of what passes from that of θ; the networks' gradients are written to ``out``."""
-        grads = elementwise.per_parameter(grad_theta, self._parameters)
-        each = len(grads) // len(self._networks)
+        parameters, moved, rows = self._shape
+        grad_outputs = grad_theta.view(moved, parameters, rows).transpose(0, 1).flatten(0, 1)
+        parts = grad_outputs.split([len(network.outputs) for network in self._networks])
         pulled = [
-            network.pull(torch.cat(grads[k * each : (k + 1) * each]), masks, gradient)
-            for k, (network, masks, gradient) in enumerate(zip(self._networks, self._masks, out, strict=True))
+            network.pull(part, masks, gradient)
+            for network, part, masks, gradient in zip(self._networks, parts, self._masks, out, strict=True)
         ]
         return sum(pulled[1:], start=pulled[0])
 
@@ -236,17 +243,11 @@ def _as_written(direction: Direction, weights: Sequence[Tensor], x: Tensor) -> M
         log_det = log_det.expand(len(own))
 
     def pull(grad_out: Tensor, grad_log_det: Tensor, gradients: Sequence[Tensor]) -> Tensor:
-        reached = [(o, g) for o, g in ((out, grad_out.t()), (log_det, grad_log_det)) if o.requires_grad]
-        grad_x = torch.zeros_like(own)
-        places = [(own, grad_x), *zip(weights, gradients, strict=True)]
-        wanted = [tensor for tensor, _ in places if tensor.requires_grad]
-        outputs, above = zip(*reached, strict=True)
-        found = iter(torch.autograd.grad(outputs, wanted, above, retain_graph=True, materialize_grads=True))
-        for tensor, place in places:
-            if tensor.requires_grad:
-                place.copy_(next(found))
-            else:
-                place.zero_()
+        trained = [weight.requires_grad for weight in weights]
+        wanted = [own, *itertools.compress(weights, trained)]
+        grad_x, *found = elementwise.pulled((out, log_det), wanted, (grad_out.t(), grad_log_det))
+        for place, gradient in zip(itertools.compress(gradients, trained), found, strict=True):
+            place.copy_(gradient)
         return grad_x.t().contiguous()
 
     return out.detach().t().contiguous(), log_det.detach(), pull

@@ -11,8 +11,8 @@ from torch import Tensor
 from flowbench.engines.eager.engine import TorchEngine
 from flowbench.engines.eager.substitution import Solved, Substitution
 from flowbench.engines.interface import Moved, Stage
-from flowbench.engines.numba import pointwise, steps, walk
-from flowbench.engines.numba.normalise import batch_norm, batch_norm_by
+from flowbench.engines.numba import pointwise, substitution, walk
+from flowbench.engines.numba.batch_norm import batch_norm, batch_norm_by
 from flowbench.transforms.activation import RELU, TANH, Activation
 from flowbench.transforms.plan import CouplingPlan, MaskedPlan, NetworkPlan, Plan
 from flowbench.transforms.univariate import Affine, Univariate
@@ -20,7 +20,7 @@ from flowbench.tuning import LANES, POINTWISE, WALK_WORK, numba_block
 
 
 class NumbaEngine(TorchEngine):
-    """Claims affine maps with relu or tanh units, in single and double precision."""
+    """Claims affine maps with relu or tanh units; `choose` takes it for rows in single and double precision."""
 
     normalise = staticmethod(batch_norm)
     normalise_by = staticmethod(batch_norm_by)
@@ -72,7 +72,7 @@ class NumbaEngine(TorchEngine):
         own = u.numpy()
 
         def run(start: int, stop: int) -> None:
-            steps.inverse_steps(own, network, affine, (start, stop), *arrays)
+            substitution.inverse_steps(own, network, affine, (start, stop), *arrays)
 
         if self._is_small(plan, u):
             run(0, plan.dim)
@@ -83,10 +83,10 @@ class NumbaEngine(TorchEngine):
     def pull_substitution(self, plan: MaskedPlan, stage: Stage, cotangents: Tensor, da: Tensor, slopes: Tensor) -> None:
         """See `TorchEngine.pull_substitution`."""
         network = _network(plan, stage)
-        arrays = da.numpy(), slopes.numpy(), cotangents.numpy()
+        factors, units = (da.numpy(), slopes.numpy()), cotangents.numpy()
 
         def run(start: int, stop: int) -> None:
-            steps.gradient_steps(*arrays[:2], network, (start, stop), arrays[2])
+            substitution.gradient_steps(*factors, network, (start, stop), units)
 
         Substitution(plan, stage.weights[0], cotangents).pull(numba_block(plan.dim), run)
 
@@ -99,7 +99,7 @@ class NumbaEngine(TorchEngine):
         """See `TorchEngine.finish`."""
         if values.numel() > POINTWISE:
             return super().finish(values, bias, activation)
-        pointwise.finish(values.numpy(), bias.numpy(), activation is not None, activation is TANH)
+        pointwise.finish(values.numpy(), bias.numpy(), activation is not None, activation == TANH)
         return None
 
     def pull_activation(self, cotangent: Tensor, h: Tensor, slope: Tensor | None, activation: Activation) -> None:
@@ -107,7 +107,7 @@ class NumbaEngine(TorchEngine):
         if cotangent.numel() > POINTWISE:
             super().pull_activation(cotangent, h, slope, activation)
         else:
-            pointwise.slope(cotangent.numpy(), h.numpy(), activation is TANH)
+            pointwise.slope(cotangent.numpy(), h.numpy(), activation == TANH)
 
     def move(self, univariate: Univariate, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         """See `TorchEngine.move`."""
@@ -135,14 +135,14 @@ class NumbaEngine(TorchEngine):
 
 
 def _known(network: NetworkPlan) -> bool:
-    return network.activation is RELU or network.activation is TANH
+    return network.activation in (RELU, TANH)
 
 
 def _network(plan: MaskedPlan, stage: Stage) -> tuple[Any, ...]:
     """What kernels are told of a network: (flat, starts, biases, visible, is_tanh)."""
     _, starts, biases, _ = stage.constants
     flat = stage.weights[0].detach().numpy()
-    return flat, starts.numpy(), biases.numpy(), plan.visible, plan.network.activation is TANH
+    return flat, starts.numpy(), biases.numpy(), plan.visible, plan.network.activation == TANH
 
 
 def _affine(univariate: Univariate) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowbench.engines.numba.vectors import activate, add, jit, normalise, pull_normalise
+from flowbench.engines.numba.vectors import activate, add, affine_map, jit, pull_affine
 from flowbench.engines.numba.vectors import slope as slope_of
 
 
@@ -26,7 +26,7 @@ def slope(cotangent, h, is_tanh):
 def move(x, theta, affine, u, precision):
     """The affine map of x (D, N), given θ (2·D, N): u and the log-precisions (D, N)."""
     for column in range(len(x)):
-        normalise(x[column], theta[2 * column], theta[2 * column + 1], affine, u[column], precision[column])
+        affine_map(x[column], theta[2 * column], theta[2 * column + 1], affine, u[column], precision[column])
 
 
 @jit
@@ -36,4 +36,4 @@ def pull_move(image, gradients, affine, grad_x, grad_theta):
     grad_u, grad_log_det = gradients
     for column in range(len(u)):
         known = (u[column], precision[column]), (grad_u[column], grad_log_det)
-        pull_normalise(*known, affine, grad_x[column], grad_theta[2 * column], grad_theta[2 * column + 1])
+        pull_affine(*known, affine, grad_x[column], grad_theta[2 * column], grad_theta[2 * column + 1])

@@ -47,7 +47,7 @@ def log_scale(raw, affine):
 
 
 @jit
-def normalise(x, shift, raw, affine, u, precision):
+def affine_map(x, shift, raw, affine, u, precision):
     """``Affine.forward``: u and the log-precision of x."""
     for n in range(len(x)):
         precision[n] = -log_scale(raw[n], affine)
@@ -56,8 +56,8 @@ def normalise(x, shift, raw, affine, u, precision):
 
 
 @jit
-def pull_normalise(image, gradients, affine, grad_x, grad_shift, grad_raw):
-    """The gradient of ``normalise``, from its image (u, precision) and what comes from above."""
+def pull_affine(image, gradients, affine, grad_x, grad_shift, grad_raw):
+    """The gradient of ``affine_map``, from its image (u, precision) and what comes from above."""
     u, precision = image
     grad_u, grad_log_det = gradients
     bound, one = affine[1], u.dtype.type(1)

@@ -1,20 +1,21 @@
 """A small masked autoregressive transform whole in one compiled call: its density, and the gradient of that.
 
-The arithmetic is the exact half that masks leave: each product stops where the mask does. Arguments as in `steps`.
+The arithmetic is the exact half that masks leave: each product stops where the mask does. Arguments as in
+`substitution`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from flowbench.engines.numba.steps import gather, preset, weights_between
+from flowbench.engines.numba.substitution import gather, preset, weights_between
 from flowbench.engines.numba.vectors import (
     activate,
     add_product,
+    affine_map,
     jit,
-    normalise,
     outer,
-    pull_normalise,
+    pull_affine,
     slope,
     total,
 )
@@ -48,7 +49,7 @@ def forward(x, network, affine, values, image, log_det):
             outputs = visible[last, column]
             shift, raw = values[outputs, lo:hi], values[outputs + 1, lo:hi]
             p = precision[column, lo:hi]
-            normalise(x[column, lo:hi], shift, raw, affine, u[column, lo:hi], p)
+            affine_map(x[column, lo:hi], shift, raw, affine, u[column, lo:hi], p)
             for n in range(len(p)):
                 sums[n] += p[n]
 
@@ -64,7 +65,7 @@ def backward(network, affine, values, image, gradients, grad_x, grad_flat):
     for column in range(dim):
         outputs = visible[last, column]
         known = (u[column], precision[column]), (grad_u[column], grad_log_det)
-        pull_normalise(*known, affine, grad_x[column], cotangents[outputs], cotangents[outputs + 1])
+        pull_affine(*known, affine, grad_x[column], cotangents[outputs], cotangents[outputs + 1])
     own_gradient = (grad_flat, network[1])
     for level in range(last, 0, -1):
         top, bottom = visible[level, 0], visible[level - 1, 0]

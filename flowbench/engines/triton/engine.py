@@ -15,10 +15,7 @@ from flowbench.engines.triton import kernels
 from flowbench.transforms.activation import RELU, TANH
 from flowbench.transforms.plan import MaskedPlan, Plan
 from flowbench.transforms.univariate import Affine
-from flowbench.tuning import TRITON_BLOCK
-
-_SHAPE = {"UNITS": 16, "KNOWN": 32, "TILE": 32}
-"""The least that tensor cores take, and with it the most programs: rows are few where steps are many."""
+from flowbench.tuning import TRITON_BLOCK, TRITON_SHAPE
 
 
 class TritonEngine(TorchEngine):
@@ -28,8 +25,7 @@ class TritonEngine(TorchEngine):
         """Whether its kernels know the map and the activation."""
         if not isinstance(plan, MaskedPlan):
             return True
-        activation = plan.network.activation
-        return type(plan.univariate) is Affine and (activation is RELU or activation is TANH)
+        return type(plan.univariate) is Affine and plan.network.activation in (RELU, TANH)
 
     def try_out(self) -> None:
         """Invert the identity of one column; raises what stands in the way of doing that."""
@@ -41,7 +37,7 @@ class TritonEngine(TorchEngine):
         )
         values, log_det = torch.zeros(3, 1, device=device), torch.ones(1, device=device)
         kinds = {"LAYERS": 1, "TANH": False, "GAIN": -0.5, "BOUND": None}
-        kernels.inverse[(1,)](u, values, flat, starts, visible, log_det, 1, 1, TRITON_BLOCK, **kinds, **_SHAPE)
+        kernels.inverse[(1,)](u, values, flat, starts, visible, log_det, 1, 1, TRITON_BLOCK, **kinds, **TRITON_SHAPE)
         if float(values[0]) != 3 or float(log_det) != 0:
             raise RuntimeError("its kernels do not do what they should")
 
@@ -71,7 +67,7 @@ def _network(stage: Stage) -> tuple[Tensor, ...]:
 def _launch(kernel: Any, plan: MaskedPlan, rows: Tensor, *tensors: Tensor) -> None:
     dim, n = rows.shape
     affine = cast("Affine", plan.univariate)
-    kinds: dict[str, Any] = {"LAYERS": plan.levels - 1, "TANH": plan.network.activation is TANH}
+    kinds: dict[str, Any] = {"LAYERS": plan.levels - 1, "TANH": plan.network.activation == TANH}
     kinds |= {"GAIN": affine.gain, "BOUND": affine.bound}
     with torch.cuda.device_of(rows):  # Triton takes the current one
-        kernel[(triton.cdiv(n, _SHAPE["TILE"]),)](*tensors, dim, n, TRITON_BLOCK, **kinds, **_SHAPE)
+        kernel[(triton.cdiv(n, TRITON_SHAPE["TILE"]),)](*tensors, dim, n, TRITON_BLOCK, **kinds, **TRITON_SHAPE)

@@ -65,7 +65,7 @@ def scale_units(
             h = tl.load(factors + at, mask=inside, other=0)
             x = x * (1 - h * h) if TANH else tl.where(h > 0, x, 0)
         else:
-            x = tanh(x) if TANH else tl.maximum(x, 0)
+            x = tanh(x) if TANH else tl.where(x < 0, 0, x)  # NaN stays
         tl.store(values + at, x, mask=inside)
     tl.debug_barrier()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import torch
 from torch import Generator, Tensor, nn
@@ -27,8 +26,12 @@ class StandardNormal(nn.Module):
         """Log-density (N,) of u (N, D) in nats."""
         return -0.5 * (u.square().sum(-1) + u.shape[-1] * math.log(2 * math.pi))
 
+    def slope(self, u: Tensor) -> Tensor:
+        """∂ log p(u)/∂u, of any shape: what a step of training begins its way back with."""
+        return -u
+
     def sample(self, n: int, generator: Generator | None = None) -> Tensor:
-        """N draws (n, D)."""
+        """n draws (n, D)."""
         origin = self.origin
         return torch.randn(n, len(origin), device=origin.device, dtype=origin.dtype, generator=generator)
 
@@ -73,37 +76,50 @@ class Flow(nn.Module):
         return self(x)
 
     def to_noise(self, x: Tensor) -> Pair:
-        """x (N, D) to (u, log|det ∂u/∂x|): the transform's forward, by an engine."""
+        """x (N, D) to (u, log|det ∂u/∂x|): the transform's forward, by an engine.
+
+        Raises:
+            ValueError: rows of another number of columns or another dtype than the flow's.
+        """
         if _is_watched(x):
             return self.transform(x)
+        self._refuse_others(x)
         return run(self.stages(), x, self.engine or choose(x))
 
     def to_data(self, u: Tensor) -> Pair:
-        """u (N, D) to (x, log|det ∂x/∂u|): the transform's inverse, by an engine."""
+        """u (N, D) to (x, log|det ∂x/∂u|): the transform's inverse, by an engine; raises as ``to_noise``."""
         if _is_watched(u):
             return self.transform.inverse(u)
+        self._refuse_others(u)
         stages = [stage._replace(inverted=not stage.inverted) for stage in reversed(self.stages())]
         return run(stages, u, self.engine or choose(u))
 
     def stages(self) -> list[Stage]:
         """The transform as engines see it, one leaf after the other."""
-        return [Stage(leaf.plan, leaf.weights(), leaf.constants(), inverted) for leaf, inverted in self._leaves()]
+        leaves = self.transform.leaves()
+        return [Stage(leaf.plan, leaf.weights(), leaf.constants(), inverted) for leaf, inverted in leaves]
 
-    def _leaves(self) -> Iterable[tuple[Transform, bool]]:
-        return self.transform.leaves()
+    def _refuse_others(self, rows: Tensor) -> None:
+        dtype = self.base.origin.dtype
+        if rows.ndim != 2 or rows.shape[1] != self.dim or rows.dtype != dtype:
+            found = f"{tuple(rows.shape)} of {rows.dtype}"
+            raise ValueError(
+                f"expected rows of shape (N, {self.dim}) of {dtype}, got {found}"
+            )  # a kernel would not ask
 
     def backpropagate(self, x: Tensor) -> Tensor:
         """Minus the mean log-density of x (N, D), (); its gradient is left in the parameters' ``grad``.
 
         As ``-self(x).mean()`` and its ``backward``, without autograd. A ``grad`` that is there is overwritten in place.
         """
+        self._refuse_others(x)
         stages = self.stages()
         parameters = [weight for stage in stages for weight in stage.weights]
         gradients = _places_for_gradients(parameters)
         each = -1 / max(1, len(x))
         with torch.no_grad():
             u, log_det, pull = compose(stages, x.t().contiguous(), self.engine or choose(x))
-            pull(u * -each, torch.full_like(log_det, each), gradients)
+            pull(self.base.slope(u) * each, torch.full_like(log_det, each), gradients)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 place = parameter.grad if parameter.requires_grad else None
                 if place is not None and gradient is not place:  # it is in the flow more than once
@@ -136,7 +152,7 @@ def _places_for_gradients(parameters: list[Tensor]) -> list[Tensor]:
     for parameter in parameters:
         if parameter.requires_grad and parameter.grad is None:
             parameter.grad = torch.empty_like(parameter)
-        place = parameter.grad
+        place = parameter.grad if parameter.requires_grad else None
         if place is None or id(parameter) in taken:
             place = torch.empty_like(parameter)
         places.append(place)

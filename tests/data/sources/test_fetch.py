@@ -241,7 +241,7 @@ def test_fetch_as_json(flowbench: Flowbench, data_dir: Path, server: LoopbackSer
     ("arguments", "message"),
     [
         (["toi"], "did you mean toy?"),
-        (["toy", "--from", "row"], "did you mean raw?"),
+        (["toy", "--from", "row"], "'row' is not one of 'raw'"),
         (["toy", "--from", "ready-made"], "not in the ready-made archive"),
         ([], "NAME"),
     ],

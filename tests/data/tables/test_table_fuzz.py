@@ -262,10 +262,11 @@ def test_a_table_with_everything_goes_through_the_command_line(tmp_path: Path) -
     done = run(tmp_path / "my table.csv", tmp_path, *options)
     assert done.returncode == 0, done.stderr
     (row,) = [json.loads(path.read_text()) for path in (tmp_path / "results").glob("*.json")]
-    assert row["dequantised"] == {"列": 1, "yes": 1, "price": 0.01}
-    assert row["n_train"] + row["n_validation"] + row["n_test"] == n - 1
-    for figure in ("test_ll_nats", "test_ll_own_units_nats", "validation_ll_nats"):
-        assert np.isfinite(row[figure])
+    assert row["task"]["dequantised"] == {"列": 1, "yes": 1, "price": 0.01}
+    assert sum(row["task"][part] for part in ("n_train", "n_validation", "n_test")) == n - 1
+    found = row["likelihoods"]
+    for figure in (found["test_ll_nats"]["mean"], found["test_ll_own_units_nats"], found["validation_ll_nats"]):
+        assert np.isfinite(figure)
     assert "299 rows of 4 columns, and 1 with values missing" in done.stderr
     named = run(tmp_path / "my table.csv", tmp_path, "--columns", '"größe, cm",price', "--dropna", "--dequantise")
     assert named.returncode == 0, named.stderr

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from flowbench.engines.eager.normalise import pull_batch_norm_by
+from flowbench.engines.eager.batch_norm import pull_batch_norm_by
 from flowbench.engines.interface import Moved, Stage
 from flowbench.engines.numba.vectors import jit
 
@@ -82,7 +82,7 @@ def _shift_and_scale(x, shifts, scales, sign, out, log_scale):
 
 
 def batch_norm(x: Tensor, stage: Stage, epsilon: float) -> Moved:
-    """As `eager.normalise.batch_norm`."""
+    """As `eager.batch_norm.batch_norm`."""
     log_gamma, beta = (weight.detach() for weight in stage.weights)
     u, normal, inverse_deviation, log_det = (torch.empty_like(t) for t in (x, x, beta, beta[:1]))
     saved = normal.numpy(), inverse_deviation.numpy()
@@ -98,7 +98,7 @@ def batch_norm(x: Tensor, stage: Stage, epsilon: float) -> Moved:
 
 
 def batch_norm_by(x: Tensor, before: Tensor, after: Tensor, sign: int, stage: Stage, epsilon: float) -> Moved:
-    """As `eager.normalise.batch_norm_by`."""
+    """As `eager.batch_norm.batch_norm_by`."""
     out, log_scale = torch.empty_like(x), torch.empty_like(before)
     scales = stage.weights[0].detach().numpy(), stage.constants[1].numpy(), epsilon
     _shift_and_scale(x.numpy(), (before.numpy(), after.numpy()), scales, sign, out.numpy(), log_scale.numpy())
