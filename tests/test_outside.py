@@ -155,3 +155,22 @@ def test_a_checkpoint_of_a_flow_that_is_not_known_here_says_so(tmp_path: Path, f
     assert lost.returncode == 4
     assert "my_flow" in lost.stderr
     assert "FLOWBENCH_PLUGINS" in lost.stderr
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "said"),
+    [
+        (FLOW.replace("import torch\n", "import torch, nosuch\n", 1), "my_flow.py was imported"),
+        (FLOW.replace("    return Flow(dim", "    Flow(dim"), "build returned NoneType"),
+        (FLOW.replace("class Options(FlowOptions)", "class Options"), "Options is no flowbench.config.FlowOptions"),
+        ("Options = 1", "does not define build"),
+    ],
+)
+def test_what_is_wrong_with_a_file_from_outside_is_said_and_is_no_defect_of_flowbench(
+    spoilt: str, said: str, tmp_path: Path, flow: Path
+) -> None:
+    flow.write_text(spoilt)
+    broken = flowbench("check", flow, cwd=tmp_path)
+    assert broken.returncode in (1, 2)
+    assert said in broken.stderr
+    assert "defect of flowbench" not in broken.stderr

@@ -58,8 +58,9 @@ def command(body: Callable[P, None]) -> Callable[P, None]:
                 raise
             if isinstance(error, OSError) and error.strerror:  # the system's, not a defect
                 _fail(DataError(f"{error.filename or 'output'}: {error.strerror}"))
-            what = f"{type(error).__name__}: {error}"
-            _fail(FlowbenchError(what, hint="this is a defect of flowbench; `flowbench --debug …` shows where"))
+            what, notes = f"{type(error).__name__}: {error}", getattr(error, "__notes__", [])
+            whose = notes[0] if notes else "this is a defect of flowbench"  # a file from outside is named in a note
+            _fail(FlowbenchError(what, hint=f"{whose.rstrip('.')}; `flowbench --debug …` shows where"))
 
     return run
 

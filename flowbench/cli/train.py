@@ -151,7 +151,7 @@ def train(
     table_options = TableOptions(_names(columns), _names(drop_columns), dropna, split, test_fraction, dequantise)
     dataset = load(data, seed=seed, allow_partial=allow_partial, table_options=table_options)
     record = _finished_or_trained(chosen, dataset, folder, force)
-    _show(record, folder, as_json)
+    _show(record, as_json)
 
 
 def _configuration(flow: str, data: str, recipe: str, seed: int, device: str, user: dict[str, object]) -> RunConfig:
@@ -186,10 +186,12 @@ def _finished_or_trained(chosen: RunConfig, dataset: Dataset, folder: Path, forc
         note(f"{record.run} is already finished ({folder / record.run}.json); --force trains it again")
         return record
     with Progress(chosen.training.max_seconds) as progress:
-        return run(chosen, dataset, folder, progress)
+        record = run(chosen, dataset, folder, progress)
+    note(f"written to {folder / record.run}.json")
+    return record
 
 
-def _show(record: RunRecord, folder: Path, as_json: bool) -> None:
+def _show(record: RunRecord, as_json: bool) -> None:
     """Print the record.
 
     Raises:
@@ -202,7 +204,6 @@ def _show(record: RunRecord, folder: Path, as_json: bool) -> None:
     else:
         if record.status != "diverged":
             print_result(summary(record))
-        note(f"written to {folder / record.run}.json")
     if record.status != "ok":
         hint = "a lower learning_rate, a log_scale_bound, or a clip_norm keeps it finite"
         diverged = record.status == "diverged"

@@ -60,7 +60,8 @@ def log_prob(
     if out is not None and out.exists() and path.exists() and out.samefile(path):
         raise UsageError(f"--out is the table itself, {path}", "name another file")
     table = open_table(path)
-    trained = _load(run, device, threads, space)
+    noise = "a value's log-density is taken in the middle of its step"
+    trained = _load(run, device, threads, space, noise)
     from flowbench.use.densities import log_probs
 
     _write(out, ["log_prob"], log_probs(trained, table), "log-densities")
@@ -81,7 +82,7 @@ def sample(
     rounded down to its steps, as it was in the table.
     """
     out = _out_file(out)
-    trained = _load(run, device, threads, space)
+    trained = _load(run, device, threads, space, "draws are rounded down to the steps")
     import torch
 
     density = trained.density
@@ -99,8 +100,8 @@ def _out_file(out: Path | None) -> Path | None:
     return out
 
 
-def _load(run: str, device: str, threads: int | None, space: str) -> Trained:
-
+def _load(run: str, device: str, threads: int | None, space: str, noise: str) -> Trained:
+    """What the run left, with notes on its units, and on what becomes of ``noise``."""
     from flowbench.results import store as results
     from flowbench.training.environment import resolve_device
     from flowbench.use import trained
@@ -112,8 +113,7 @@ def _load(run: str, device: str, threads: int | None, space: str) -> Trained:
     if not found.raw:
         note(f"rows and log-densities are in {found.space} space, as the rows were that the flow was trained on")
     if found.noisy:
-        names = ", ".join(map(repr, found.noisy))
-        note(f"learnt with noise on {names}: a value's log-density is taken in the middle of its step")
+        note(f"learnt with noise on {', '.join(map(repr, found.noisy))}: {noise}")
     return found
 
 

@@ -4,6 +4,6 @@ A flow's file gives ``Options`` (a ``FlowOptions``) and ``build(dim, options) ->
 """
 
 from flowbench.flows.core.flow import Flow, StandardNormal
-from flowbench.flows.core.registry import FlowFile, code, load, names
+from flowbench.flows.core.registry import FlowFile, build, built, code, load, names
 
-__all__ = ["Flow", "FlowFile", "StandardNormal", "code", "load", "names"]
+__all__ = ["Flow", "FlowFile", "StandardNormal", "build", "built", "code", "load", "names"]

@@ -54,7 +54,7 @@ def _times(record: RunRecord) -> Table:
     table.add_column("batch", justify="right")
     passes = {"density": record.task.density_passes, "sampling": record.task.sampling_passes}
     for direction, number in passes.items():
-        textbook = "" if number is None else f"\n{plural(number, 'pass')} in the textbook"
+        textbook = f"\n({plural(number, 'pass')} in the textbook)" if number else ""
         table.add_column(f"{direction}{textbook}", justify="right")
     for timing in record.timings:
         density = (timing.density_us_per_row, timing.density_us_per_row_q1, timing.density_us_per_row_q3)

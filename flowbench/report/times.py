@@ -30,7 +30,7 @@ def _shape_table(shape: Shape) -> Table:
     table.add_column("batch", justify="right")
     table.add_column("")
     for heading in ("density\nµs/row", "sampling\nµs/row", "training step\nms"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", overflow="fold")  # a figure is wrapped, never cut
     found = {(cost.batch, cost.model, cost.work): cost for cost in shape.costs}
     missing = {(gap.batch, gap.model, gap.work): gap.reason.partition(":")[0] for gap in shape.missing}
     lines = dict.fromkeys((batch, model) for batch, model, _ in (*found, *missing))
@@ -58,7 +58,8 @@ def _cell(cost: Cost | None) -> str:
 
 
 def _to_arithmetic(cost: Cost | None) -> str:
-    return f"{cost.us / cost.arithmetic_us:.2f}×" if cost and cost.arithmetic_us else ""
+    ratio = cost.us / cost.arithmetic_us if cost and cost.arithmetic_us else 0
+    return f"{ratio:,.0f}×" if ratio >= 100 else f"{ratio:.2f}×" if ratio else ""
 
 
 def _memory(cost: Cost | None) -> str:

@@ -115,7 +115,7 @@ def time_shape(name: str, options: FlowOptions, rows: Tensor, plan: Plan, rate: 
     ``rate`` is that of the machine in matrix products, in operations a second.
     """
     torch.manual_seed(0)
-    flow = flows.load(name).build(rows.shape[1], options).to(rows.device)
+    flow = flows.build(name, rows.shape[1], options).to(rows.device)
     parameters = sum(parameter.numel() for parameter in flow.parameters())
     shape = Shape(flow=name, dim=flow.dim, options=options.model_dump(), parameters=parameters, costs=[])
     for batch in plan.batches:

@@ -24,7 +24,7 @@ def exponents(
     costs: dict[str, list[float]] = {"density": [], "sampling": []}
     for dim in DIMS:
         torch.manual_seed(0)
-        flow = flows.load(name).build(dim, options).to(device)
+        flow = flows.build(name, dim, options).to(device)
         works = evaluation(flow, torch.randn(batch, dim, device=device))
         runners = {work: runner(works[work]) for work in costs}
         samples = measure(runners, seconds, lambda work, dim=dim: on_run(f"{name} {work} D={dim}"))  # type: ignore[misc]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flowbench.console import plural
-from flowbench.flows import Flow, FlowFile
+from flowbench.flows import Flow, FlowFile, built
 from flowbench.flows.core.density import log_likelihoods
 from flowbench.results.record import Check
 from flowbench.training import checkpoint
@@ -31,7 +31,7 @@ def small(module: FlowFile, dim: int, **settings: object) -> Flow:
     """A flow of this file over ``dim`` columns, in double precision; see `shake`."""
     torch.manual_seed(dim)
     chosen = {key: value for key, value in (SMALL | settings).items() if key in module.Options.model_fields}
-    flow = module.build(dim, module.Options.model_validate(chosen)).double()
+    flow = built(module, dim, module.Options.model_validate(chosen)).double()
     shake(flow, torch.randn(50 * dim, dim, dtype=torch.double) @ torch.randn(dim, dim, dtype=torch.double))
     return flow.eval()
 

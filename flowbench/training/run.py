@@ -60,7 +60,7 @@ def run(config: RunConfig, dataset: Dataset, folder: Path, progress: Progress) -
     began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
     outcome = _Outcome(_gaussian(dataset))
     torch.manual_seed(config.seed)
-    flow = flows.load(config.flow).build(dataset.dim, config.model).to(config.device)
+    flow = flows.build(config.flow, dataset.dim, config.model).to(config.device)
     try:
         _train_and_measure(flow, config, dataset, outcome, progress)
     except DivergedError as error:

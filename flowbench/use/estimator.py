@@ -225,7 +225,7 @@ def _fit(config: RunConfig, parts: Sequence[torch.Tensor]) -> tuple[Flow, list[E
     """Train on standardised rows, those kept and those held out; the flow in double precision, on the CPU."""
     with _BUILDING, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)  # torch.manual_seed would move the GPUs' generators too
-        flow = flows.load(config.flow).build(parts[0].shape[1], config.model).to(config.device)
+        flow = flows.build(config.flow, parts[0].shape[1], config.model).to(config.device)
     rows, validation = (part.to(config.device) for part in parts)
     epochs = list(train(flow, rows, validation, config.training, config.seed))
     return flow.cpu().double(), epochs

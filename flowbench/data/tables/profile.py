@@ -73,8 +73,9 @@ class Profile:
         rows = f"{self.rows:,} row{'s' * (self.rows != 1)}"
         lines = [f"{rows} of {len(self.columns)} column{'s' * (len(self.columns) != 1)}"]
         if self.incomplete:
-            lines[0] += f", and {self.incomplete:,} with values missing"
+            lines[0] += f", and {self.incomplete:,} more with missing values"
         facts = {
+            **({"infinite": self._each(self.infinite > 0, self._infinite)} if self.infinite.any() else {}),
             "missing": self._each(self.missing > 0, lambda i: f"({self.missing[i]:,})"),
             "constant": self._each(self.constant, lambda i: f"({self.low[i]:g})"),
             "duplicated": self._each(
@@ -88,6 +89,9 @@ class Profile:
             ),
         }
         return lines + [f"  {what:13}  {columns or 'none'}" for what, columns in facts.items()]
+
+    def _infinite(self, column: int) -> str:
+        return f"({self.infinite[column]:,}, the first in row {self.first_infinite[column]:,})"
 
     def _each(self, which: NDArray[np.bool_], say: Callable[[int], str]) -> str:
         found = np.flatnonzero(which)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -142,10 +143,12 @@ def write_table(path: Path | None, columns: Sequence[str], batches: Iterable[Flo
         UsageError: files with this suffix cannot be written, or this one cannot.
     """
     kind = writer_of(path)
+    batches = iter(batches)
+    first = list(itertools.islice(batches, 1))  # before a header is written: the first rows may be refused
     if path is None and sys.stdout.isatty():  # names come from files, and must not steer the terminal
         columns = [printable(name) for name in columns]
     with written_whole(path) if path else _stdout() as file, closing(kind(file, columns)) as writer:
-        for rows in batches:
+        for rows in itertools.chain(first, batches):
             writer.write(rows)
 
 

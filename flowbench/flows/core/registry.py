@@ -49,4 +49,25 @@ def load(name: str) -> FlowFile:
     if name not in outside:
         hint = f"{did_you_mean(name, names())}; a flow of your own is a path to a .py file, or in FLOWBENCH_PLUGINS"
         raise UsageError(f"unknown flow {name!r}", hint)
-    return cast("FlowFile", outside[name].load())
+    plugin = outside[name]
+    module = plugin.load()
+    if not (isinstance(module.Options, type) and issubclass(module.Options, FlowOptions)):
+        raise UsageError(f"{plugin.origin}: Options is no flowbench.config.FlowOptions", "derive it from that")
+    return cast("FlowFile", module)
+
+
+def build(name: str, dim: int, options: FlowOptions) -> Flow:
+    """The flow of that name for rows of ``dim`` columns.
+
+    Raises:
+        UsageError: there is none of that name, or its file builds something else than a flow.
+    """
+    return built(load(name), dim, options)
+
+
+def built(module: FlowFile, dim: int, options: FlowOptions) -> Flow:
+    """As ``build``, of a flow's file."""
+    flow = module.build(dim, options)
+    if not isinstance(flow, Flow):
+        raise UsageError(f"build returned {type(flow).__name__}, expected a flowbench.flows.Flow")
+    return flow
