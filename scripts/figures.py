@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -63,7 +63,7 @@ def _by_data(records: Records) -> dict[str, dict[str, RunRecord]]:
 
 
 def _likelihoods(records: Records) -> str:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for data, runs in _by_data(records).items():
         if data.startswith("truth-") or "maf" not in runs:
             continue
@@ -112,7 +112,7 @@ def _interval(estimate: Estimate | None, places: int | None = None) -> str:
     return f"{estimate.mean:.{places}f}{error}"
 
 
-def _markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _markdown(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

@@ -7,7 +7,7 @@ without autograd: every direction comes with its vector–Jacobian product, the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -37,7 +37,8 @@ class Stage(NamedTuple):
 
     plan: Plan
     weights: list[Tensor]
-    constants: list[Tensor]
+    constants: Any
+    """The plan's `Constants`."""
     inverted: bool = False
 
 

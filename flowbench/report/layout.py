@@ -120,7 +120,7 @@ def plain(text: str, style: str = "") -> Text:
 
 def given_groups(groups: int) -> str:
     """What a standard error over rows says where they are windows of a few photographs."""
-    return f"± 2 s.e. is an error given the {plural(groups, 'photograph')} that the test rows are windows of"
+    return f"± 2 s.e. is an error given the {plural(groups, 'photograph')}, or strips, that the rows are windows of"
 
 
 def aligned(figures: Sequence[Figure], sign: str = "") -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from flowbench.transforms.activation import Activation
 from flowbench.transforms.made import MADE
-from flowbench.transforms.plan import MaskedPlan
+from flowbench.transforms.plan import MaskedConstants, MaskedPlan
 from flowbench.transforms.substitution import substitute
 from flowbench.transforms.transform import Pair, Transform
 from flowbench.transforms.univariate import Univariate
@@ -57,7 +57,7 @@ class MaskedAutoregressive(Transform):
         """The conditioner's weights and biases."""
         return [self.conditioner.flat]
 
-    def constants(self) -> list[Tensor]:
+    def constants(self) -> MaskedConstants:
         """Masks of gradients, and the places that a kernel reads where the network lies."""
         made = self.conditioner
-        return [made.masks, made.starts, made.biases, made.visible]
+        return MaskedConstants(made.masks, made.starts, made.biases, made.visible)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from flowbench.transforms.plan import BatchNormPlan
+from flowbench.transforms.plan import BatchNormPlan, Statistics
 from flowbench.transforms.transform import Pair, WithStatistics
 
 
@@ -56,6 +56,6 @@ class BatchNorm(WithStatistics):
         """log γ and β."""
         return [self.log_gamma, self.beta]
 
-    def constants(self) -> list[Tensor]:
+    def constants(self) -> Statistics:
         """The training set's mean and variance."""
-        return [self.mean, self.variance]
+        return Statistics(self.mean, self.variance)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from flowbench.transforms.activation import Activation
 from flowbench.transforms.network import Network
-from flowbench.transforms.plan import CouplingPlan
+from flowbench.transforms.plan import CouplingConstants, CouplingPlan
 from flowbench.transforms.transform import Pair, Transform
 from flowbench.transforms.univariate import Univariate
 
@@ -77,6 +77,7 @@ class Coupling(Transform):
         """Each network's weights and biases."""
         return [network.flat for network in self._networks()]
 
-    def constants(self) -> list[Tensor]:
+    def constants(self) -> CouplingConstants:
         """The orders of columns, and the networks' masks."""
-        return [self.passed, self.moved, self.merged, *(network.masks for network in self._networks())]
+        masks = tuple(network.masks for network in self._networks())
+        return CouplingConstants(self.passed, self.moved, self.merged, masks)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowbench.transforms.plan import PermutationPlan
+from flowbench.transforms.plan import Orders, PermutationPlan
 from flowbench.transforms.transform import Pair, Transform
 
 _PLAN = PermutationPlan()
@@ -44,12 +44,12 @@ class Permutation(Transform):
         return _PLAN
 
     def weights(self) -> list[Tensor]:
-        """None."""
+        """There are none."""
         return []
 
-    def constants(self) -> list[Tensor]:
+    def constants(self) -> Orders:
         """The order, and the order that undoes it."""
-        return [self.order, self.back]
+        return Orders(self.order, self.back)
 
     def _load_from_state_dict(self, *state: Any) -> None:
         super()._load_from_state_dict(*state)

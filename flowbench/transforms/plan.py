@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,12 +67,30 @@ class MaskedPlan:
         return slice(int(self.visible[level, 0]), int(self.visible[level, -1]))
 
 
+class MaskedConstants(NamedTuple):
+    """Masks of the network's gradients, and `Packing.places` and ``visible`` where a kernel reads them."""
+
+    masks: Tensor
+    starts: Tensor
+    biases: Tensor
+    visible: Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class CouplingPlan:
     """A coupling: networks read the columns that pass and give, one after the other, the map's parameters."""
 
     networks: tuple[NetworkPlan, ...]
     univariate: Univariate
+
+
+class CouplingConstants(NamedTuple):
+    """The columns that pass, those that move, the order that merges them; and masks, which dense networks lack."""
+
+    passed: Tensor
+    moved: Tensor
+    merged: Tensor
+    masks: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +101,23 @@ class BatchNormPlan:
     by_batch: bool
 
 
+class Statistics(NamedTuple):
+    """The training set's mean and biased variance (D,)."""
+
+    mean: Tensor
+    variance: Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class PermutationPlan:
     """Columns in another order."""
+
+
+class Orders(NamedTuple):
+    """An order of the columns (D,), and the order that undoes it."""
+
+    there: Tensor
+    back: Tensor
 
 
 Direction = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -100,3 +133,5 @@ class AsWritten:
 
 
 Plan = MaskedPlan | CouplingPlan | BatchNormPlan | PermutationPlan | AsWritten
+Constants = MaskedConstants | CouplingConstants | Statistics | Orders | None
+"""What a plan's algorithm reads besides weights."""

@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from flowbench.transforms.plan import AsWritten, Plan
+from flowbench.transforms.plan import AsWritten, Constants, Plan
 
 Pair = tuple[Tensor, Tensor]
 """What a direction returns: the rows moved (N, D), and the logarithm of the volume's change (N,)."""
@@ -54,9 +54,9 @@ class Transform(nn.Module):
         """The parameters, in the order in which an engine gives their gradients."""
         return list(self.parameters())
 
-    def constants(self) -> list[Tensor]:
+    def constants(self) -> Constants:
         """What else the plan's algorithm reads: statistics, orders of columns."""
-        return []
+        return None
 
     def leaves(self) -> Iterator[tuple[Transform, bool]]:
         """The transforms that forward applies one after the other, and of each whether it is taken inversely."""

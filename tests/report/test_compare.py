@@ -225,7 +225,7 @@ class TestTables:
         text = shown(rows)
         assert "± 2 s.e. by" in text
         assert "3.000 ± 0.020         0.34" in text
-        assert "given the 25 photographs that the test rows are windows of" in text
+        assert "given the 25 photographs, or strips, that the rows are windows of" in text
         assert "photograph" not in shown([run(data="windows")])
 
     def test_a_table_of_failed_runs_alone_is_shown(self):

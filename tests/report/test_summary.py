@@ -26,7 +26,7 @@ def test_figures_are_said_with_their_errors():
 
 def test_an_error_given_the_photographs_is_said_to_be_one():
     text = shown(make_record(test_ll_nats=Estimate(mean=1.5, stderr=0.25, stderr_by_group=1.0), test_groups=7))
-    assert "± 2.000 nats; ± 2 s.e. is an error given the 7 photographs that the test rows are windows of" in text
+    assert "± 2.000 nats; ± 2 s.e. is an error given the 7 photographs, or strips, that the rows are windows of" in text
 
 
 def test_what_is_not_finite_says_so():

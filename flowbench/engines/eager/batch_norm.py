@@ -36,7 +36,7 @@ def batch_norm(x: Tensor, stage: Stage, epsilon: float) -> Moved:
 
 def batch_norm_by(x: Tensor, before: Tensor, after: Tensor, sign: int, stage: Stage, epsilon: float) -> Moved:
     """(x − before)·exp(s) + after, with s = ±(log γ − ½ log(v + ε)); the pull gives gradients of s and after."""
-    log_scale = sign * (stage.weights[0].detach() - 0.5 * (stage.constants[1] + epsilon).log())
+    log_scale = sign * (stage.weights[0].detach() - 0.5 * (stage.constants.variance + epsilon).log())
     out = (x - before[:, None]).mul_(log_scale.exp()[:, None]).add_(after[:, None])
     return out, log_scale.sum().expand(x.shape[1]), pull_batch_norm_by(x, before, log_scale)
 
@@ -56,7 +56,7 @@ def pull_batch_norm_by(x: Tensor, before: Tensor, log_scale: Tensor) -> Callable
 
 def batch_norm_inverse(by: Callable[..., Moved], epsilon: float, stage: Stage, u: Tensor) -> Moved:
     """The inverse, always by the training set's statistics."""
-    x, log_det, pull_by = by(u, stage.weights[1].detach(), stage.constants[0], -1, stage, epsilon)
+    x, log_det, pull_by = by(u, stage.weights[1].detach(), stage.constants.mean, -1, stage, epsilon)
 
     def pull(grad_x: Tensor, grad_log_det: Tensor, out: Sequence[Tensor]) -> Tensor:
         grad_u = pull_by(grad_x, grad_log_det, out)

@@ -18,6 +18,7 @@ from flowbench.transforms.activation import Activation
 from flowbench.transforms.plan import (
     AsWritten,
     BatchNormPlan,
+    CouplingConstants,
     CouplingPlan,
     Direction,
     MaskedPlan,
@@ -66,7 +67,7 @@ class TorchEngine:
             case BatchNormPlan():
                 return batch_norm_inverse(self.normalise_by, plan.epsilon, stage, u)
             case PermutationPlan():
-                return _gather(u, *reversed(stage.constants))
+                return _gather(u, stage.constants.back, stage.constants.there)
             case CouplingPlan():
                 return self._uncoupled(plan, stage, u)
             case AsWritten():
@@ -136,7 +137,7 @@ class TorchEngine:
 
         def pull(grad_u: Tensor, grad_log_det: Tensor, out: Sequence[Tensor]) -> Tensor:
             grad_x, grad_theta = self.pull_move(univariate, x, theta, image, (grad_u, grad_log_det))
-            return grad_x + network.pull(grad_theta, stage.constants[0], out[0])
+            return grad_x + network.pull(grad_theta, stage.constants.masks, out[0])
 
         return image[0], image[1].sum(0), pull
 
@@ -149,7 +150,7 @@ class TorchEngine:
             levels = [plan.level(level) for level in range(plan.levels)]
             values = [solved.values[level, : u.shape[1]] for level in levels]
             write_gradient(
-                plan.network.packing, stage.constants[0], values, [cotangents[level] for level in levels], out[0]
+                plan.network.packing, stage.constants.masks, values, [cotangents[level] for level in levels], out[0]
             )
             return grad_u
 
@@ -186,14 +187,14 @@ class TorchEngine:
     def _normalised(self, plan: BatchNormPlan, stage: Stage, x: Tensor) -> Moved:
         if plan.by_batch:
             return self.normalise(x, stage, plan.epsilon)
-        return self.normalise_by(x, stage.constants[0], stage.weights[1].detach(), 1, stage, plan.epsilon)
+        return self.normalise_by(x, stage.constants.mean, stage.weights[1].detach(), 1, stage, plan.epsilon)
 
 
 class _Halves:
     """What passes a coupling, what it moves, and the parameters θ (M·P, N) that its networks give for that."""
 
     def __init__(self, engine: TorchEngine, plan: CouplingPlan, stage: Stage, x: Tensor) -> None:
-        self._order, self._masks = stage.constants[:3], stage.constants[3:]
+        self._constants: CouplingConstants = stage.constants
         self.passed, self.moved = self.part(x)
         self._networks = [
             Network(engine, network, flat, self.passed)
@@ -210,17 +211,17 @@ class _Halves:
         parts = grad_outputs.split([len(network.outputs) for network in self._networks])
         pulled = [
             network.pull(part, masks, gradient)
-            for network, part, masks, gradient in zip(self._networks, parts, self._masks, out, strict=True)
+            for network, part, masks, gradient in zip(self._networks, parts, self._constants.masks, out, strict=True)
         ]
         return sum(pulled[1:], start=pulled[0])
 
     def part(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The columns (rows of memory) that pass, and those that move."""
-        return x.index_select(0, self._order[0]), x.index_select(0, self._order[1])
+        return x.index_select(0, self._constants.passed), x.index_select(0, self._constants.moved)
 
     def merge(self, passed: Tensor, moved: Tensor) -> Tensor:
         """Both in the order of the columns."""
-        return torch.cat([passed, moved]).index_select(0, self._order[2])
+        return torch.cat([passed, moved]).index_select(0, self._constants.merged)
 
 
 def _call(work: Work, rows: Tensor) -> Tensor:

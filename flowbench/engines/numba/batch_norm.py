@@ -100,6 +100,6 @@ def batch_norm(x: Tensor, stage: Stage, epsilon: float) -> Moved:
 def batch_norm_by(x: Tensor, before: Tensor, after: Tensor, sign: int, stage: Stage, epsilon: float) -> Moved:
     """As `eager.batch_norm.batch_norm_by`."""
     out, log_scale = torch.empty_like(x), torch.empty_like(before)
-    scales = stage.weights[0].detach().numpy(), stage.constants[1].numpy(), epsilon
+    scales = stage.weights[0].detach().numpy(), stage.constants.variance.numpy(), epsilon
     _shift_and_scale(x.numpy(), (before.numpy(), after.numpy()), scales, sign, out.numpy(), log_scale.numpy())
     return out, log_scale.sum().expand(x.shape[1]), pull_batch_norm_by(x, before, log_scale)

@@ -140,7 +140,7 @@ def _known(network: NetworkPlan) -> bool:
 
 def _network(plan: MaskedPlan, stage: Stage) -> tuple[Any, ...]:
     """What kernels are told of a network: (flat, starts, biases, visible, is_tanh)."""
-    _, starts, biases, _ = stage.constants
+    starts, biases = stage.constants.starts, stage.constants.biases
     flat = stage.weights[0].detach().numpy()
     return flat, starts.numpy(), biases.numpy(), plan.visible, plan.network.activation == TANH
 

@@ -60,8 +60,7 @@ class TritonEngine(TorchEngine):
 
 
 def _network(stage: Stage) -> tuple[Tensor, ...]:
-    _, starts, _, visible = stage.constants
-    return stage.weights[0].detach(), starts, visible
+    return stage.weights[0].detach(), stage.constants.starts, stage.constants.visible
 
 
 def _launch(kernel: Any, plan: MaskedPlan, rows: Tensor, *tensors: Tensor) -> None:
