@@ -13,9 +13,9 @@ __version__ = "0.1.0"
 __all__ = ["FlowDensity", "__version__"]
 
 # Torch's OpenMP threads wait for each other many times in a training step, and by default they wait by spinning. Where
-# another process wants the cores, that takes them from the very thread that is waited for. An epoch on patches took 8.1 s
-# on two quiet cores, and more than 190 s with one busy neighbour a core; with threads that sleep while they wait 8.0 s
-# and 18.7 s. OpenMP reads this once, when torch is loaded. What the user has set, by the name of any OpenMP runtime,
+# another process wants the cores, that takes them from the very thread that is waited for. An epoch on patches took 8.1
+# s on two quiet cores, and more than 190 s with one busy neighbour a core; with threads that sleep while they wait 8.0
+# s and 18.7 s. OpenMP reads this once, when torch is loaded. What the user has set, by the name of any OpenMP runtime,
 # stays.
 if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}:
     os.environ["OMP_WAIT_POLICY"] = "passive"

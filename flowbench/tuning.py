@@ -34,13 +34,14 @@ def numba_block(dim: int) -> int:
 
 WALK_WORK = 1 << 22
 """Weights times rows up to which a network is run whole in one compiled call, faster than by torch's products. Six
-columns and a hundred hidden units are some tens of microseconds of arithmetic, and in
-torch's calls twice as much: 1.02 ms against 2.05 for a density at D = 6, 4.0 against 9.2 for a step (AMD EPYC)."""
+columns and a hundred hidden units are some tens of microseconds of arithmetic, and in torch's calls twice as much: 1.02
+ms against 2.05 for a density at D = 6, 4.0 against 9.2 for a step (AMD EPYC)."""
 
 POINTWISE = 1 << 17
 """Numbers up to which what is done to each of them is compiled, on one thread: a call of torch's on a few thousand
 numbers takes longer to make than to do. In torch's calls instead, on two cores of an AMD EPYC: a RealNVP's density at
-D = 6 and 100 rows 1.31 times as long and its step 1.17 times, a MAF's with 2×512 units at D = 43 1.12 and 1.07 times."""
+D = 6 and 100 rows took 1.31 times as long, its step 1.17 times; a MAF's with 2×512 units at D = 43 1.12 and 1.07
+times."""
 
 TILE = 256
 """Rows that go through a compiled kernel together: their values stay in the nearest cache."""
