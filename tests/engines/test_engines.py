@@ -114,11 +114,11 @@ def with_gradients(move: object, x: Tensor, transform: Transform) -> list[Tensor
 def agree(transform: Transform, engine: Engine, x: Tensor, limit: float = 1e-10) -> None:
     """The engine's directions and gradients are those of the equations; without gradients it gives the same."""
     flow = Flow(x.shape[1], transform, engine)
-    pairs = ((flow.to_noise, transform.forward), (flow.to_data, transform.inverse))
-    for fast, written in pairs:
+    pairs = ((flow.to_noise, transform.forward, 1e-2), (flow.to_data, transform.inverse, 1))
+    for fast, written, share in pairs:  # forward is direct: its rounding is less
         found, expected = with_gradients(fast, x, transform), with_gradients(written, x, transform)
         for f, e in zip(found, expected, strict=True):
-            torch.testing.assert_close(f, e, rtol=0, atol=limit * (1 + e.detach().abs().max().item()))
+            torch.testing.assert_close(f, e, rtol=0, atol=share * limit * (1 + e.detach().abs().max().item()))
         with torch.no_grad():
             torch.testing.assert_close(fast(x)[0], expected[0], rtol=0, atol=limit * (1 + expected[0].abs().max()))
 
@@ -233,13 +233,17 @@ def test_what_an_engine_does_not_know_it_does_not_claim(engine: Engine) -> None:
 @EVERY_ENGINE
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("dim", [1, 2, 5])
-def test_couplings_permutations_and_normalisation_are_their_equations(engine: Engine, training: bool, dim: int) -> None:
+@pytest.mark.parametrize("bound", [None, 2.0])
+def test_couplings_permutations_and_normalisation_are_their_equations(
+    engine: Engine, training: bool, dim: int, bound: float | None
+) -> None:
     torch.manual_seed(dim)
     networks = [dense(dim - dim // 2, (7, 6), dim // 2, kind, dim) for kind in ("relu", "tanh")]
     norm = BatchNorm(dim)
     norm.set_statistics(torch.randn(dim), torch.rand(dim) + 0.5)
     order = torch.randperm(dim)
-    for transform in (Coupling(dim, 0, Affine(2.0, gain=1.0), networks), Permutation(order), norm):
+    coupling = Coupling(dim, 0, Affine(bound, gain=1.0), networks)
+    for transform in (coupling, Permutation(order), norm):
         shaken(transform).train(training)
         flow, x = Flow(dim, transform, engine), torch.randn(9, dim)
         for fast, written in ((flow.to_noise, transform.forward), (flow.to_data, transform.inverse)):

@@ -46,6 +46,18 @@ def test_pixel_values_have_the_bits_of_the_papers_formula(alpha: float, levels: 
     assert np.isfinite(density.log_prob(drawn)).all()
 
 
+@pytest.mark.parametrize("levels", [256, 17])
+def test_a_uniform_image_takes_eight_bits_a_pixel(levels: int) -> None:
+    alpha = 1e-6
+    z = torch.rand(200, 30, dtype=torch.float64)
+    x = torch.logit(alpha + (1 - 2 * alpha) * z)
+    # the density of x, by change of variables, when z is uniform
+    slope = torch.sigmoid(x) * torch.sigmoid(-x) / (1 - 2 * alpha)
+    density = Density(shaken("realnvp", 30).double(), (steps.Logit(alpha=alpha, levels=levels),))
+    bits = density.bits_per_pixel(x, slope.log().sum(1).numpy())
+    np.testing.assert_allclose(bits, math.log2(levels))
+
+
 def test_patches_are_taken_with_their_mean_and_drawn_without() -> None:
     density = Density(shaken("maf", 8).double(), (steps.SubtractMean(levels=256),))
     assert density.dim == 9
