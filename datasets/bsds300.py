@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from flowbench.data import Card, RawFile, Splits
-from flowbench.data.images import PATCH_STEPS, patch_splits
+from flowbench.data.preparing.images import PATCH_STEPS, patch_splits
 from flowbench.data.sources.raw import reading
 from flowbench.errors import DataError
 

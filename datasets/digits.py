@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from flowbench.data import Card, Splits, split_last_tenths
-from flowbench.data.images import dequantised_logits, pixel_steps
+from flowbench.data.preparing.images import dequantised_logits, pixel_steps
 
 _LEVELS = 17
 _ALPHA = 0.01

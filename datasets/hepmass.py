@@ -3,7 +3,7 @@
 Quirks kept on purpose. The header of the training file names one column fewer than its rows have (others' code
 repairs it), and the reference code reads as many columns as have names; to fit, it drops the last column of the test
 file, whose header is whole. That leaves 26 of 27 features. And it drops a column if its *smallest* value occurs more
-than five times, where it means the value that occurs most (`flowbench.data.columns.varied`): five are dropped, and 21
+than five times, where it means the value that occurs most (`columns.varied`): five are dropped, and 21
 stay.
 
 The reference code reads "the first 10 percent of the dataset": the ready-made files end after 700,000 and 350,000
@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from flowbench.data import Card, RawFile, Splits
-from flowbench.data.columns import varied
 from flowbench.data.dataset import cut_last_tenth
+from flowbench.data.preparing.columns import varied
 from flowbench.data.preprocessing import Standardise
 from flowbench.data.sources.raw import opened
 

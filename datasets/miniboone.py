@@ -1,7 +1,7 @@
 """MINIBOONE: signal events of a neutrino experiment (MAF paper, section 4.2).
 
 A quirk kept on purpose: a column is dropped if its *smallest* value occurs more than five times, where the reference
-code means the value that occurs most (`flowbench.data.columns.varied`). So 43 columns stay, some with spikes in their
+code means the value that occurs most (`columns.varied`). So 43 columns stay, some with spikes in their
 densities (a known defect of the published set).
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from flowbench.data import Card, RawFile, Splits
-from flowbench.data.columns import standardised_tenths, varied
+from flowbench.data.preparing.columns import standardised_tenths, varied
 from flowbench.data.sources.raw import opened, read_npy
 
 _TEXT = "MiniBooNE_PID.txt"

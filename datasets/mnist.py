@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from flowbench.data import Card, RawFile, Splits
-from flowbench.data.images import dequantised_logits, pixel_steps
+from flowbench.data.preparing.images import dequantised_logits, pixel_steps
 from flowbench.data.sources import pickles
 from flowbench.data.sources.raw import opened, read_idx, reading
 from flowbench.errors import DataError

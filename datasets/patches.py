@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from flowbench.data import Card, Splits
-from flowbench.data.images import patch_splits
+from flowbench.data.preparing.images import patch_splits
 
 CARD = Card(
     name="patches",

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from flowbench.data import Card, RawFile, Splits
-from flowbench.data.columns import standardised_tenths
+from flowbench.data.preparing.columns import standardised_tenths
 from flowbench.data.preprocessing import Dequantise
 from flowbench.data.sources.raw import opened, read_npy
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from flowbench.data import Card, Splits
 from flowbench.data.dataset import Float64
-from flowbench.data.truth import draw_splits
+from flowbench.data.preparing.truth import draw_splits
 
 CARD = Card(
     name="truth-gaussian",

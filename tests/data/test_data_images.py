@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from flowbench.data import gaussian_ll, split_last_tenths
-from flowbench.data.images import dequantised_logits, patch_columns, patch_splits, sample_patches
+from flowbench.data.preparing.images import dequantised_logits, patch_columns, patch_splits, sample_patches
 from flowbench.errors import DataError
 
 

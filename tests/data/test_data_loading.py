@@ -206,7 +206,7 @@ def test_splits_share_no_image(
         return np.zeros((n, 64), np.uint8), np.zeros(n, np.int32)
 
     recipe = registry.recipe(name)
-    monkeypatch.setattr("flowbench.data.images.sample_patches", spy)
+    monkeypatch.setattr("flowbench.data.preparing.images.sample_patches", spy)
     for split in ("n_train", "n_validation", "n_test"):
         monkeypatch.setitem(vars(recipe.CARD), split, 7)
     archive = put(folders / "bsds300/BSDS300-images.tgz", photographs(200, 100))

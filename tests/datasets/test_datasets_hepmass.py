@@ -14,7 +14,7 @@ import pytest
 from made_files import put, same
 
 from flowbench.data import load, recipe
-from flowbench.data.columns import varied
+from flowbench.data.preparing.columns import varied
 from flowbench.data.sources import raw
 from flowbench.errors import DataError
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from flowbench.data import preprocessing as steps
-from flowbench.data.images import dequantised_logits, patch_columns
+from flowbench.data.preparing.images import dequantised_logits, patch_columns
 from flowbench.transforms import Transform
 from flowbench.transforms.preprocessing import Dequantise, Logit, Standardise, SubtractMean
 

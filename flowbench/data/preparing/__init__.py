@@ -1,0 +1,1 @@
+"""What several datasets do alike: columns dropped and standardised, pixels and patches, draws from known densities."""
