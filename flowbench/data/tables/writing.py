@@ -144,7 +144,8 @@ def write_table(path: Path | None, columns: Sequence[str], batches: Iterable[Flo
     """
     kind = writer_of(path)
     batches = iter(batches)
-    first = list(itertools.islice(batches, 1))  # before a header is written: the first rows may be refused
+    # before a header is written to where it stays: the first rows may be refused
+    first = list(itertools.islice(batches, 1)) if path is None else []
     if path is None and sys.stdout.isatty():  # names come from files, and must not steer the terminal
         columns = [printable(name) for name in columns]
     with written_whole(path) if path else _stdout() as file, closing(kind(file, columns)) as writer:

@@ -267,7 +267,7 @@ def test_a_table_with_everything_goes_through_the_command_line(tmp_path: Path) -
     found = row["likelihoods"]
     for figure in (found["test_ll_nats"]["mean"], found["test_ll_own_units_nats"], found["validation_ll_nats"]):
         assert np.isfinite(figure)
-    assert "299 rows of 4 columns, and 1 with values missing" in done.stderr
+    assert "299 rows of 4 columns, and 1 more with missing values" in done.stderr
     named = run(tmp_path / "my table.csv", tmp_path, "--columns", '"größe, cm",price', "--dropna", "--dequantise")
     assert named.returncode == 0, named.stderr
 

@@ -142,7 +142,7 @@ def test_rows_with_missing_values_are_left_out_if_asked(tmp_path: Path, capsys: 
     assert sum(data.rows) == N - 2
     kept = np.concatenate([rows(data, part)[:, 0] for part in ("train", "validation", "test")])
     np.testing.assert_allclose(kept, FRAME["time"].drop([3, 70]), atol=1e-4)
-    assert "498 rows of 2 columns, and 2 with values missing" in capsys.readouterr().err
+    assert "498 rows of 2 columns, and 2 more with missing values" in capsys.readouterr().err
     assert "'who', by which to split, has a missing value in row 100" in refusal(tmp_path / "t.csv", split="who")
     assert sum(loaded(tmp_path / "t.csv", split="who", dropna=True).rows) == N - 3
 
@@ -156,7 +156,7 @@ def test_rows_without_a_group_are_counted_and_rows_have_their_numbers_in_the_fil
         path = tmp_path / f"t.{kind}"
         frame.to_parquet(path) if kind == "parquet" else frame.to_csv(path, index=False)
         assert sum(loaded(path, dropna=True, split="group").rows) == 90
-        assert "90 rows of 1 column, and 10 with values missing" in capsys.readouterr().err
+        assert "90 rows of 1 column, and 10 more with missing values" in capsys.readouterr().err
         assert "row 1" in refusal(path, split="group")
     frame.loc[40, "a"] = np.inf
     frame.to_csv(path, index=False)
