@@ -42,10 +42,10 @@ class MaskedAutoregressive(Transform):
 
     def inverse_by_passes(self, u: Tensor) -> Pair:
         """The textbook inverse, D passes of the network: the reference that substitution is held against."""
-        x = torch.zeros_like(u)
+        x, layers = torch.zeros_like(u), self.conditioner.layers()
         for _ in range(self.conditioner.dim):
             # pass k makes column k final: it needs the k − 1 columns before it, which already are
-            x, log_derivative = self.univariate.inverse(u, self.conditioner.parameters_of(x))
+            x, log_derivative = self.univariate.inverse(u, self.conditioner.parameters_of(x, layers))
         return x, log_derivative.sum(-1)
 
     @property

@@ -60,9 +60,9 @@ class MADE(Network):
         self.register_buffer("biases", biases, persistent=False)
         self.register_buffer("visible", torch.from_numpy(self.masked_plan.visible), persistent=False)
 
-    def parameters_of(self, x: Tensor) -> tuple[Tensor, ...]:
+    def parameters_of(self, x: Tensor, layers: Sequence[tuple[Tensor, Tensor]] | None = None) -> tuple[Tensor, ...]:
         """The univariate map's parameters for every column, each (N, D), from x (N, D)."""
-        return self(x).unflatten(-1, (self.dim, self.univariate.parameters)).unbind(-1)
+        return self.through(x, layers or self.layers()).unflatten(-1, (self.dim, self.univariate.parameters)).unbind(-1)
 
 
 def _visible(columns: Sequence[Tensor], dim: int) -> np.ndarray:
