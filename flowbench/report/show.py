@@ -149,7 +149,7 @@ def _to_best_column(table: DatasetTable) -> Column:
     figures += [Figure(None if best is None or nats is None else nats - best, None, 2) for nats in others]
     cells = aligned([Figure(None, None) if figure.value == 0 else figure for figure in figures], sign="+")
     words = tuple("best" if figure.value == 0 else cell for figure, cell in zip(figures, cells, strict=True))
-    return Column("to best\n± 2 s.e." if any(figure.error for figure in figures) else "to best", words, rank=11)
+    return Column("to best\n± 2 s.e." if any(figure.error for figure in figures) else "to best", words, rank=5)
 
 
 def _above(below: Estimate | None) -> Figure:
