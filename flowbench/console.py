@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import time
@@ -58,6 +59,12 @@ def print_result(renderable: Any) -> None:
 def warn(message: str) -> None:
     """One warning line on stderr."""
     stderr.print(Text.assemble(("warning:", "yellow"), " ", printable(message)))
+
+
+@functools.cache
+def warn_once(message: str) -> None:
+    """One warning line on stderr, the first time it is said in this process."""
+    warn(message)
 
 
 def note(message: str) -> None:

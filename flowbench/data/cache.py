@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
 import time
@@ -15,7 +14,7 @@ import numpy as np
 import platformdirs
 from pydantic import TypeAdapter
 
-from flowbench import console
+from flowbench.console import warn_once
 from flowbench.data.card import Card
 from flowbench.data.dataset import Splits
 from flowbench.data.preprocessing import Preprocessing
@@ -142,9 +141,4 @@ def _discard(folder: Path) -> None:
 
 def warn_unwritable(folder: Path, error: OSError) -> None:
     """Say, once, that prepared arrays are not kept, and why."""
-    _warn_once(f"{folder} cannot be written ({error.strerror or error}): arrays stay in memory")
-
-
-@functools.cache
-def _warn_once(message: str) -> None:
-    console.warn(message)
+    warn_once(f"{folder} cannot be written ({error.strerror or error}): arrays stay in memory")

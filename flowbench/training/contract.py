@@ -6,12 +6,13 @@ Mathematics is checked in float64, on a flow whose weights are not special: shak
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from flowbench.config import FlowOptions
 from flowbench.console import plural
 from flowbench.flows import Flow, FlowFile, built
 from flowbench.flows.core.density import log_likelihoods
@@ -21,7 +22,7 @@ from flowbench.training.calibration import calibrate
 from flowbench.training.checks import checks
 from flowbench.transforms import Network
 
-SMALL = {"hidden": (11, 13), "transforms": 3}
+SMALL: dict[str, object] = {"hidden": (11, 13), "transforms": 3}
 """Sizes, where a flow has such settings."""
 
 DIMS = (1, 2, 5)
@@ -30,10 +31,14 @@ DIMS = (1, 2, 5)
 def small(module: FlowFile, dim: int, **settings: object) -> Flow:
     """A flow of this file over ``dim`` columns, in double precision; see `shake`."""
     torch.manual_seed(dim)
-    chosen = {key: value for key, value in (SMALL | settings).items() if key in module.Options.model_fields}
-    flow = built(module, dim, module.Options.model_validate(chosen)).double()
+    flow = built(module, dim, _small_options(module, settings)).double()
     shake(flow, torch.randn(50 * dim, dim, dtype=torch.double) @ torch.randn(dim, dim, dtype=torch.double))
     return flow.eval()
+
+
+def _small_options(module: FlowFile, settings: Mapping[str, object]) -> FlowOptions:
+    known = module.Options.model_fields
+    return module.Options.model_validate({key: value for key, value in {**SMALL, **settings}.items() if key in known})
 
 
 def shake(flow: Flow, rows: Tensor) -> None:
@@ -126,11 +131,10 @@ def _integral(flow: Flow) -> float:
 
 @torch.no_grad()
 def _saved(module: FlowFile, name: str) -> float:
-    options = module.Options.model_validate({k: v for k, v in SMALL.items() if k in module.Options.model_fields})
     flow = small(module, 3).float()
     rows = torch.randn(20, 3)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "flow.safetensors"
-        checkpoint.save(path, flow, name, options, checkpoint.About())
+        checkpoint.save(path, flow, name, _small_options(module, {}), checkpoint.About())
         again, _ = checkpoint.load(path)
     return float((again(rows) - flow(rows)).abs().max())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gzip
 import hashlib
 import os
@@ -18,7 +17,7 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from flowbench import console
+from flowbench.console import warn_once
 from flowbench.data.card import READY_MADE, Card, RawFile
 from flowbench.errors import DataError
 
@@ -86,7 +85,7 @@ def fingerprint(card: Card, raw: Mapping[str, Path], code_digest: str | None = N
         whole.update(f"{name} {digest}\n".encode())
         file = published.get(name)
         if file is not None and path.name == name and _differs(file, path, digest):
-            _warn_once(
+            warn_once(
                 f"{path} is not the published file ({file.checksum}) but has sha256 {digest}: "
                 "used if its content passes the card's checks, and recorded under its own fingerprint"
             )
@@ -194,8 +193,3 @@ def _differs(file: RawFile, path: Path, sha256: str) -> bool:
     if file.sha256:
         return sha256 != file.sha256
     return file.md5 is not None and hash_file(path, "md5") != file.md5
-
-
-@functools.cache
-def _warn_once(message: str) -> None:
-    console.warn(message)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from flowbench.console import plural
 from flowbench.data.dataset import Float64
 from flowbench.data.tables.steps import Steps
 
@@ -70,8 +71,7 @@ class Profile:
 
     def lines(self) -> list[str]:
         """It in words; the table's name goes before the first."""
-        rows = f"{self.rows:,} row{'s' * (self.rows != 1)}"
-        lines = [f"{rows} of {len(self.columns)} column{'s' * (len(self.columns) != 1)}"]
+        lines = [f"{plural(self.rows, 'row')} of {plural(len(self.columns), 'column')}"]
         if self.incomplete:
             lines[0] += f", and {self.incomplete:,} more with missing values"
         facts = {
