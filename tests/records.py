@@ -24,6 +24,7 @@ ENVIRONMENT = Environment(
     dtype="float32",
     versions={"torch": "2.13.0"},
     git_revision="0123abc",
+    code_digest="c0de",
     platform="Linux",
 )
 
@@ -87,6 +88,7 @@ def full_record(**changes):
     counts = {"parameters": 7, "epochs": 3, "best_epoch": 2, "density_passes": 1, "sampling_passes": 6}
     check = Check(value=1e-6, limit=1e-3, passed=True, what="max |inverse(forward(x)) - x|")
     nested = {"checks": {"inverse": check}, "timings": [timing(100), timing(1000)], "dequantised": {"price": 0.01}}
+    nested |= {"rows_sha256": {"train": "aa", "validation": "bb", "test": "cc"}}
     more = {"test_groups": 3, "total_seconds": 9.5}
     return make_record(**figures() | counts | nested | more | changes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -18,6 +19,7 @@ from flowbench.console import warn_once
 from flowbench.data.card import Card
 from flowbench.data.dataset import Splits
 from flowbench.data.preprocessing import Preprocessing
+from flowbench.revision import data_code_digest
 
 _STEPS: TypeAdapter[Preprocessing | None] = TypeAdapter(Preprocessing | None)
 
@@ -34,8 +36,13 @@ def entry(card: Card, fingerprint: str) -> Path:
 
 
 def place(label: str, fingerprint: str) -> Path:
-    """The folder for arrays of this kind with this fingerprint."""
-    return platformdirs.user_cache_path("flowbench") / "prepared" / f"{label}-{fingerprint[:12]}"
+    """The folder for arrays of this kind with this fingerprint, made by this code.
+
+    Of another revision's making they may be others, though nobody has raised a version: two revisions that are held
+    against each other must not share them.
+    """
+    made_by = hashlib.sha256(f"{fingerprint} {data_code_digest()}".encode()).hexdigest()
+    return platformdirs.user_cache_path("flowbench") / "prepared" / f"{label}-{made_by[:12]}"
 
 
 def read(folder: Path, fingerprint: str) -> Splits | None:

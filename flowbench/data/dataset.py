@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowbench.data import gaussian
+from flowbench.data import digests, gaussian
 from flowbench.data.card import Card, Space
 from flowbench.data.preprocessing import Dequantise, Preprocessing, Standardise
 
@@ -89,6 +89,11 @@ class Dataset(Splits):
             DataError: the covariance is singular, so that no density exists.
         """
         return gaussian.kept_gaussian_ll(self.folder, self.train, self.test)
+
+    @cached_property
+    def rows_sha256(self) -> dict[str, str]:
+        """A sha256 (hex) of each split's rows as they are; it is computed once and kept beside the arrays."""
+        return digests.kept(self.folder, {"train": self.train, "validation": self.validation, "test": self.test})
 
     @property
     def unit_log_det(self) -> float | None:

@@ -71,7 +71,8 @@ class Task(Part):
 
     ``space`` is the space of the rows and of all log-likelihoods. ``dequantised`` are the columns of a user's table
     that uniform noise was added to, and its width in their units. ``test_groups`` counts the photographs that the test
-    rows are windows of; None where they are no windows.
+    rows are windows of; None where they are no windows. ``rows_sha256`` has a digest of each split's content: equal
+    ones are the same rows, whatever code made them. It is empty in records that are older than it.
     """
 
     flow: str
@@ -89,6 +90,7 @@ class Task(Part):
     n_validation: int
     n_test: int
     test_groups: int | None = None
+    rows_sha256: dict[str, str] = {}
 
 
 class Setup(Part):
@@ -166,7 +168,10 @@ class Files(Part):
 
 
 class Environment(Part):
-    """Where a run took place."""
+    """Where a run took place, and by which code.
+
+    ``code_digest`` is that of flowbench's sources (``flowbench.revision``); None in records that are older than it.
+    """
 
     device: str
     device_name: str
@@ -174,6 +179,7 @@ class Environment(Part):
     dtype: str
     versions: dict[str, str]
     git_revision: str | None
+    code_digest: str | None = None
     platform: str
 
 

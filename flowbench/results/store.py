@@ -47,7 +47,8 @@ def write(
 ) -> Path:
     """Write ``<folder>/<record.run>.json``, which names the files written beside it, and return its path.
 
-    ``test_lls`` (N_test,), the per-row test log-likelihoods in nats, go beside it as float64 ``.npy``, ``weights`` as
+    ``test_lls`` (N_test,), the per-row test log-likelihoods in nats, go beside it as little-endian float32 ``.npy`` (4
+    bytes a row: what a flow computes has no more digits, and a baseline is kept in git), ``weights`` as
     ``.safetensors``. The files of a record that was there before are removed afterwards. Whoever reads meanwhile, and
     whatever ends this half way, sees the old record with its own files or the new one with its own.
 
@@ -193,7 +194,7 @@ def _beside(path: Path) -> set[str]:
 
 def _npy(values: NDArray[np.floating[Any]]) -> bytes:
     buffer = io.BytesIO()
-    np.save(buffer, np.asarray(values, dtype=np.float64), allow_pickle=False)
+    np.save(buffer, np.asarray(values, dtype="<f4"), allow_pickle=False)
     return buffer.getvalue()
 
 

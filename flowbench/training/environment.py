@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import platform
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 
 from flowbench.errors import UsageError, did_you_mean
 from flowbench.results.record import Environment
+from flowbench.revision import code_digest, git_revision
 
 
 def resolve_device(name: str) -> str:
@@ -48,7 +48,8 @@ def environment(device: str, threads: int, also: Iterable[str] = ()) -> Environm
         threads=threads,
         dtype=str(torch.get_default_dtype()).removeprefix("torch."),
         versions=versions,
-        git_revision=_git_revision(),
+        git_revision=git_revision(),
+        code_digest=code_digest(),
         platform=f"{platform.system()} {platform.machine()}",
     )
 
@@ -61,15 +62,3 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.machine()
-
-
-def _git_revision() -> str | None:
-    """The revision of flowbench's own checkout, with + where it has changes; None in an installed wheel."""
-    checkout = Path(__file__).parents[2]
-    if not (checkout / ".git").exists():
-        return None
-    git = ["git", "-C", str(checkout), "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
-    except (OSError, subprocess.SubprocessError):
-        return None

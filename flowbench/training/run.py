@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from flowbench.flows.core.density import Density, log_likelihoods
 from flowbench.results import statistics as stats
 from flowbench.results import store
 from flowbench.results.record import Check, Estimate, Likelihoods, RunRecord, Setup, Status, Task, Timing, Training
+from flowbench.revision import code_digest
 from flowbench.training import checkpoint
 from flowbench.training.checks import checks
 from flowbench.training.clock import time_flow
@@ -47,8 +49,9 @@ class _Outcome:
 
 
 def run_name(config: RunConfig, dataset: Dataset) -> str:
-    """The run's name: equal names, equal configuration and data."""
-    return f"{config.flow}-{dataset.name}-{config.digest(dataset.fingerprint)[:8]}"
+    """The run's name: equal names, equal configuration, data and code."""
+    identity = f"{config.digest(dataset.fingerprint)} {code_digest()}"
+    return f"{config.flow}-{dataset.name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
 def run(config: RunConfig, dataset: Dataset, folder: Path, progress: Progress) -> RunRecord:
@@ -199,6 +202,7 @@ def _task(config: RunConfig, dataset: Dataset, flow: Flow) -> Task:
         n_validation=n_validation,
         n_test=n_test,
         test_groups=None if dataset.test_groups is None else len(np.unique(dataset.test_groups)),
+        rows_sha256=dataset.rows_sha256,
     )
 
 

@@ -102,13 +102,13 @@ def lls_beside(path: Path):
 
 
 class TestLikelihoods:
-    def test_they_lie_beside_the_record_in_float64(self, tmp_path):
+    def test_they_lie_beside_the_record_in_single_precision(self, tmp_path):
         path = results.write(make_record(run="maf-1.5"), tmp_path, np.array([1.5, -2.0], dtype=np.float32))
         found = lls_beside(path)
         assert found.dtype == np.float64
         np.testing.assert_array_equal(found, [1.5, -2.0])
-        results.write(make_record(run="maf-1.5"), tmp_path, np.array([0.1, 1e-300]))
-        np.testing.assert_array_equal(lls_beside(path), [0.1, 1e-300])  # to the last bit
+        results.write(make_record(run="maf-1.5"), tmp_path, np.array([0.1, -1e30], np.float32))
+        np.testing.assert_array_equal(lls_beside(path), np.array([0.1, -1e30], np.float32))  # to the last bit
         assert the(tmp_path, "npy").name == results.read(path).files.test_lls
         assert len(list(tmp_path.iterdir())) == 2  # the first ones are gone
 

@@ -1,0 +1,103 @@
+"""Is a difference more than chance? Rows and seeds as two sources of variation, and many lines at once. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtr, stdtrit
+
+from flowbench.results.statistics import paired_difference
+
+Lls = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean difference with the standard errors that its two sources of variation give it, each with its freedom.
+
+    Over rows: what other test rows would have changed. Over seeds: what other seeds would have. ``seeds_stderr`` is
+    None where no side has two seeds, and nothing is known of it. Each of the two holds the noise of single rows under
+    single seeds, so their sum errs to the side of doubt.
+    """
+
+    mean: float
+    rows_stderr: float
+    rows_dof: float
+    seeds_stderr: float | None = None
+    seeds_dof: int = 0
+
+    @property
+    def stderr(self) -> float:
+        """Of both sources together."""
+        return math.hypot(self.rows_stderr, self.seeds_stderr or 0.0)
+
+    @property
+    def dof(self) -> float:
+        """Degrees of freedom of ``stderr``, by Satterthwaite (1946)."""
+        rows, seeds = self.rows_stderr**2, (self.seeds_stderr or 0.0) ** 2
+        if rows + seeds == 0 or math.isnan(rows):
+            return self.rows_dof
+        parts = rows**2 / self.rows_dof + (seeds**2 / self.seeds_dof if self.seeds_dof else 0.0)
+        return (rows + seeds) ** 2 / parts if parts else math.inf
+
+    def p_above(self, limit: float) -> float:
+        """The chance of a mean this low or lower, were the true difference ``limit`` or more; 1 where it is unknown."""
+        if self.stderr == 0:  # bit for bit the same
+            return float(self.mean >= limit)
+        t = (self.mean - limit) / self.stderr
+        return float(stdtr(self.dof, t)) if math.isfinite(t) else 1.0
+
+    def p_below(self, limit: float) -> float:
+        """The chance of a mean this high or higher, were the true difference ``limit`` or less."""
+        mirrored = Difference(-self.mean, self.rows_stderr, self.rows_dof, self.seeds_stderr, self.seeds_dof)
+        return mirrored.p_above(-limit)
+
+    def quantile(self, p: float) -> float:
+        """How far above its true value the mean lies at the most in a share ``p`` of all cases."""
+        return self.stderr * float(stdtrit(self.dof, p)) if self.stderr else 0.0
+
+
+def difference(a: Sequence[Lls], b: Sequence[Lls]) -> Difference:
+    """Mean of a − b, each the values (N,) of the same rows under one or more seeds; paired over rows.
+
+    Raises ValueError where the shapes are not one and the same (N,).
+    """
+    mean, stderr = paired_difference(np.mean(a, axis=0), np.mean(b, axis=0))
+    return _with_seeds(mean, stderr, len(a[0]) - 1, [[float(x.mean()) for x in side] for side in (a, b)])
+
+
+def unpaired_difference(a: Sequence[tuple[float, float]], b: Sequence[tuple[float, float]], rows: int) -> Difference:
+    """As ``difference`` where only each seed's mean and standard error over ``rows`` are known.
+
+    What makes a row hard for both sides is not taken off: the error is several times that of pairs.
+    """
+    stderr = math.hypot(*(math.sqrt(sum(error**2 for _, error in side) / len(side)) for side in (a, b)))
+    means = [[mean for mean, _ in side] for side in (a, b)]
+    return _with_seeds(float(np.mean(means[0]) - np.mean(means[1])), stderr, 2 * (rows - 1), means)
+
+
+def _with_seeds(mean: float, stderr: float, dof: float, means: Sequence[Sequence[float]]) -> Difference:
+    """The spread over seeds is pooled: they are taken to scatter alike on both sides."""
+    seeds_dof = sum(len(side) - 1 for side in means)
+    if not seeds_dof:
+        return Difference(mean, stderr, dof)
+    variance = sum(float(np.square(np.subtract(side, np.mean(side))).sum()) for side in means) / seeds_dof
+    return Difference(mean, stderr, dof, math.sqrt(variance * sum(1 / len(side) for side in means)), seeds_dof)
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """P-values (m,) adjusted so that the chance of even one false rejection among all m is at most the level.
+
+    Holm 1979, "A simple sequentially rejective multiple test procedure". Rejecting where the adjusted value is at most
+    the level is his procedure; the p-values may depend on each other in any way.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    steps = p[order] * np.arange(len(p), 0, -1)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
