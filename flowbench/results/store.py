@@ -12,6 +12,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -67,7 +68,8 @@ def write(
         write_together(files | {path: strict_json(record)})  # the record last: where it is, the rest is
     finally:
         for name in candidates - _beside(path):  # whichever record is there now
-            (folder / name).unlink(missing_ok=True)
+            with suppress(OSError):  # where nothing can be removed nothing was written, and that is told
+                (folder / name).unlink(missing_ok=True)
     return path
 
 
