@@ -26,8 +26,13 @@ def compare(
     flow: Annotated[
         str | None, typer.Option(help="Only runs of this flow.", show_default="all", autocompletion=complete.flows)
     ] = None,
-    form: Annotated[
-        str | None, typer.Option("--format", help="table, markdown, junit or json.", show_default="table")
+    forms: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="table, markdown, junit or json, to stdout, or with =FILE to a file. May be repeated.",
+            show_default="table",
+        ),
     ] = None,
     against: Annotated[
         Path | None,
@@ -62,23 +67,29 @@ def compare(
     if folder is not None and out is not None:
         raise UsageError("the folder is given twice", hint="leave --out away")
     folder = results.results_dir(folder or out)
-    form = "json" if as_json else form or "table"
+    forms = ["json"] if as_json else forms or ["table"]
     if against is not None:
-        return _gate(folder, against.expanduser(), data, flow, max_nats, form, accept)
+        return _gate(folder, against.expanduser(), data, flow, max_nats, forms, accept)
     if max_nats is not None or accept:
         raise UsageError("--max-nats and --accept need a baseline", hint="name one with --against")
     from flowbench.report import compare as comparison
     from flowbench.report.show import show
 
     tables = comparison.tables(results.read_all(folder))
-    if form == "json":
+    if forms == ["json"]:
         print_json(comparison.document(tables))
     else:
         show(tables, stdout())
 
 
 def _gate(
-    new: Path, baseline: Path, data: str | None, flow: str | None, max_nats: float | None, form: str, accept: bool
+    new: Path,
+    baseline: Path,
+    data: str | None,
+    flow: str | None,
+    max_nats: float | None,
+    forms: list[str],
+    accept: bool,
 ) -> None:
     """Hold new runs against a baseline's; exits with the gate's code where it is not 0."""
     from flowbench.report.gate import render
@@ -86,10 +97,10 @@ def _gate(
     from flowbench.report.gate.findings import exit_code
     from flowbench.report.gate.likelihoods import MAX_NATS
 
-    form = render.checked(form)
+    to = render.outputs(forms)
     comparison = Comparison(new, baseline, data, flow)
     found = comparison.findings(MAX_NATS if max_nats is None else max_nats)
-    render.print_findings(found, form, comparison.title)
+    render.print_findings(found, to, comparison.title)
     code = exit_code(found)
     if accept:
         taken, left = comparison.accept()

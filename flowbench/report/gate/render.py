@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Sequence
-from typing import Literal, get_args
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast, get_args
 from xml.etree import ElementTree
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from flowbench.console import print_json, print_result
+from flowbench.console import UNLIMITED, printable, stdout
 from flowbench.errors import UsageError, did_you_mean
+from flowbench.files import written_whole
 from flowbench.report.gate.findings import FAILING, PASSING, Finding, Measured, counted, document, exit_code
 from flowbench.report.layout import decimals, plain, significant
 
 Form = Literal["table", "markdown", "junit", "json"]
+FORMS: tuple[Form, ...] = get_args(Form)
 
 HEADINGS = ("", "verdict", "baseline", "now", "change (95%)", "would find")
 
@@ -23,27 +29,54 @@ _STYLES = {"worse": "bold red", "better": "green", "same": "green", "new": "cyan
 _SCALES = {"us": (1e-3, "ms"), "us_per_row": (1.0, "µs/row"), "bytes": (1e-6, "MB")}
 
 
-def checked(form: str) -> Form:
-    """The form, if it is one.
+@dataclass(frozen=True)
+class Output:
+    """A form, and the file that it goes to; None is stdout."""
+
+    form: Form
+    path: Path | None = None
+
+
+def outputs(given: Sequence[str]) -> list[Output]:
+    """What ``--format`` asks for: forms, each with ``=FILE`` after it or not.
 
     Raises:
-        UsageError: it is none.
+        UsageError: an unknown form, or two for stdout.
     """
-    if form not in get_args(Form):
-        raise UsageError(f"unknown format {form!r}", did_you_mean(form, get_args(Form)))
-    return form  # type: ignore[return-value]
+    found = []
+    for text in given or ["table"]:
+        form, _, file = text.partition("=")
+        if form not in FORMS:
+            raise UsageError(f"unknown format {form!r}", did_you_mean(form, FORMS))
+        found.append(Output(cast("Form", form), Path(file).expanduser() if file else None))
+    if sum(output.path is None for output in found) > 1:
+        raise UsageError("two formats for stdout", "send one to a file: --format junit=gate.xml")
+    return found
 
 
-def print_findings(findings: Sequence[Finding], form: Form, title: str) -> None:
-    """To stdout; ``title`` says what was held against what."""
+def print_findings(findings: Sequence[Finding], to: Sequence[Output], title: str) -> None:
+    """In each form to its file or to stdout; ``title`` says what was held against what.
+
+    Raises:
+        UsageError: a file cannot be written.
+    """
+    for output in to:
+        if output.path is None:
+            _print(findings, output.form, title, stdout())
+            continue
+        console = Console(file=io.StringIO(), width=UNLIMITED, highlight=False, emoji=False)
+        _print(findings, output.form, title, console)
+        with written_whole(output.path) as file:
+            file.write(cast("io.StringIO", console.file).getvalue().encode())
+
+
+def _print(findings: Sequence[Finding], form: Form, title: str, console: Console) -> None:
     if form == "json":
-        print_json({"title": title} | document(findings))
-    elif form == "junit":
-        print_result(plain(junit(findings, title)))
-    elif form == "markdown":
-        print_result(plain(markdown(findings, title)))
+        console.out(json.dumps({"title": title} | document(findings), indent=2, allow_nan=False))
+    elif form == "table":
+        console.print(_table(findings, title))
     else:
-        print_result(_table(findings, title))
+        console.out(printable(junit(findings, title) if form == "junit" else markdown(findings, title)))
 
 
 def markdown(findings: Sequence[Finding], title: str) -> str:

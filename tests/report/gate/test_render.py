@@ -22,7 +22,7 @@ FINDINGS = [
 
 
 def printed(capsys, form):
-    render.print_findings(FINDINGS, form, "new against old")
+    render.print_findings(FINDINGS, render.outputs([form]), "new against old")
     return capsys.readouterr().out
 
 
@@ -65,10 +65,24 @@ class TestForms:
 
     def test_an_unknown_one(self):
         with pytest.raises(UsageError, match="unknown format 'junt'") as caught:
-            render.checked("junt")
+            render.outputs(["junt"])
         assert "did you mean junit" in caught.value.hint
+
+    def test_several_at_once(self, capsys, tmp_path):
+        path = tmp_path / "gate.xml"
+        render.print_findings(FINDINGS, render.outputs(["markdown", f"junit={path}"]), "ÄÖ")
+        assert capsys.readouterr().out.startswith("### ÄÖ")
+        assert ElementTree.fromstring(path.read_text("utf-8")).attrib["tests"] == "4"
+
+    def test_two_for_stdout(self):
+        with pytest.raises(UsageError, match="two formats for stdout"):
+            render.outputs(["markdown", "json"])
+
+    def test_a_file_that_cannot_be_written(self, tmp_path):
+        with pytest.raises(UsageError, match="cannot be written"):
+            render.print_findings(FINDINGS, render.outputs([f"json={tmp_path}"]), "x")
 
 
 def test_a_terminal_gets_no_control_characters(capsys):
-    render.print_findings([Finding("a\x1b[31m", "new", notes=("b\x1b[0m",))], "table", "c\x1b")
+    render.print_findings([Finding("a\x1b[31m", "new", notes=("b\x1b[0m",))], render.outputs(["table"]), "c\x1b")
     assert "\x1b" not in capsys.readouterr().out
