@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from flowbench.console import plural
 from flowbench.errors import NothingToCompareError, UsageError
 from flowbench.report.gate.findings import Finding
 from flowbench.report.gate.likelihoods import findings, what
@@ -50,7 +51,8 @@ class Comparison:
     @property
     def title(self) -> str:
         """What is held against what, by revision."""
-        return f"{_revisions(self._new.values())} against {_revisions(self._baseline.values())}"
+        new, baseline = (_revisions(side.values()) or "nothing" for side in (self._new, self._baseline))
+        return f"{new} against {baseline}"
 
     def accept(self) -> tuple[list[str], list[str]]:
         """Put the new runs in the place of the baseline's, without their weights.
@@ -93,5 +95,9 @@ def _remove(path: Path, record: RunRecord) -> None:
 
 
 def _revisions(records: Iterable[RunRecord]) -> str:
-    found = dict.fromkeys(record.environment.git_revision or "a wheel" for record in records)
-    return ", ".join(found) or "nothing"
+    """By what code the runs are; more than three codes are counted."""
+    environments = [record.environment for record in records]
+    found = dict.fromkeys(
+        where.git_revision or f"flowbench {where.versions.get('flowbench', '?')}" for where in environments
+    )
+    return ", ".join(found) if len(found) <= 3 else plural(len(found), "revision")

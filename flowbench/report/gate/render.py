@@ -48,7 +48,7 @@ def outputs(given: Sequence[str]) -> list[Output]:
         form, _, file = text.partition("=")
         if form not in FORMS:
             raise UsageError(f"unknown format {form!r}", did_you_mean(form, FORMS))
-        found.append(Output(cast("Form", form), Path(file).expanduser() if file else None))
+        found.append(Output(form, Path(file).expanduser() if file else None))
     if sum(output.path is None for output in found) > 1:
         raise UsageError("two formats for stdout", "send one to a file: --format junit=gate.xml")
     return found
