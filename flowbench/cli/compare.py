@@ -2,18 +2,111 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flowbench.cli import complete
 from flowbench.cli.options import Json, Out
-from flowbench.console import print_json, stdout
+from flowbench.console import note, print_json, stdout
+from flowbench.errors import UsageError
+
+_GATE = "Against a baseline"
 
 
-def compare(out: Out = None, as_json: Json = False) -> None:
-    """Compare all runs with each other and with the published numbers, in one table for each dataset."""
-    from flowbench.report import compare as comparison
-    from flowbench.report.show import show
+def compare(
+    folder: Annotated[
+        Path | None, typer.Argument(help="The folder of results.", show_default="--out, or ./results")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Only runs on this dataset.", show_default="all", autocompletion=complete.datasets),
+    ] = None,
+    flow: Annotated[
+        str | None, typer.Option(help="Only runs of this flow.", show_default="all", autocompletion=complete.flows)
+    ] = None,
+    forms: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="table, markdown, junit or json, to stdout, or with =FILE to a file. May be repeated.",
+            show_default="table",
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=_GATE,
+            help="A folder of earlier results: has any of them got worse? Exit code 1 if so, 3 if it cannot be told.",
+            show_default=False,
+        ),
+    ] = None,
+    max_nats: Annotated[
+        float | None,
+        typer.Option(rich_help_panel=_GATE, min=0, help="A loss that is tolerated, in nats.", show_default="0.02"),
+    ] = None,
+    accept: Annotated[
+        bool,
+        typer.Option(
+            "--accept",
+            rich_help_panel=_GATE,
+            help="Put the new runs, with the likelihoods of their rows, in the place of the baseline's, after showing "
+            "what changes.",
+        ),
+    ] = False,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Compare all runs with each other and with the published numbers, in one table for each dataset.
+
+    With --against, compare them with those of another folder instead, run by run.
+    """
     from flowbench.results import store as results
 
-    tables = comparison.tables(results.read_all(results.results_dir(out)))
-    if as_json:
+    if folder is not None and out is not None:
+        raise UsageError("the folder is given twice", hint="leave --out away")
+    folder = results.results_dir(folder or out)
+    forms = ["json"] if as_json else forms or ["table"]
+    if against is not None:
+        return _gate(folder, against.expanduser(), data, flow, max_nats, forms, accept)
+    if max_nats is not None or accept:
+        raise UsageError("--max-nats and --accept need a baseline", hint="name one with --against")
+    from flowbench.report import compare as comparison
+    from flowbench.report.show import show
+
+    tables = comparison.tables(results.read_all(folder))
+    if forms == ["json"]:
         print_json(comparison.document(tables))
     else:
         show(tables, stdout())
+
+
+def _gate(
+    new: Path,
+    baseline: Path,
+    data: str | None,
+    flow: str | None,
+    max_nats: float | None,
+    forms: list[str],
+    accept: bool,
+) -> None:
+    """Hold new runs against a baseline's; exits with the gate's code where it is not 0."""
+    from flowbench.report.gate import render
+    from flowbench.report.gate.baseline import Comparison
+    from flowbench.report.gate.findings import exit_code
+    from flowbench.report.gate.likelihoods import MAX_NATS
+
+    to = render.outputs(forms)
+    comparison = Comparison(new, baseline, data, flow)
+    found = comparison.findings(MAX_NATS if max_nats is None else max_nats)
+    render.print_findings(found, to, comparison.title)
+    code = exit_code(found)
+    if accept:
+        taken, left = comparison.accept()
+        note(f"{baseline} now has the new runs of: {', '.join(taken) or 'nothing'}")
+        if left:
+            note(f"not accepted, since a run did not end well: {', '.join(left)}")
+        code = 1 if left else 0 if taken else 3
+    if code:
+        raise SystemExit(code)
