@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 MOST_BYTES = 16 << 20
 """A larger file is no record: a table of a thousand columns has one of 100 kB."""
 
+OF_COSTS = ("time", "cost-comparison")
+"""The kinds of records that are no run's (``costs``)."""
+
 R = TypeVar("R", bound=Record)
 
 
@@ -195,7 +198,7 @@ def parsed(path: Path, found: dict[str, Any], kind: type[R], from_v1: Callable[[
 def _read_run(path: Path) -> RunRecord | None:
     """As ``read``; None where it is a record of times."""
     found = document(path)
-    return None if found.get("kind") == "time" else parsed(path, found, RunRecord, _from_v1)
+    return None if found.get("kind") in OF_COSTS else parsed(path, found, RunRecord, _from_v1)
 
 
 def _warn(error: UnreadableRecordError) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from flowbench.timing import memory
 from flowbench.timing.peer_worker import Order
 from flowbench.timing.peers import Model, Rows
-from flowbench.timing.worker_process import WorkerProcess
+from flowbench.timing.worker_process import WorkerProcess, finding_this
 from flowbench.training.clock import WorkError
 
 MARGIN = 0.9
@@ -27,9 +27,8 @@ class PeerProcess(WorkerProcess):
     """A peer's process, which is told what to build."""
 
     def __init__(self, name: str, order: Order, rows: Rows, threads: int) -> None:
-        super().__init__(
-            sys.executable, "flowbench.timing.peer_worker", {"JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": str(threads)}
-        )
+        surroundings = {"JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": str(threads)}
+        super().__init__(sys.executable, "flowbench.timing.peer_worker", finding_this() | surroundings)
         self.name, self.order, self._rows = name, order, rows
         self._done: set[str] = set()
 

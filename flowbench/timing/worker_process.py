@@ -10,19 +10,18 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
+from flowbench.config import PACKAGE
 from flowbench.training.clock import WorkError
 
 
 class WorkerProcess:
-    """A worker's process, ``python -P -m module``: begun when it is first asked, and again after it has died.
-
-    ``-P`` keeps the working folder, where another flowbench may lie, from what it imports.
-    """
+    """A worker's process, ``python -m module``: begun when it is first asked, and again after it has died."""
 
     def __init__(self, python: str, module: str, environment: Mapping[str, str]) -> None:
-        self._command = [python, "-P", "-m", module]
+        self._command = [python, "-m", module]
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
         self._said: IO[bytes] | None = None
@@ -30,12 +29,18 @@ class WorkerProcess:
 
     def start(self) -> None:
         """Begin the process, and do not wait until it is ready. Raises OSError where it cannot be begun."""
-        # threads that wait while another process has its turn would take its cores
-        environment = {**os.environ, "OMP_WAIT_POLICY": "passive", **self._environment}
+        # threads that wait while another process has its turn would take its cores, and in the working folder may lie
+        # another flowbench than the one that is meant
+        own = {"OMP_WAIT_POLICY": "passive", "PYTHONSAFEPATH": "1"}
         said = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         try:
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": said}
-            self._process = subprocess.Popen(self._command, env=environment, **cast("Any", pipes))
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                env={**os.environ, **own, **self._environment},
+            )
         except OSError:
             said.close()
             raise
@@ -47,12 +52,20 @@ class WorkerProcess:
         Raises:
             WorkError: the process died of it.
         """
+        self.send(**request)
+        return self.receive()
+
+    def send(self, **request: object) -> None:
+        """Make a request. Raises WorkError as ``ask``."""
         if self._process is None:
             self.start()
         if not self._opened:
             self._opened = True
             self._write(self._opening())
         self._write(json.dumps(request).encode() + b"\n")
+
+    def receive(self) -> Any:
+        """The answer to a request. Raises WorkError as ``ask``."""
         answer = cast("Any", self._process).stdout.readline()
         if not answer:
             raise self._death()
@@ -98,6 +111,18 @@ class WorkerProcess:
                 file.close()
         self._process = None
         return code, lines[-1] if lines else ""
+
+
+def finding_this() -> dict[str, str]:
+    """The surroundings in which an interpreter imports this flowbench."""
+    paths = [str(PACKAGE.parent), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def finding_its_own() -> dict[str, str]:
+    """The surroundings in which another interpreter imports its own flowbench, not one that was put before it."""
+    paths = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    return {"PYTHONPATH": os.pathsep.join(path for path in paths if not (Path(path) / PACKAGE.name).is_dir())}
 
 
 P = TypeVar("P", bound=WorkerProcess)

@@ -95,7 +95,8 @@ def measure(
     while at_once:
         for name, runs in at_once.items():
             samples[name].later.append(turn(name, runs))
-        at_once = {name: runs for name, runs in at_once.items() if not _enough(samples[name], runs, seconds)}
+        left = reversed(at_once.items())  # A B B A: what drifts falls on all alike
+        at_once = {name: runs for name, runs in left if not _enough(samples[name], runs, seconds)}
     return samples
 
 
