@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowbench.cli import complete
-from flowbench.cli.options import SET_HELP, Device, Json, Out, Threads, use_threads
+from flowbench.cli.options import SET_HELP, Device, Json, Out, use_threads
 from flowbench.console import note, print_json, print_result
 from flowbench.errors import UsageError, did_you_mean
 
@@ -61,7 +61,10 @@ def time(
         bool,
         typer.Option("--peers", help="Time zuko, nflows, normflows and flowjax too, built alike and taken in turns."),
     ] = False,
-    seconds: Annotated[float, typer.Option(min=0, help="The least time to spend on each figure.")] = 1.0,
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=0, help="The least time to spend on each figure.", show_default="1; with --against 2"),
+    ] = None,
     against: Annotated[
         str | None,
         typer.Option(
@@ -90,7 +93,10 @@ def time(
         ),
     ] = None,
     device: Device = "auto",
-    threads: Threads = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="The number of CPU threads.", show_default="torch's own choice; with --against 1"),
+    ] = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -118,7 +124,7 @@ def time(
     from flowbench.training.memory import keep_freed_memory
 
     keep_freed_memory()
-    use_threads(threads)
+    use_threads(threads or (1 if against is not None else None))
     chosen_device = resolve_device(device)
     if data is None and dim is None and not scaling:
         data = "patches"
@@ -130,12 +136,14 @@ def time(
     name, rows = benchmark.rows(data, dim or 2, chosen_device)
     subject = chosen, rows, name
     if against is None:
-        plan = benchmark.Plan(_batches(batch or "1,100,1000"), seconds, passes, peers, scaling)
+        plan = benchmark.Plan(
+            _batches(batch or "1,100,1000"), 1.0 if seconds is None else seconds, passes, peers, scaling
+        )
         _show(subject, plan, folder, as_json)
     else:
         limits = max_slowdown or 1.10, max_memory or 1.10
         forms = ["json"] if as_json else forms or ["table"]
-        _gate(subject, against, _batches(batch or "1000"), seconds, limits, forms, folder)
+        _gate(subject, against, _batches(batch or "1000"), 2.0 if seconds is None else seconds, limits, forms, folder)
 
 
 def _show(subject: Subject, plan: Plan, folder: Path, as_json: bool) -> None:

@@ -96,7 +96,10 @@ class Side(Part):
 
 
 class Pair(Part):
-    """What a work took on both sides, in microseconds for a batch: medians of turns in two fresh processes."""
+    """What a work took on both sides, in microseconds for a batch: the mean of the faster half of many turns.
+
+    Both sides' turns alternated, in two fresh processes.
+    """
 
     baseline_us: FiniteFloat
     new_us: FiniteFloat

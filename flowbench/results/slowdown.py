@@ -21,7 +21,7 @@ from typing import Literal
 from flowbench.results.costs import Pair
 from flowbench.results.inference import Ratio, holm
 
-LOOKS = (7, 14)
+LOOKS = (7, 14, 28)
 """Pairs after which a verdict is looked for."""
 
 LEVEL = 0.05

@@ -16,21 +16,8 @@ PR_SET_PDEATHSIG, SIGKILL = 1, 9
 class _Mallinfo2(ctypes.Structure):
     """From glibc's malloc.h."""
 
-    _fields_ = tuple(
-        (name, ctypes.c_size_t)
-        for name in [
-            "arena",
-            "ordblks",
-            "smblks",
-            "hblks",
-            "hblkhd",
-            "usmblks",
-            "fsmblks",
-            "uordblks",
-            "fordblks",
-            "keepcost",
-        ]
-    )
+    _names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = tuple((name, ctypes.c_size_t) for name in _names.split())  # ctypes' own form
 
 
 def available_bytes() -> int | None:
