@@ -1,10 +1,11 @@
 """``flowbench time --against``: this flowbench beside that of another interpreter, in turns, in fresh processes.
 
 What differs from one process to the next (where memory lies, what else runs) is as large as what is looked for. So a
-ratio is of two processes that are begun together and take turns, and chance is what varies between such pairs. Turns
-are short and their faster half is taken, because other processes can only add to a time, and add to the longer turn more
-often: with two busy neighbours on two cores the ratio of a step to itself, in 40 turns, varied by 7% (one standard
-deviation) instead of the medians' 18%.
+ratio is of two processes that are begun together and take turns, and chance is what varies between such pairs.
+
+Other processes can only add to a time, and add to the longer turn more often: turns are short, and their faster half is
+taken. With two busy neighbours on two cores the ratio of a step to itself, in 40 turns, varied by 7% (one standard
+deviation), that of medians by 18%. All works take turns, so that each is spread over the whole life of a pair.
 """
 
 from __future__ import annotations
@@ -152,35 +153,29 @@ def _paired(lines: Sequence[_Line], kept: Kept, sides: Sequence[Side], plan: Pla
 
 
 def _take(lines: Sequence[_Line], kept: Kept, number: int, sides: Sequence[Side], plan: Plan) -> None:
-    """One pair of processes, which take turns at each line's work; which of them is the first alternates."""
+    """One pair of processes, in which all lines take turns; which of them is the first alternates."""
     subject = lines[0].subject
     order = sides if number % 2 == 0 else [*reversed(sides)]
-    said = []
+    name = f"{subject.title} @ {len(subject.rows)}, pair {number + 1}" + (", again" if kept == "again" else "")
     with ExitStack() as stack:
         processes = {side: stack.enter_context(running(side.process(subject))) for side in order}
         for process in processes.values():  # they start at the same time
             process.start()
-        for line in lines:
-            what = f"{subject.title}: {line.work} @ {len(subject.rows)}"
-            plan.on_run(f"{what}, pair {number + 1}" + (" again" if kept == "again" else ""))
-            pair = _pair(processes, line, plan.seconds / LOOKS[0])
-            if pair is not None:
-                getattr(line, kept).append(pair)
-                said.append(f"{line.work} {pair.ratio:.3f}×")
-    again = ", again" if kept == "again" else ""
-    plan.on_pair(f"{subject.title} @ {len(subject.rows)}, pair {number + 1}{again}: {', '.join(said) or 'failed'}")
-
-
-def _pair(processes: Mapping[Side, SideProcess], line: _Line, seconds: float) -> Pair | None:
-    """What a work takes on both sides; None, and the line's failure, where one fails."""
-    runners = {side: partial(process.run, line.work) for side, process in processes.items()}
-    samples = measure(runners, seconds, block_seconds=BLOCK_SECONDS)
-    failures = [f"{side.name}: {sample.failure}" for side, sample in samples.items() if sample.failure]
-    if failures:
-        line.failure = "; ".join(failures)
-        return None
-    us = {side.baseline: sample.faster_half(1e6) for side, sample in samples.items()}
-    return Pair(baseline_us=us[True], new_us=us[False])
+        runners = {
+            (line.work, side): partial(process.run, line.work) for line in lines for side, process in processes.items()
+        }
+        seconds = plan.seconds / LOOKS[0]
+        samples = measure(runners, seconds, lambda turn: plan.on_run(f"{name}: {turn[0]}"), BLOCK_SECONDS)
+    said = []
+    for line in lines:
+        own = {side: samples[line.work, side] for side in sides}
+        line.failure = "; ".join(f"{side.name}: {own[side].failure}" for side in sides if own[side].failure) or None
+        if line.failure is None:
+            baseline_us, new_us = (own[side].faster_half(1e6) for side in sides)
+            pair = Pair(baseline_us=baseline_us, new_us=new_us)
+            getattr(line, kept).append(pair)
+            said.append(f"{line.work} {pair.ratio:.3f}×")
+    plan.on_pair(f"{name}: {', '.join(said) or 'failed'}")
 
 
 def _memory(
