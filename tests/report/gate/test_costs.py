@@ -7,16 +7,19 @@ from records import ENVIRONMENT
 
 from flowbench.report.gate import costs as gate
 from flowbench.report.gate.findings import exit_code
+from flowbench.results import costs, store
 from flowbench.results.costs import ComparedMemory, ComparedTime, CostComparison, Pair, Side
 
 SIDE = Side(python="python", package="flowbench", environment=ENVIRONMENT)
 
 
+RECORD = CostComparison(
+    run="r", data="d3", settings={}, baseline=SIDE, new=SIDE, environment=ENVIRONMENT, started_at="2026-01-01"
+)
+
+
 def found(times=(), memory=(), slowdown=1.1):
-    record = CostComparison(
-        run="r", data="d3", settings={}, baseline=SIDE, new=SIDE, environment=ENVIRONMENT, started_at="2026-01-01"
-    )
-    record = record.model_copy(update={"times": list(times), "memory": list(memory)})
+    record = RECORD.model_copy(update={"times": list(times), "memory": list(memory)})
     return gate.findings(record, slowdown, 1.1)
 
 
@@ -89,3 +92,9 @@ class TestMemory:
     def test_a_side_that_failed(self):
         (finding,) = found(memory=[ComparedMemory(title="maf", work="step", batch=1, failure="new: it died")])
         assert (finding.verdict, finding.notes) == ("failed", ("new: it died",))
+
+
+def test_its_record_is_no_run(tmp_path, capsys):
+    costs.write(RECORD, tmp_path)
+    assert store.read_all(tmp_path) == {}
+    assert capsys.readouterr().err == ""
