@@ -158,6 +158,9 @@ def _notes(found: _Comparison, verdict: Verdict, max_nats: float) -> Iterator[st
         if not math.isfinite(least):
             yield "no loss of any size could have been seen"
         elif least > max_nats:
-            yield f"a loss of {max_nats:g} nats could not have been ruled out: that takes more seeds or more test rows"
+            yield (
+                f"a loss of {max_nats:g} nats could not have been ruled out: that takes more seeds, more test rows "
+                "or a wider margin"
+            )
     if line.note:
         yield line.note
