@@ -14,7 +14,6 @@ from flowbench.console import Progress
 from flowbench.results import statistics, store
 from flowbench.training import run
 
-
 CONFIG = RunConfig(
     flow="gaussian", data="truth-banana", recipe="fast", seed=0, device="cpu", threads=1,
     model=flows.load("gaussian").Options(), training=TrainingOptions(),
