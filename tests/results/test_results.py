@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from records import full_record, make_record, timing
@@ -39,6 +39,7 @@ class TestRoundTrip:
             results.write(make_record(run="maf-power~256869-1.5"), tmp_path) == tmp_path / "maf-power~256869-1.5.json"
         )
 
+    @settings(deadline=None)  # it writes to the disk and waits for it
     @given(
         figure=st.none() | st.floats(),
         text=st.text(st.characters(codec="utf-8")),
