@@ -11,13 +11,14 @@ import io
 import json
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from flowbench.console import warn
 from flowbench.errors import FlowbenchError
@@ -93,8 +94,21 @@ def read_all(folder: Path) -> dict[Path, RunRecord]:
     Records of times are passed over, and so is whatever is no file (a pipe would be waited for); a file that is no
     record is passed over with a warning.
     """
-    found = ((path, _read_or_warn(path)) for path in sorted(folder.rglob("*.json")) if path.is_file())
+    found = ((path, _read_or_warn(path)) for path in _files(folder))
     return {path: record for path, record in found if record is not None}
+
+
+def _files(folder: Path | str) -> Iterator[Path]:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:  # not there, or not ours to read
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files(entry.path)
+        elif entry.name.endswith(".json"):
+            if entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path):  # only a link needs to be asked
+                yield Path(entry.path)
 
 
 def finished(folder: Path, run: str) -> RunRecord | None:
@@ -144,10 +158,7 @@ def document(path: Path) -> dict[str, Any]:
         UnreadableRecordError: it is none, or of a newer schema.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
-            raise ValueError(f"it is no regular file of {MOST_BYTES >> 20} MiB at the most")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = from_json(_content(path))
     except (OSError, ValueError, RecursionError) as error:
         raise UnreadableRecordError(f"{path} is not readable JSON: {error}", "move it away, or run it again") from error
     if not isinstance(found, dict):
@@ -176,11 +187,26 @@ def parsed(path: Path, found: dict[str, Any], kind: type[R], from_v1: Callable[[
 
 def _read_or_warn(path: Path) -> RunRecord | None:
     try:
+        record = RunRecord.model_validate_json(_content(path))  # twice as fast as by way of a document
+        if record.schema_version == SCHEMA_VERSION:
+            return record
+    except (OSError, ValueError):
+        pass  # an older schema, another kind, or no record: what follows tells them apart
+    try:
         found = document(path)
         return None if found.get("kind") == "time" else parsed(path, found, RunRecord, _from_v1)
     except UnreadableRecordError as error:
         warn(f"passed over: {error}" + (f" ({error.hint})" if error.hint else ""))
         return None
+
+
+def _content(path: Path) -> bytes:
+    """Of a file that a record may be. Raises OSError, or ValueError where it is none."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
+        raise ValueError(f"it is no regular file of {MOST_BYTES >> 20} MiB at the most")
+    with path.open("rb", buffering=0) as file:
+        return file.read()
 
 
 def _beside(path: Path) -> set[str]:
