@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import cached_property
 
-from rich import box
-from rich.cells import cell_len
-from rich.table import Table
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
+from rich.style import Style
 from rich.text import Text
 
 from flowbench.console import plural, printable
@@ -37,28 +38,34 @@ class Column:
     """One column of a table.
 
     ``rank`` 0 always stays; else the highest leaves first, all of a rank together. ``folds``: it tells runs apart, and
-    so leaves into the first column's cells. ``styles``: rich styles of the cells, where there are any. ``most``: the
-    terminal cells at which its lines are wrapped.
+    so leaves into the first column's cells, with its name unless it is not ``named``: then its cells say what they are.
+    ``styles``: rich styles of the cells, where there are any. ``most``: the terminal cells at which its lines are
+    wrapped.
     """
 
     header: str
     cells: tuple[str, ...]
     rank: int = 0
     folds: bool = False
+    named: bool = True
     right: bool = True
     styles: tuple[str, ...] = ()
     most: int | None = None
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Terminal cells it takes."""
-        natural = max(cell_len(line) for text in (self.header, *self.cells) for line in text.split("\n"))
+        natural = max(map(cell_len, "\n".join((self.header, *self.cells)).split("\n")))
         return natural if self.most is None else min(natural, self.most)
 
     @property
     def name(self) -> str:
         """Its header in one line."""
         return self.header.replace("\n", " ")
+
+    def said(self, index: int) -> str:
+        """A cell where it stands alone."""
+        return f"{self.name} {self.cells[index]}" if self.named else self.cells[index]
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ class Figure:
 def without_common(columns: Sequence[Column], runs: int) -> tuple[list[Column], str]:
     """The columns without those that would only say the same of all ``runs``, and these in words."""
     common = [column for column in columns if column.folds and len(set(column.cells[:runs])) == 1]
-    words = ", ".join(f"{column.name} {column.cells[0]}" for column in common)
+    words = ", ".join(column.said(0) for column in common if column.cells[0])
     return [column for column in columns if column not in common], words
 
 
@@ -93,24 +100,59 @@ def fitted(columns: Sequence[Column], width: int) -> tuple[list[Column], list[st
     return kept, left_out
 
 
-def rich_table(columns: Sequence[Column], sections: Mapping[int, str]) -> Table:
-    """The columns as rich has them; ``sections`` gives titles of those that begin at a row, perhaps empty ones."""
-    # between columns: the padding, and one blank of the box
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
-    for column in columns:
-        # a number is never wrapped, and where even the last columns do not fit, not cut without a sign of it
-        overflow: Literal["ellipsis", "fold"] = "ellipsis" if column.right else "fold"
-        own = None if column.most is None else column.width
-        table.add_column(Text(_filled(column, column.header)), no_wrap=column.right, overflow=overflow, width=own)
-    for index in range(len(columns[0].cells)):
-        if index in sections:
-            table.add_row()
-            if sections[index]:
-                table.add_row(plain(sections[index], "italic"))
-        styles = (column.styles[index] if index < len(column.styles) else "" for column in columns)
-        texts = (_filled(column, column.cells[index]) for column in columns)
-        table.add_row(*(plain(text, style) for text, style in zip(texts, styles, strict=True)))
-    return table
+@dataclass(frozen=True)
+class Grid:
+    """The columns as rich prints them; ``sections`` gives titles of those that begin at a row, perhaps empty ones.
+
+    rich's own table would take a minute for ten thousand rows.
+    """
+
+    columns: Sequence[Column]
+    sections: Mapping[int, str]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The header, a rule and the rows; what does not fit the terminal is cut, with a sign of it."""
+        cut = options.max_width if _total(self.columns) > options.max_width else None
+        header = [column.header.split("\n") for column in self.columns]
+        tallest = max(map(len, header))
+        yield from _segments(self.columns, [[""] * (tallest - len(text)) + text for text in header], [], cut)
+        yield from (Segment("─" * min(_total(self.columns), options.max_width)), Segment.line())
+        styles = {name: console.get_style(name) for column in self.columns for name in set(column.styles) if name}
+        for index in range(len(self.columns[0].cells)):
+            if index in self.sections:
+                yield Segment.line()
+                if self.sections[index]:
+                    yield plain(self.sections[index], "italic")
+            cells = [_wrapped(console, column, column.cells[index]) for column in self.columns]
+            own = [styles.get(column.styles[index]) if index < len(column.styles) else None for column in self.columns]
+            yield from _segments(self.columns, cells, own, cut)
+
+
+def _wrapped(console: Console, column: Column, cell: str) -> list[str]:
+    lines = cell.split("\n")
+    if column.most is None or cell_len(cell) <= column.most:
+        return lines
+    wrapped = (Text(line).wrap(console, column.most, overflow="fold") if line else [Text()] for line in lines)
+    return [line.plain.rstrip() for parts in wrapped for line in parts]
+
+
+def _segments(
+    columns: Sequence[Column], cells: Sequence[list[str]], styles: Sequence[Style | None], cut: int | None
+) -> Iterator[Segment]:
+    """One row: its cells' lines beside each other."""
+    for number in range(max(map(len, cells))):
+        parts = list[Segment]()
+        for index, (column, lines) in enumerate(zip(columns, cells, strict=True)):
+            text = lines[number] if number < len(lines) else ""
+            blank = " " * (column.width - cell_len(text))
+            gap = " " * GAP if index else ""
+            before, after = (gap + blank, "") if column.right else (gap, blank)
+            parts += [Segment(before), Segment(text, styles[index] if styles else None), Segment(after)]
+        whole = "".join(part.text for part in parts).rstrip()
+        if cut is not None and cell_len(whole) > cut:
+            parts = [Segment(set_cell_size(whole, cut - 1) + "…")]
+        yield from parts
+        yield Segment.line()
 
 
 def plain(text: str, style: str = "") -> Text:
@@ -160,23 +202,20 @@ def _total(columns: Sequence[Column]) -> int:
     return sum(column.width for column in columns) + GAP * (len(columns) - 1)
 
 
-def _filled(column: Column, text: str) -> str:
-    """Blanks on the left where it stands right: rich would strip those on the right, which align decimal points."""
-    if not column.right:
-        return text
-    return "\n".join(" " * (column.width - cell_len(line)) + line for line in text.split("\n"))
-
-
 def _with_folded(first: Column, folded: Sequence[Column]) -> Column:
     width = max(FOLDED_WIDTH, first.width)
 
     def cell(index: int) -> str:
-        # a hard blank, so that a name is not parted from what it names
-        words = ", ".join(f"{column.name}\xa0{column.cells[index]}" for column in folded if column.cells[index])
+        words = ", ".join(_unparted(column, index) for column in folded if column.cells[index])
         lines = textwrap.wrap(words, width, initial_indent="  ", subsequent_indent="  ")
         return "\n".join([first.cells[index], *lines]).replace("\xa0", " ")
 
     return replace(first, cells=tuple(cell(index) for index in range(len(first.cells))))
+
+
+def _unparted(column: Column, index: int) -> str:
+    # a hard blank, so that a name is not parted from what it names
+    return column.said(index).replace(" ", "\xa0", 1) if column.named else column.cells[index]
 
 
 def decimals(error: float) -> int:

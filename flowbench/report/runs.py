@@ -90,7 +90,7 @@ def grouped(runs: Iterable[Run], key: Callable[[RunRecord], Hashable]) -> list[t
 
 
 def has_rows_of(a: RunRecord, b: RunRecord) -> bool:
-    """Whether both were tested on the same rows: by the rows' digest, or where an old record has none, by the data's."""
+    """Whether both were tested on the same rows: by the rows' digest, or in old records by the data's."""
     one, other = (record.task.rows_sha256.get("test") for record in (a, b))
     if one is not None and other is not None:
         return one == other

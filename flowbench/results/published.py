@@ -6,7 +6,7 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ class Published:
     two_stderr_nats: float | None
     bits_per_pixel: float | None
     source: str
+    density: Literal["exact", "estimated"] = "exact"
+    estimated_by: str | None = None
+    secondhand: bool = False
 
 
 @dataclass(frozen=True)

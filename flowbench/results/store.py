@@ -106,9 +106,8 @@ def _files(folder: Path | str) -> Iterator[Path]:
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             yield from _files(entry.path)
-        elif entry.name.endswith(".json"):
-            if entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path):  # only a link needs to be asked
-                yield Path(entry.path)
+        elif entry.name.endswith(".json") and (entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path)):
+            yield Path(entry.path)  # only what a link leads to had to be asked for
 
 
 def finished(folder: Path, run: str) -> RunRecord | None:

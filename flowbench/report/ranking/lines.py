@@ -1,0 +1,220 @@
+"""A line of a ranking: one configuration with its seeds, and how far it is from the best. No torch."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from flowbench.report.ranking.settings import differing
+from flowbench.report.runs import Lls, Run, code, configuration, grouped, has_rows_of, test_lls
+from flowbench.results.inference import Difference, difference, holm
+from flowbench.results.record import Estimate, RunRecord
+from flowbench.results.statistics import mean_and_stderr
+
+LEVEL = 0.05
+"""A line whose adjusted p-value is above it is tied with the best."""
+
+Mark = Literal["best", "tied", ""]
+
+
+@dataclass(frozen=True)
+class OverSeeds:
+    """The mean over seeds of a figure, and two errors that are never mixed up, all in the figure's unit.
+
+    ``stderr`` is what other test rows would have changed of this mean, ``stderr_by_group`` the same with photographs
+    as the units. ``seeds_sd`` is the sample's standard deviation of the seeds' own figures, None of one seed.
+    """
+
+    mean: float
+    stderr: float | None = None
+    stderr_by_group: float | None = None
+    seeds_sd: float | None = None
+
+
+@dataclass(frozen=True)
+class ToBest:
+    """Mean test log-likelihood minus the best line's, in nats; ``difference`` is paired over the test rows.
+
+    ``p`` is two-sided and adjusted by Holm over the table's lines. Both are None where the likelihoods of the rows are
+    not there: then nothing is known of the error.
+    """
+
+    mean: float
+    difference: Difference | None = None
+    p: float | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """One flow in one configuration, by one code on one machine; its runs are its seeds.
+
+    Figures are of ``ended``, the seeds that ended ``ok``: others cannot be trusted. ``settings`` are those that differ
+    between the lines of one flow.
+    """
+
+    runs: tuple[Run, ...]
+    ended: tuple[Run, ...]
+    model: str
+    settings: dict[str, str] = field(default_factory=dict)
+    validation_ll_nats: OverSeeds | None = None
+    test_ll_nats: OverSeeds | None = None
+    gaussian_test_ll_nats: OverSeeds | None = None
+    bits_per_pixel: OverSeeds | None = None
+    nats_below_truth: OverSeeds | None = None
+    to_best: ToBest | None = None
+    mark: Mark = ""
+
+    @property
+    def record(self) -> RunRecord:
+        """Of one of its runs, for what they have in common."""
+        return (self.ended or self.runs)[0].record
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of the runs that its figures are of, or of all where none ended well."""
+        return [run.record.setup.seed for run in self.ended or self.runs]
+
+    @property
+    def is_below_gaussian(self) -> bool:
+        """Whether a Gaussian fitted to the same training rows is more likely on the same test rows."""
+        test, gaussian = self.test_ll_nats, self.gaussian_test_ll_nats
+        return test is not None and gaussian is not None and self._is_flow and test.mean < gaussian.mean
+
+    @property
+    def _is_flow(self) -> bool:
+        return self.record.task.flow != "gaussian"
+
+    @property
+    def train_seconds(self) -> float | None:
+        """The median over seeds."""
+        return _median([run.record.training.train_seconds for run in self.ended])
+
+    def costs(self) -> dict[int, tuple[float, float]]:
+        """By batch, microseconds per row of a density and of a sample: medians over seeds."""
+        if len(self.ended) == 1:
+            timings = self.ended[0].record.timings
+            return {each.batch: (each.density_us_per_row, each.sampling_us_per_row) for each in timings}
+        found: dict[int, list[tuple[float, float]]] = {}
+        for run in self.ended:
+            for each in run.record.timings:
+                found.setdefault(each.batch, []).append((each.density_us_per_row, each.sampling_us_per_row))
+        sides = {batch: tuple(zip(*costs, strict=True)) for batch, costs in sorted(found.items())}
+        return {batch: (statistics.median(side[0]), statistics.median(side[1])) for batch, side in sides.items()}
+
+
+def mean(found: OverSeeds | None) -> float | None:
+    """Of a figure that may not be there."""
+    return None if found is None else found.mean
+
+
+def lines(runs: Sequence[Run]) -> list[Line]:
+    """The runs on one data, the seeds of a configuration in one line; none is held against another yet."""
+    groups = [part for group in grouped(runs, _key) for part in _each_seed_once(group)]
+    settings = differing([group[0].record for group in groups])
+    return [_line(group, own) for group, own in zip(groups, settings, strict=True)]
+
+
+def _key(record: RunRecord) -> Hashable:
+    where = record.environment
+    machine = where.device, where.device_name, where.threads, where.dtype
+    return record.task.flow, record.setup.recipe, configuration(record), code(record), machine
+
+
+def _each_seed_once(group: tuple[Run, ...]) -> list[tuple[Run, ...]]:
+    """The group in parts in which no seed comes twice: a flow from outside the package may have changed in between."""
+    parts: list[dict[int, Run]] = []
+    for run in group:
+        seed = run.record.setup.seed
+        part = next((part for part in parts if seed not in part), None)
+        if part is None:
+            parts.append(part := {})
+        part[seed] = run
+    return [tuple(part.values()) for part in parts]
+
+
+def _line(runs: tuple[Run, ...], settings: dict[str, str]) -> Line:
+    ended = tuple(run for run in runs if run.nats is not None)
+    found = [run.record.likelihoods for run in ended]
+    return Line(
+        runs,
+        ended,
+        runs[0].record.model,
+        settings,
+        validation_ll_nats=_over_seeds([Estimate(mean=each.validation_ll_nats) for each in found]),
+        test_ll_nats=_over_seeds([each.test_ll_nats for each in found]),
+        gaussian_test_ll_nats=_over_seeds([each.gaussian_test_ll_nats for each in found]),
+        bits_per_pixel=_over_seeds([each.bits_per_pixel for each in found]),
+        nats_below_truth=_over_seeds([each.nats_below_truth for each in found]),
+    )
+
+
+def _over_seeds(found: Sequence[Estimate | None]) -> OverSeeds | None:
+    """None unless every seed has the figure.
+
+    The seeds share their test rows, so that the error of their mean is at the most the mean of their errors: this is
+    what is taken where the rows themselves are not there.
+    """
+    means = [each.mean for each in found if each is not None and each.mean is not None]
+    if not means or len(means) < len(found):
+        return None
+    errors = [each.stderr for each in found if each and each.stderr is not None]
+    by_group = [each.stderr_by_group for each in found if each and each.stderr_by_group is not None]
+    return OverSeeds(
+        statistics.fmean(means),
+        statistics.fmean(errors) if len(errors) == len(found) else None,
+        statistics.fmean(by_group) if len(by_group) == len(found) else None,
+        statistics.stdev(means) if len(means) > 1 else None,
+    )
+
+
+def _median(found: Sequence[float | None]) -> float | None:
+    known = [each for each in found if each is not None]
+    return statistics.median(known) if known else None
+
+
+def held_against(found: Sequence[Line], best: Line) -> list[Line]:
+    """The lines with their differences to the best of them, and the marks of the best and of those tied with it."""
+    its = rows_of(best)
+    against = [line if line.test_ll_nats is None else _against(line, best, its) for line in found]
+    tested = [index for index, line in enumerate(against) if line.to_best and line.to_best.p is not None]
+    adjusted = holm([_p(against[index]) for index in tested])
+    for index, p in zip(tested, adjusted, strict=True):
+        line = against[index]
+        mark: Mark = "tied" if p > LEVEL else ""
+        against[index] = replace(line, mark=mark, to_best=line.to_best and replace(line.to_best, p=float(p)))
+    return against
+
+
+def rows_of(line: Line) -> list[Lls] | None:
+    """The rows' likelihoods (N,) of each seed; of copies of its runs, so that ten thousand lines are not all kept."""
+    return test_lls([replace(run) for run in line.ended])
+
+
+def two_sided(found: Difference) -> float:
+    """The chance of a mean this far from zero in either direction, were there no difference."""
+    return min(1.0, 2 * min(found.p_above(0.0), found.p_below(0.0)))
+
+
+def _p(line: Line) -> float:
+    return 1.0 if line.to_best is None or line.to_best.p is None else line.to_best.p
+
+
+def _against(line: Line, best: Line, its: list[Lls] | None) -> Line:
+    own = its if line is best else rows_of(line) if its is not None or len(line.ended) > 1 else None
+    line_test, best_test = line.test_ll_nats, best.test_ll_nats
+    if own is not None and len(own) > 1 and line_test is not None:
+        line_test = replace(line_test, stderr=mean_and_stderr(np.mean(own, axis=0))[1])
+    line = replace(line, test_ll_nats=line_test)
+    if line.runs is best.runs:
+        return replace(line, mark="best")
+    if line_test is None or best_test is None:
+        return line
+    paired = own is not None and its is not None and has_rows_of(line.record, best.record)
+    if own is None or its is None or not paired or own[0].shape != its[0].shape:
+        return replace(line, to_best=ToBest(line_test.mean - best_test.mean))
+    found = difference(own, its)
+    return replace(line, to_best=ToBest(found.mean, found, two_sided(found)))
