@@ -204,6 +204,8 @@ def _setting(text: str) -> tuple[str, Any]:
 
 def as_set(value: Any) -> str:
     """A setting's value as ``--set`` takes it."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, list | tuple):
         return ",".join(map(as_set, value))
-    return "none" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -55,7 +55,7 @@ class Column:
     @cached_property
     def width(self) -> int:
         """Terminal cells it takes."""
-        natural = max(map(cell_len, "\n".join((self.header, *self.cells)).split("\n")))
+        natural = max(map(_width, "\n".join((self.header, *self.cells)).split("\n")))
         return natural if self.most is None else min(natural, self.most)
 
     @property
@@ -113,46 +113,56 @@ class Grid:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The header, a rule and the rows; what does not fit the terminal is cut, with a sign of it."""
         cut = options.max_width if _total(self.columns) > options.max_width else None
-        header = [column.header.split("\n") for column in self.columns]
-        tallest = max(map(len, header))
-        yield from _segments(self.columns, [[""] * (tallest - len(text)) + text for text in header], [], cut)
+        headers = [column.header.split("\n") for column in self.columns]
+        tallest = max(map(len, headers))
+        yield from self._row([[""] * (tallest - len(lines)) + lines for lines in headers], [""] * len(headers), cut)
         yield from (Segment("─" * min(_total(self.columns), options.max_width)), Segment.line())
-        styles = {name: console.get_style(name) for column in self.columns for name in set(column.styles) if name}
-        for index in range(len(self.columns[0].cells)):
+        rows = zip(*(_wrapped(console, column) for column in self.columns), strict=True)
+        styles = zip(*(_styles(column) for column in self.columns), strict=True)
+        for index, (cells, own) in enumerate(zip(rows, styles, strict=True)):
             if index in self.sections:
                 yield Segment.line()
                 if self.sections[index]:
                     yield plain(self.sections[index], "italic")
-            cells = [_wrapped(console, column, column.cells[index]) for column in self.columns]
-            own = [styles.get(column.styles[index]) if index < len(column.styles) else None for column in self.columns]
-            yield from _segments(self.columns, cells, own, cut)
+            yield from self._row(cells, own, cut)
+
+    def _row(self, cells: Sequence[list[str]], styles: Sequence[str], cut: int | None) -> Iterator[Segment]:
+        """The cells' lines beside each other."""
+        for number in range(max(map(len, cells))):
+            segments, text = list[Segment](), ""
+            for column, lines, style in zip(self.columns, cells, styles, strict=True):
+                cell = lines[number] if number < len(lines) else ""
+                blank = " " * (column.width - _width(cell))
+                text += blank if column.right else ""
+                if style:  # segments are dear: another begins with a style only
+                    segments += [Segment(text), Segment(cell, Style.parse(style))]
+                    text = ""
+                else:
+                    text += cell
+                text += GAP * " " if column.right else blank + GAP * " "
+            segments.append(Segment(text.rstrip()))
+            if cut is not None and sum(segment.cell_length for segment in segments) > cut:
+                whole = "".join(segment.text for segment in segments)
+                segments = [Segment(set_cell_size(whole, cut - 1) + "…")]
+            yield from segments
+            yield Segment.line()
 
 
-def _wrapped(console: Console, column: Column, cell: str) -> list[str]:
-    lines = cell.split("\n")
-    if column.most is None or cell_len(cell) <= column.most:
-        return lines
-    wrapped = (Text(line).wrap(console, column.most, overflow="fold") if line else [Text()] for line in lines)
-    return [line.plain.rstrip() for parts in wrapped for line in parts]
+def _wrapped(console: Console, column: Column) -> list[list[str]]:
+    """The lines of each cell, none wider than the column."""
+    most = column.most
+    if most is None or max(map(_width, column.cells)) <= most:
+        return [cell.split("\n") for cell in column.cells]
+    wrapped = ([Text(line).wrap(console, most, overflow="fold") for line in cell.split("\n")] for cell in column.cells)
+    return [[line.plain.rstrip() for lines in cell for line in lines] or [""] for cell in wrapped]
 
 
-def _segments(
-    columns: Sequence[Column], cells: Sequence[list[str]], styles: Sequence[Style | None], cut: int | None
-) -> Iterator[Segment]:
-    """One row: its cells' lines beside each other."""
-    for number in range(max(map(len, cells))):
-        parts = list[Segment]()
-        for index, (column, lines) in enumerate(zip(columns, cells, strict=True)):
-            text = lines[number] if number < len(lines) else ""
-            blank = " " * (column.width - cell_len(text))
-            gap = " " * GAP if index else ""
-            before, after = (gap + blank, "") if column.right else (gap, blank)
-            parts += [Segment(before), Segment(text, styles[index] if styles else None), Segment(after)]
-        whole = "".join(part.text for part in parts).rstrip()
-        if cut is not None and cell_len(whole) > cut:
-            parts = [Segment(set_cell_size(whole, cut - 1) + "…")]
-        yield from parts
-        yield Segment.line()
+def _styles(column: Column) -> list[str]:
+    return [*column.styles, *[""] * (len(column.cells) - len(column.styles))]
+
+
+def _width(text: str) -> int:
+    return len(text) if text.isascii() else cell_len(text)
 
 
 def plain(text: str, style: str = "") -> Text:

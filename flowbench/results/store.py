@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 MOST_BYTES = 16 << 20
 """A larger file is no record: a table of a thousand columns has one of 100 kB."""
 
+_AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""To open a file that may be a pipe, without waiting for whoever writes to it."""
+
 R = TypeVar("R", bound=Record)
 
 
@@ -124,7 +127,7 @@ def read_test_lls(record: RunRecord, folder: Path) -> NDArray[np.float64] | None
         UnreadableRecordError: the file is damaged.
     """
     path = folder / (record.files.test_lls or "")
-    if not path.is_file():
+    if record.files.test_lls is None or not path.is_file():
         return None
     try:
         return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
@@ -201,11 +204,14 @@ def _read_or_warn(path: Path) -> RunRecord | None:
 
 def _content(path: Path) -> bytes:
     """Of a file that a record may be. Raises OSError, or ValueError where it is none."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
-        raise ValueError(f"it is no regular file of {MOST_BYTES >> 20} MiB at the most")
-    with path.open("rb", buffering=0) as file:
-        return file.read()
+    file = os.open(path, _AT_ONCE)
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
+            raise ValueError(f"it is no regular file of {MOST_BYTES >> 20} MiB at the most")
+        return os.read(file, status.st_size)
+    finally:
+        os.close(file)
 
 
 def _beside(path: Path) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -45,16 +46,21 @@ def columns(table: Table) -> list[Column]:
     names += [_published_name(entry, _sources(table)) for entry in table.published]
     costs = [line.costs() for line in lines]
     batches = sorted({batch for each in costs for batch in each})
-    found = [
-        Column("model", tuple(names), right=False),
+    test = _test_column(table)
+    where = Column("device", tuple(device(record.environment) for record in records), rank=21, folds=True, right=False)
+    telling = [
         Column("recipe", tuple(record.setup.recipe for record in records), rank=17, folds=True, right=False),
         Column("seeds", tuple(map(_seeds, lines)), rank=16, folds=True, named=False, right=False),
         Column("settings", tuple(map(spelt_out, lines)), rank=15, folds=True, named=False, right=False),
         Column("revision", _revisions(records), rank=19, folds=True, right=False),
-        Column("config", _hashes(lines), rank=20, folds=True, right=False),
+    ]
+    found = [
+        Column("model", tuple(names), right=False),
+        *telling,
+        Column("config", _hashes(records, [names, *(each.cells for each in (*telling, where))]), rank=20, folds=True),
         _validation_column(table),
-        _test_column(table),
-        Column("", tuple(map(_marks, lines)), right=False, styles=tuple(map(_style, lines))),
+        test,
+        Column("", tuple(map(_marks, lines)), right=False, styles=test.styles),
         Column("s.d. over\nseeds", aligned([_seeds_sd(line.test_ll_nats) for line in lines]), rank=4),
         _to_best_column(table),
         Column("± 2 s.e. by\nphotograph", aligned([_by_group(line.test_ll_nats) for line in lines]), rank=7),
@@ -63,7 +69,7 @@ def columns(table: Table) -> list[Column]:
         Column("train", tuple(duration(line.train_seconds) for line in lines), rank=12),
         Column("passes\nd / s", tuple(map(_passes, records)), rank=9),
         *(_cost_column(direction, costs, batch, batches) for batch in batches for direction in (0, 1)),
-        Column("device", tuple(device(record.environment) for record in records), rank=21, folds=True, right=False),
+        where,
     ]
     return [_padded(column, len(names)) for column in found if any(map(str.strip, column.cells))]
 
@@ -134,17 +140,12 @@ def _revision(record: RunRecord) -> str:
     return revision[:7] + "+" * revision.endswith("+")
 
 
-def _hashes(lines: Sequence[Line]) -> tuple[str, ...]:
-    """The configuration's hash, where nothing else that is shown tells two lines apart."""
-    seen: dict[tuple[object, ...], int] = {}
-    shown = []
-    for line in lines:
-        record = line.record
-        where = code(record), device(record.environment)
-        shown.append((line.model, record.setup.recipe, spelt_out(line), _seeds(line), *where))
-        seen[shown[-1]] = seen.get(shown[-1], 0) + 1
+def _hashes(records: Sequence[RunRecord], shown: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """The configuration's hash, where nothing that is shown tells two lines apart."""
+    lines = list(zip(*shown, strict=False))  # there are more names than lines
+    seen = Counter(lines)
     return tuple(
-        line.record.setup.config_hash[:8] if seen[each] > 1 else "" for line, each in zip(lines, shown, strict=True)
+        record.setup.config_hash[:8] if seen[line] > 1 else "" for record, line in zip(records, lines, strict=True)
     )
 
 

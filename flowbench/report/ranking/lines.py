@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
@@ -158,17 +159,21 @@ def _over_seeds(found: Sequence[Estimate | None]) -> OverSeeds | None:
     The seeds share their test rows, so that the error of their mean is at the most the mean of their errors: this is
     what is taken where the rows themselves are not there.
     """
-    means = [each.mean for each in found if each is not None and each.mean is not None]
+    there = [each for each in found if each is not None]
+    means = [each.mean for each in there if each.mean is not None]
     if not means or len(means) < len(found):
         return None
-    errors = [each.stderr for each in found if each and each.stderr is not None]
-    by_group = [each.stderr_by_group for each in found if each and each.stderr_by_group is not None]
-    return OverSeeds(
-        statistics.fmean(means),
-        statistics.fmean(errors) if len(errors) == len(found) else None,
-        statistics.fmean(by_group) if len(by_group) == len(found) else None,
-        statistics.stdev(means) if len(means) > 1 else None,
-    )
+    if len(means) == 1:
+        return OverSeeds(means[0], there[0].stderr, there[0].stderr_by_group)
+    mean, errors = math.fsum(means) / len(means), [each.stderr for each in there]
+    sd = math.sqrt(math.fsum((each - mean) ** 2 for each in means) / (len(means) - 1))
+    return OverSeeds(mean, _mean_of_all(errors), _mean_of_all([each.stderr_by_group for each in there]), sd)
+
+
+def _mean_of_all(found: Sequence[float | None]) -> float | None:
+    """None where one is missing."""
+    known = [each for each in found if each is not None]
+    return math.fsum(known) / len(known) if len(known) == len(found) else None
 
 
 def _median(found: Sequence[float | None]) -> float | None:
@@ -179,14 +184,12 @@ def _median(found: Sequence[float | None]) -> float | None:
 def held_against(found: Sequence[Line], best: Line) -> list[Line]:
     """The lines with their differences to the best of them, and the marks of the best and of those tied with it."""
     its = rows_of(best)
-    against = [line if line.test_ll_nats is None else _against(line, best, its) for line in found]
-    tested = [index for index, line in enumerate(against) if line.to_best and line.to_best.p is not None]
-    adjusted = holm([_p(against[index]) for index in tested])
-    for index, p in zip(tested, adjusted, strict=True):
-        line = against[index]
-        mark: Mark = "tied" if p > LEVEL else ""
-        against[index] = replace(line, mark=mark, to_best=line.to_best and replace(line.to_best, p=float(p)))
-    return against
+    measured = [_measured(line, best, its) for line in found]
+    p_values = iter(holm([two_sided(found) for _, found in measured if found is not None]).tolist())
+    return [
+        _marked(line, best, *one, None if one[1] is None else next(p_values))
+        for line, one in zip(found, measured, strict=True)
+    ]
 
 
 def rows_of(line: Line) -> list[Lls] | None:
@@ -199,22 +202,24 @@ def two_sided(found: Difference) -> float:
     return min(1.0, 2 * min(found.p_above(0.0), found.p_below(0.0)))
 
 
-def _p(line: Line) -> float:
-    return 1.0 if line.to_best is None or line.to_best.p is None else line.to_best.p
+def _measured(line: Line, best: Line, its: list[Lls] | None) -> tuple[OverSeeds | None, Difference | None]:
+    """What the rows' likelihoods say: the error of the mean over seeds, and the difference to the best."""
+    test, is_paired = line.test_ll_nats, its is not None and line is not best
+    own = rows_of(line) if is_paired or len(line.ended) > 1 else None
+    if own is None or test is None:
+        return test, None
+    if len(own) > 1:
+        test = replace(test, stderr=mean_and_stderr(np.mean(own, axis=0))[1])
+    if not is_paired or its is None or own[0].shape != its[0].shape or not has_rows_of(line.record, best.record):
+        return test, None
+    return test, difference(own, its)
 
 
-def _against(line: Line, best: Line, its: list[Lls] | None) -> Line:
-    own = its if line is best else rows_of(line) if its is not None or len(line.ended) > 1 else None
-    line_test, best_test = line.test_ll_nats, best.test_ll_nats
-    if own is not None and len(own) > 1 and line_test is not None:
-        line_test = replace(line_test, stderr=mean_and_stderr(np.mean(own, axis=0))[1])
-    line = replace(line, test_ll_nats=line_test)
-    if line.runs is best.runs:
-        return replace(line, mark="best")
-    if line_test is None or best_test is None:
+def _marked(line: Line, best: Line, test: OverSeeds | None, found: Difference | None, p: float | None) -> Line:
+    if line is best:
+        return replace(line, test_ll_nats=test, mark="best")
+    if test is None or best.test_ll_nats is None:
         return line
-    paired = own is not None and its is not None and has_rows_of(line.record, best.record)
-    if own is None or its is None or not paired or own[0].shape != its[0].shape:
-        return replace(line, to_best=ToBest(line_test.mean - best_test.mean))
-    found = difference(own, its)
-    return replace(line, to_best=ToBest(found.mean, found, two_sided(found)))
+    nats = test.mean - best.test_ll_nats.mean if found is None else found.mean
+    mark: Mark = "tied" if p is not None and p > LEVEL else ""
+    return replace(line, test_ll_nats=test, to_best=ToBest(nats, found, p), mark=mark)
