@@ -46,7 +46,6 @@ def columns(table: Table) -> list[Column]:
     names += [_published_name(entry, _sources(table)) for entry in table.published]
     costs = [line.costs() for line in lines]
     batches = sorted({batch for each in costs for batch in each})
-    test = _test_column(table)
     where = Column("device", tuple(device(record.environment) for record in records), rank=21, folds=True, right=False)
     telling = [
         Column("recipe", tuple(record.setup.recipe for record in records), rank=17, folds=True, right=False),
@@ -59,9 +58,9 @@ def columns(table: Table) -> list[Column]:
         *telling,
         Column("config", _hashes(records, [names, *(each.cells for each in (*telling, where))]), rank=20, folds=True),
         _validation_column(table),
-        test,
-        Column("", tuple(map(_marks, lines)), right=False, styles=test.styles),
-        Column("s.d. over\nseeds", aligned([_seeds_sd(line.test_ll_nats) for line in lines]), rank=4),
+        _test_column(table),
+        Column("", tuple(map(_marks, lines)), right=False),
+        Column("s.d. of\nseeds", aligned([_seeds_sd(line.test_ll_nats) for line in lines]), rank=3),
         _to_best_column(table),
         Column("± 2 s.e. by\nphotograph", aligned([_by_group(line.test_ll_nats) for line in lines]), rank=7),
         Column("bits/pixel", _bits_cells(table), rank=6),
@@ -227,7 +226,7 @@ def _cost_column(
     direction: int, costs: Sequence[dict[int, tuple[float, float]]], batch: int, batches: Sequence[int]
 ) -> Column:
     """The largest batch stays longest, then the smallest; what lies between leaves early."""
-    rank = 3 if batch == batches[-1] else 5 if batch == batches[0] else 10
+    rank = 4 if batch == batches[-1] else 5 if batch == batches[0] else 10
     found = [each.get(batch) for each in costs]
     cells = tuple("" if each is None else significant(each[direction]) for each in found)
     fast = ("green" if each is not None and each[direction] <= NEARLY_AS_FAST * min(each) else "" for each in found)

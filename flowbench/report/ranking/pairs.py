@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from flowbench.errors import NothingToCompareError
-from flowbench.report.layout import Column, decimals
+from flowbench.report.layout import Column, decimals, without_common
 from flowbench.report.ranking.columns import columns, heading
 from flowbench.report.ranking.document import SCHEMA_VERSION
 from flowbench.report.ranking.lines import LEVEL, Line, rows_of, two_sided
@@ -80,7 +80,7 @@ def _matrix(table: Table) -> Matrix:
         tuple(Pair(i, j, found, float(p)) for (i, j, found), p in zip(pairs, adjusted, strict=True)),
         (
             *notes,
-            f"* not by chance (p at most 0.05, by Holm over {len(pairs)} pairs); intervals are each pair's own",
+            f"± is each pair's own 95% interval; * not by chance (p at most 0.05, by Holm over {len(pairs)} pairs)",
         ),
     )
 
@@ -105,7 +105,7 @@ def matrix_sheet(matrix: Matrix, most: int = MOST) -> Sheet:
         *(column for column in others if column.folds),
         *(Column(f"{n + 1}", tuple(row[n] for row in cells), rank=2 + n) for n in range(len(lines))),
     ]
-    title = f"{heading(matrix.table)}: row − column, with 95% intervals"
+    title = f"{heading(matrix.table)}; row − column"
     return sheet(title, found, len(lines), {}, notes)
 
 
@@ -137,21 +137,19 @@ def pairs_document(found: Sequence[Matrix]) -> dict[str, Any]:
 
 def pairs_rows(found: Sequence[Matrix]) -> list[dict[str, Any]]:
     """The pairs as CSV has them: one row a pair."""
-    rows = []
-    for matrix in found:
-        names = columns(matrix.table)
-        labels = [
-            ", ".join(column.said(index) for column in names[1:] if column.folds and column.cells[index])
-            for index in range(len(matrix.table.lines))
-        ]
-        about = {"data": matrix.table.task.data, "data_fingerprint": matrix.table.task.data_fingerprint}
-        for pair in matrix.pairs:
-            sides = {
-                name: f"{matrix.table.lines[index].model}, {labels[index]}"
-                for name, index in (("row", pair.row), ("column", pair.column))
-            }
-            rows.append(about | _raw(pair) | sides)
-    return rows
+    return [row for matrix in found for row in _csv_rows(matrix)]
+
+
+def _csv_rows(matrix: Matrix) -> list[dict[str, Any]]:
+    task, lines = matrix.table.task, matrix.table.lines
+    kept, _ = without_common(columns(matrix.table), len(lines))
+    telling = [column for column in kept[1:] if column.folds]
+    names = [
+        ", ".join([line.model, *(column.said(index) for column in telling if column.cells[index])])
+        for index, line in enumerate(lines)
+    ]
+    about = {"data": task.data, "data_version": task.data_version, "data_fingerprint": task.data_fingerprint}
+    return [about | _raw(pair) | {"row": names[pair.row], "column": names[pair.column]} for pair in matrix.pairs]
 
 
 def _raw(pair: Pair) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Sheets as Markdown and as LaTeX, with every column. No torch."""
+"""Sheets as Markdown, with every column, and as LaTeX, with those that a page has room for. No torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IN_LATEX = {ord(character): f"\\{character}" for character in "&%$#_{}"} | {
     ord("^"): r"\textasciicircum{}",
     ord("<"): r"$<$",
     ord(">"): r"$>$",
-    ord("-"): r"-{}",  # two of them are no dash
+    0: "{}",
     ord("±"): r"$\pm$",
     ord("×"): r"$\times$",
     ord("µ"): r"$\mu$",
@@ -28,6 +28,9 @@ IN_LATEX = {ord(character): f"\\{character}" for character in "&%$#_{}"} | {
 
 ACCENTS = "\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327"
 """Those that LaTeX's oldest fonts have, and so everybody's."""
+
+ON_A_PAGE = 4
+"""The highest rank of columns in LaTeX, but for those that tell lines apart."""
 
 LETTERS = "æÆœŒøØłŁß"
 
@@ -63,7 +66,8 @@ def latex(sheets: Sequence[Sheet]) -> str:
 
 
 def _latex(found: Sheet) -> str:
-    columns = found.columns
+    columns = [column for column in found.columns if column.folds or column.rank <= ON_A_PAGE]
+    left_out = [column.name for column in found.columns if column not in columns]
     headers = [column.header.split("\n") for column in columns]
     tallest = max(map(len, headers))
     rows = zip(*([""] * (tallest - len(header)) + header for header in headers), strict=True)
@@ -80,14 +84,16 @@ def _latex(found: Sheet) -> str:
     ]
     return "\n".join(
         [
+            *([f"% left out: {', '.join(left_out)}; --format csv has all"] if left_out else []),
             r"\begin{table}",
             r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
             rf"\caption{{{_escaped(found.heading)}}}",
+            r"\makebox[\linewidth]{%",  # what is wider than the text stands in both margins
             rf"\begin{{tabular}}{{{''.join('r' if column.right else 'l' for column in columns)}}}",
             r"\toprule",
             *body,
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}}",
             *(rf"\par\smallskip\raggedright {_escaped(note)}" for note in notes),
             r"\end{table}",
             "",
@@ -105,7 +111,7 @@ def _latex_cell(column: Column, index: int) -> str:
 
 
 def _escaped(text: str) -> str:
-    return "".join(map(_letter, text)).translate(IN_LATEX)
+    return "".join(map(_letter, text)).replace("--", "-\0-").translate(IN_LATEX)  # two hyphens are no dash
 
 
 def _letter(character: str) -> str:
