@@ -68,7 +68,8 @@ def _likelihoods(records: Records) -> str:
         if data.startswith("truth-") or "maf" not in runs:
             continue
         maf = runs["maf"]
-        paper = [entry for entry in published(data) if (entry.flow, entry.transforms) == ("maf", 5)]
+        # by its name: a later re-run is the same flow with as many transforms
+        paper = [entry for entry in published(data) if entry.model == "MAF (5)" and not entry.conditional]
         beside = f"{paper[0].test_ll_nats:g} ± {paper[0].two_stderr_nats:g}" if paper else ""
         cells = (
             _interval(runs[flow].likelihoods.test_ll_nats) if flow in runs else "" for flow in ("maf", "iaf", "realnvp")

@@ -10,32 +10,113 @@ import typer
 
 from flowbench.cli import complete
 from flowbench.cli.options import Json, Out
+from flowbench.console import note
+from flowbench.errors import UsageError
 
 Sort = Literal["validation", "test", "density", "sampling", "train", "name"]
-Format = Literal["table", "markdown", "csv", "json", "latex"]
+
+_GATE = "Against a baseline"
 
 
 def compare(
     folder: Annotated[
-        Path | None, typer.Argument(help="The folder of results.", show_default="--out, or its default")
+        Path | None, typer.Argument(help="The folder of results.", show_default="--out, or ./results")
     ] = None,
-    out: Out = None,
-    sort: Annotated[
-        Sort, typer.Option(help="What lines are ranked by; the best is chosen on validation rows unless it is test.")
-    ] = "validation",
     data: Annotated[
-        str | None, typer.Option(help="Only runs on this dataset.", autocompletion=complete.datasets)
+        str | None,
+        typer.Option(help="Only runs on this dataset.", show_default="all", autocompletion=complete.datasets),
     ] = None,
-    flow: Annotated[str | None, typer.Option(help="Only runs of this flow.", autocompletion=complete.flows)] = None,
-    form: Annotated[Format, typer.Option("--format", help="How tables are written; LaTeX's needs booktabs.")] = "table",
-    pairs: Annotated[bool, typer.Option("--pairs", help="Print the differences of all pairs, with intervals.")] = False,
+    flow: Annotated[
+        str | None, typer.Option(help="Only runs of this flow.", show_default="all", autocompletion=complete.flows)
+    ] = None,
+    sort: Annotated[
+        Sort, typer.Option(help="What ranks. The best is chosen on validation rows, or on test rows where they rank.")
+    ] = "validation",
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Print the paired differences of all lines, with intervals.")
+    ] = False,
+    forms: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="table, markdown, csv, latex or json, and with --against junit, to stdout, or with =FILE to a file. "
+            "May be repeated.",
+            show_default="table",
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=_GATE,
+            help="A folder of earlier results: has any of them got worse? Exit code 1 if so, 3 if it cannot be told.",
+            show_default=False,
+        ),
+    ] = None,
+    max_nats: Annotated[
+        float | None,
+        typer.Option(rich_help_panel=_GATE, min=0, help="A loss that is tolerated, in nats.", show_default="0.02"),
+    ] = None,
+    accept: Annotated[
+        bool,
+        typer.Option(
+            "--accept",
+            rich_help_panel=_GATE,
+            help="Put the new runs, with the likelihoods of their rows, in the place of the baseline's, after showing "
+            "what changes.",
+        ),
+    ] = False,
+    out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Rank all runs by likelihood beside the published numbers, in one table for each dataset."""
+    """Rank all runs by likelihood beside the published numbers, in one table for each dataset.
+
+    With --against, compare them with those of another folder instead, run by run.
+    """
+    from flowbench.results import store as results
+
+    if folder is not None and out is not None:
+        raise UsageError("the folder is given twice", hint="leave --out away")
+    folder = results.results_dir(folder or out)
+    forms = ["json"] if as_json else forms or ["table"]
+    if against is not None:
+        return _gate(folder, against.expanduser(), data, flow, max_nats, forms, accept)
+    if max_nats is not None or accept:
+        raise UsageError("--max-nats and --accept need a baseline", hint="name one with --against")
+    from flowbench.report.outputs import outputs
     from flowbench.report.ranking.tables import tables
-    from flowbench.report.ranking.write import write_pairs, write_ranking
-    from flowbench.results.store import read_all, results_dir
+    from flowbench.report.ranking.write import FORMS, write_pairs, write_ranking
 
     gc.disable()  # all that is made here lives till the end; to look for garbage in it took half the time
-    found = tables(read_all(results_dir(folder or out)), data, flow, sort)
-    (write_pairs if pairs else write_ranking)(found, "json" if as_json else form)
+    to = outputs(forms, FORMS)
+    found = tables(results.read_all(folder), data, flow, sort)
+    (write_pairs if pairs else write_ranking)(found, to)
+
+
+def _gate(
+    new: Path,
+    baseline: Path,
+    data: str | None,
+    flow: str | None,
+    max_nats: float | None,
+    forms: list[str],
+    accept: bool,
+) -> None:
+    """Hold new runs against a baseline's; exits with the gate's code where it is not 0."""
+    from flowbench.report.gate import render
+    from flowbench.report.gate.baseline import Comparison
+    from flowbench.report.gate.findings import exit_code
+    from flowbench.report.gate.likelihoods import MAX_NATS
+
+    to = render.outputs(forms)
+    comparison = Comparison(new, baseline, data, flow)
+    found = comparison.findings(MAX_NATS if max_nats is None else max_nats)
+    render.print_findings(found, to, comparison.title)
+    code = exit_code(found)
+    if accept:
+        taken, left = comparison.accept()
+        note(f"{baseline} now has the new runs of: {', '.join(taken) or 'nothing'}")
+        if left:
+            note(f"not accepted, since a run did not end well: {', '.join(left)}")
+        code = 1 if left else 0 if taken else 3
+    if code:
+        raise SystemExit(code)

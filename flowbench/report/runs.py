@@ -60,7 +60,7 @@ def is_of(record: RunRecord, data: str | None = None, flow: str | None = None) -
 
 
 def each_once(records: Mapping[Path, RunRecord]) -> list[Run]:
-    """The runs, each once: of the same run found twice, the one that ended well, and of two such the later.
+    """The runs, each once: of the same run found twice the later, but an interrupted one only if there is no other.
 
     The same are two whose configuration, data, code, seed and machine are the same.
     """
@@ -80,7 +80,7 @@ def each_once(records: Mapping[Path, RunRecord]) -> list[Run]:
 
 
 def _rank(record: RunRecord) -> tuple[bool, str]:
-    return record.status == "ok", record.started_at
+    return record.status != "interrupted", record.started_at
 
 
 def grouped(runs: Iterable[Run], key: Callable[[RunRecord], Hashable]) -> list[tuple[Run, ...]]:
@@ -92,7 +92,7 @@ def grouped(runs: Iterable[Run], key: Callable[[RunRecord], Hashable]) -> list[t
 
 
 def has_rows_of(a: RunRecord, b: RunRecord) -> bool:
-    """Whether both were tested on the same rows: by the rows' digest, or in old records by the data's."""
+    """Whether both were tested on the same rows: by the rows' digest or, where an old record has none, the data's."""
     one, other = (record.task.rows_sha256.get("test") for record in (a, b))
     if one is not None and other is not None:
         return one == other

@@ -18,16 +18,16 @@ Lls = NDArray[np.float64]
 class Difference:
     """A mean difference with the standard errors that its two sources of variation give it, each with its freedom.
 
-    Over rows: what other test rows would have changed. Over seeds: what other seeds would have. ``seeds_stderr`` is
-    None where no side has two seeds, and nothing is known of it. Each of the two holds the noise of single rows under
-    single seeds, so their sum errs to the side of doubt.
+    Over rows: what other test rows would have changed. Over seeds: what other seeds would have. Each of the two holds
+    the noise of single rows under single seeds, so their sum errs to the side of doubt. ``seeds_dof`` is 0 where no
+    side has two seeds: ``seeds_stderr`` is then no measurement but a bound (`seeds_bound`), or None without pairs.
     """
 
     mean: float
     rows_stderr: float
     rows_dof: float
-    seeds_stderr: float | None = None
-    seeds_dof: int = 0
+    seeds_stderr: float | None
+    seeds_dof: int
 
     @property
     def stderr(self) -> float:
@@ -70,7 +70,21 @@ def difference(a: Sequence[Lls], b: Sequence[Lls]) -> Difference:
     Raises ValueError where the shapes are not one and the same (N,).
     """
     mean, stderr = paired_difference(np.mean(a, axis=0), np.mean(b, axis=0))
-    return _with_seeds(mean, stderr, len(a[0]) - 1, [[float(x.mean()) for x in side] for side in (a, b)])
+    rows = len(a[0])
+    seeds, dof = _over_seeds([[float(x.mean()) for x in side] for side in (a, b)])
+    return Difference(mean, stderr, rows - 1, seeds_bound(stderr**2 * rows) if seeds is None else seeds, dof)
+
+
+def seeds_bound(variance: float) -> float:
+    """A bound, as a standard error in nats, on what seeds alone do to the difference of two runs' mean likelihoods.
+
+    ``variance`` is that of the rows' differences. Let two seeds' log-densities be log p̄ + e₁ and log p̄ + e₂, with e
+    independent and small. Both densities integrate to one, so that seed s loses Var(e_s)/2 nats to p̄, and with
+    Var(e₁) + Var(e₂) the variance τ² of the rows' differences the two differ by τ²/2 at the most. This takes that for
+    two standard errors. Beyond τ = 1 the e are not small and the square overshoots by far; it goes on as τ, above all
+    that was measured (``results/ci/calibration.py``).
+    """
+    return min(variance, math.sqrt(variance)) / 4
 
 
 def unpaired_difference(a: Sequence[tuple[float, float]], b: Sequence[tuple[float, float]], rows: int) -> Difference:
@@ -80,16 +94,19 @@ def unpaired_difference(a: Sequence[tuple[float, float]], b: Sequence[tuple[floa
     """
     stderr = math.hypot(*(math.sqrt(sum(error**2 for _, error in side) / len(side)) for side in (a, b)))
     means = [[mean for mean, _ in side] for side in (a, b)]
-    return _with_seeds(float(np.mean(means[0]) - np.mean(means[1])), stderr, 2 * (rows - 1), means)
+    return Difference(float(np.mean(means[0]) - np.mean(means[1])), stderr, 2 * (rows - 1), *_over_seeds(means))
 
 
-def _with_seeds(mean: float, stderr: float, dof: float, means: Sequence[Sequence[float]]) -> Difference:
-    """The spread over seeds is pooled: they are taken to scatter alike on both sides."""
-    seeds_dof = sum(len(side) - 1 for side in means)
-    if not seeds_dof:
-        return Difference(mean, stderr, dof)
-    variance = sum(float(np.square(np.subtract(side, np.mean(side))).sum()) for side in means) / seeds_dof
-    return Difference(mean, stderr, dof, math.sqrt(variance * sum(1 / len(side) for side in means)), seeds_dof)
+def _over_seeds(means: Sequence[Sequence[float]]) -> tuple[float | None, int]:
+    """The standard error that seeds give the difference of two sides' means, and its degrees of freedom.
+
+    The spread is pooled: seeds are taken to scatter alike on both sides.
+    """
+    dof = sum(len(side) - 1 for side in means)
+    if not dof:
+        return None, 0
+    variance = sum(float(np.square(np.subtract(side, np.mean(side))).sum()) for side in means) / dof
+    return math.sqrt(variance * sum(1 / len(side) for side in means)), dof
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+Density = Literal["exact", "estimated"]
+
+_KEYS = {"label", "flow", "transforms", "source", "density", "estimated_by", "secondhand"}
+_KEYS |= {"nats", "conditional_nats", "bits_per_pixel"}
 
 
 @dataclass(frozen=True)
@@ -14,7 +20,14 @@ class Published:
     """One published test log-likelihood: mean nats and two standard errors over the test rows, in the data's space.
 
     ``flow`` and ``transforms`` say which flow of flowbench is the same model, ``conditional`` whether the density was
-    given the class label (then it is no match for an unconditional one), ``source`` the paper.
+    given the class label (then it is no match for an unconditional one), ``source`` where the number is from.
+
+    ``density``: "exact" where the model gives log p(x) itself, "estimated" where importance sampling, an ODE solver or
+    a ratio stands in for it, as ``estimated_by`` says (None for an exact one). ``secondhand``: the number was not read
+    in a paper of those who report it but in another's table, in a repository's README, or remembered.
+
+    Raises:
+        ValueError: ``density`` is neither word, or an estimated one does not say by what, or an exact one does.
     """
 
     data: str
@@ -26,9 +39,15 @@ class Published:
     two_stderr_nats: float | None
     bits_per_pixel: float | None
     source: str
-    density: Literal["exact", "estimated"] = "exact"
+    density: Density = "exact"
     estimated_by: str | None = None
     secondhand: bool = False
+
+    def __post_init__(self) -> None:
+        if self.density not in get_args(Density):
+            raise ValueError(f"{self.model}: a density is {' or '.join(get_args(Density))}, not {self.density!r}")
+        if (self.density == "estimated") != bool(self.estimated_by):
+            raise ValueError(f"{self.model}: an estimated density says by what, and no other does")
 
 
 @dataclass(frozen=True)
@@ -45,9 +64,18 @@ class Shape:
 
 
 def published(data: str) -> list[Published]:
-    """All entries for a dataset, conditional ones too, best first; none for data without published numbers."""
+    """All entries for a dataset, conditional ones too; none for data without published numbers.
+
+    The exact ones come first, best first, then the estimated ones, best first: the two are not ranked against each
+    other.
+    """
     found = [entry for entry in _entries() if entry.data == data]
-    return sorted(found, key=lambda entry: (-entry.test_ll_nats, entry.model))
+    return sorted(found, key=lambda entry: (entry.density != "exact", -entry.test_ll_nats, entry.model))
+
+
+def best(data: str) -> Published | None:
+    """The highest entry with an exact density and no class label, second-hand ones too; None where there is none."""
+    return next((entry for entry in published(data) if entry.density == "exact" and not entry.conditional), None)
 
 
 def published_shape(data: str) -> Shape | None:
@@ -63,19 +91,46 @@ def _document() -> dict[str, Any]:
 
 @cache
 def _entries() -> tuple[Published, ...]:
-    return tuple(
-        Published(
-            data=data,
-            model=model["label"],
-            flow=model.get("flow"),
-            transforms=model.get("transforms"),
-            conditional=conditional,
-            test_ll_nats=float(figures[0]),
-            two_stderr_nats=float(figures[1]) if len(figures) > 1 else None,
-            bits_per_pixel=None if conditional else model.get("bits_per_pixel", {}).get(data),
-            source=_document()["sources"][model["source"]],
-        )
-        for model in _document()["model"]
-        for conditional, table in ((False, "nats"), (True, "conditional_nats"))
-        for data, figures in model.get(table, {}).items()
-    )
+    return entries(_document())
+
+
+def entries(document: dict[str, Any]) -> tuple[Published, ...]:
+    """All entries of a document like ``published.toml``, in its order.
+
+    Raises:
+        ValueError: a model has a key, a dataset or a source that is none, or two models share a label, or a density is
+            not described as ``Published`` has it.
+    """
+    labels = [model["label"] for model in document["model"]]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"a label stands for one model: {', '.join(sorted(labels))}")
+    return tuple(entry for model in document["model"] for entry in _of_model(model, document))
+
+
+def _of_model(model: dict[str, Any], document: dict[str, Any]) -> Iterator[Published]:
+    # a misspelt key would otherwise leave its default in force: a second-hand number would pass for a first-hand one
+    _known(model, _KEYS, model)
+    _known(model, document["sources"], [model["source"]])
+    for table in ("nats", "conditional_nats", "bits_per_pixel"):
+        _known(model, document["data"], model.get(table, {}))
+    for conditional, table in ((False, "nats"), (True, "conditional_nats")):
+        for data, figures in model.get(table, {}).items():
+            yield Published(
+                data=data,
+                model=model["label"],
+                flow=model.get("flow"),
+                transforms=model.get("transforms"),
+                conditional=conditional,
+                test_ll_nats=float(figures[0]),
+                two_stderr_nats=float(figures[1]) if len(figures) > 1 else None,
+                bits_per_pixel=None if conditional else model.get("bits_per_pixel", {}).get(data),
+                source=document["sources"][model["source"]],
+                density=model.get("density", "exact"),
+                estimated_by=model.get("estimated_by"),
+                secondhand=model.get("secondhand", False),
+            )
+
+
+def _known(model: dict[str, Any], known: Iterable[str], names: Iterable[str]) -> None:
+    if unknown := sorted(set(names) - set(known)):
+        raise ValueError(f"{model['label']}: there is no {', '.join(unknown)}; there are: {', '.join(sorted(known))}")

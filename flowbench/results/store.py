@@ -12,6 +12,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -62,9 +63,7 @@ def write(
     path = folder / f"{record.run}.json"
     contents = {"npy": None if test_lls is None else _npy(test_lls), "safetensors": weights}
     named = {
-        kind: f"{record.run}.{hashlib.sha256(content).hexdigest()[:12]}.{kind}"
-        for kind, content in contents.items()
-        if content is not None
+        kind: f"{record.run}.{_digest(content)}.{kind}" for kind, content in contents.items() if content is not None
     }
     record = record.model_copy(update={"files": Files(weights=named.get("safetensors"), test_lls=named.get("npy"))})
     candidates = _beside(path) | set(named.values())
@@ -73,7 +72,8 @@ def write(
         write_together(files | {path: strict_json(record)})  # the record last: where it is, the rest is
     finally:
         for name in candidates - _beside(path):  # whichever record is there now
-            (folder / name).unlink(missing_ok=True)
+            with suppress(OSError):  # where nothing can be removed nothing was written, and that is told
+                (folder / name).unlink(missing_ok=True)
     return path
 
 
@@ -91,14 +91,24 @@ def read(path: Path) -> RunRecord:
     return parsed(path, document(path), RunRecord, _from_v1)
 
 
-def read_all(folder: Path) -> dict[Path, RunRecord]:
+def read_all(
+    folder: Path, on_damage: Callable[[Path, UnreadableRecordError], None] = lambda _, error: _warn(error)
+) -> dict[Path, RunRecord]:
     """All records of runs under ``folder``, subfolders too, in the order of their paths.
 
     Records of times are passed over, and so is whatever is no file (a pipe would be waited for); a file that is no
-    record is passed over with a warning.
+    record is passed over, after ``on_damage``, which warns.
     """
-    found = ((path, _read_or_warn(path)) for path in _files(folder))
-    return {path: record for path, record in found if record is not None}
+    found = {}
+    for path in _files(folder):
+        try:
+            record = _read_run(path)
+        except UnreadableRecordError as error:
+            on_damage(path, error)
+        else:
+            if record is not None:
+                found[path] = record
+    return found
 
 
 def _files(folder: Path | str) -> Iterator[Path]:
@@ -116,7 +126,11 @@ def _files(folder: Path | str) -> Iterator[Path]:
 def finished(folder: Path, run: str) -> RunRecord | None:
     """The record of ``run`` if it is there and ended ``ok``: no other run is ever taken for done."""
     path = folder / f"{run}.json"
-    record = _read_or_warn(path) if path.is_file() else None
+    try:
+        record = _read_run(path) if path.is_file() else None
+    except UnreadableRecordError as error:
+        _warn(error)
+        return None
     return record if record is not None and record.status == "ok" else None
 
 
@@ -130,7 +144,11 @@ def read_test_lls(record: RunRecord, folder: Path) -> NDArray[np.float64] | None
     if record.files.test_lls is None or not path.is_file():
         return None
     try:
-        return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
+        content = path.read_bytes()
+        named = path.name.split(".")[-2]
+        if path.name != f"{record.run}.npy" and named != _digest(content):  # the first schema's names tell nothing
+            raise ValueError("its content is not what it is named after")
+        return np.asarray(np.load(io.BytesIO(content), allow_pickle=False), dtype=np.float64)
     except (OSError, ValueError, EOFError) as error:
         raise UnreadableRecordError(f"{path} is damaged: {error}", "run it again with --force") from error
 
@@ -187,19 +205,14 @@ def parsed(path: Path, found: dict[str, Any], kind: type[R], from_v1: Callable[[
         raise UnreadableRecordError(f"{path} is not a record: {where}: {first['msg']}") from error
 
 
-def _read_or_warn(path: Path) -> RunRecord | None:
-    try:
+def _read_run(path: Path) -> RunRecord | None:
+    """As ``read``; None where it is a record of times."""
+    with suppress(OSError, ValueError):  # an older schema, another kind, or no record: what follows tells them apart
         record = RunRecord.model_validate_json(_content(path))  # twice as fast as by way of a document
         if record.schema_version == SCHEMA_VERSION:
             return record
-    except (OSError, ValueError):
-        pass  # an older schema, another kind, or no record: what follows tells them apart
-    try:
-        found = document(path)
-        return None if found.get("kind") == "time" else parsed(path, found, RunRecord, _from_v1)
-    except UnreadableRecordError as error:
-        warn(f"passed over: {error}" + (f" ({error.hint})" if error.hint else ""))
-        return None
+    found = document(path)
+    return None if found.get("kind") == "time" else parsed(path, found, RunRecord, _from_v1)
 
 
 def _content(path: Path) -> bytes:
@@ -214,6 +227,10 @@ def _content(path: Path) -> bytes:
         os.close(file)
 
 
+def _warn(error: UnreadableRecordError) -> None:
+    warn(f"passed over: {error}" + (f" ({error.hint})" if error.hint else ""))
+
+
 def _beside(path: Path) -> set[str]:
     """The names of the files that belong to the record in ``path``, if one is there."""
     try:
@@ -221,6 +238,11 @@ def _beside(path: Path) -> set[str]:
     except UnreadableRecordError:
         return set()
     return {name for name in (files.weights, files.test_lls) if name is not None}
+
+
+def _digest(content: bytes) -> str:
+    """What a file beside a record is named after."""
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 def _npy(values: NDArray[np.floating[Any]]) -> bytes:

@@ -58,7 +58,7 @@ class Finding:
     what: str
     verdict: Verdict
     measured: Measured | None = None
-    note: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
@@ -79,7 +79,7 @@ def counted(findings: Sequence[Finding]) -> str:
 def document(findings: Sequence[Finding]) -> dict[str, Any]:
     """The findings as strict JSON has them, the unit of a figure in its name."""
     lines = [
-        {"what": finding.what, "verdict": finding.verdict, "note": finding.note} | _figures(finding.measured)
+        {"what": finding.what, "verdict": finding.verdict, "notes": list(finding.notes)} | _figures(finding.measured)
         for finding in findings
     ]
     return {"schema_version": 1, "exit_code": exit_code(findings), "findings": lines}

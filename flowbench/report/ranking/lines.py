@@ -202,6 +202,15 @@ def two_sided(found: Difference) -> float:
     return min(1.0, 2 * min(found.p_above(0.0), found.p_below(0.0)))
 
 
+def paired(a: list[Lls], b: list[Lls]) -> Difference:
+    """The difference a − b with the errors that were measured: over test rows, and over seeds where there are several.
+
+    Of single seeds no error over seeds is known, and the tables say so.
+    """
+    found = difference(a, b)
+    return found if found.seeds_dof else replace(found, seeds_stderr=None)
+
+
 def _measured(line: Line, best: Line, its: list[Lls] | None) -> tuple[OverSeeds | None, Difference | None]:
     """What the rows' likelihoods say: the error of the mean over seeds, and the difference to the best."""
     test, is_paired = line.test_ll_nats, its is not None and line is not best
@@ -210,9 +219,10 @@ def _measured(line: Line, best: Line, its: list[Lls] | None) -> tuple[OverSeeds 
         return test, None
     if len(own) > 1:
         test = replace(test, stderr=mean_and_stderr(np.mean(own, axis=0))[1])
-    if not is_paired or its is None or own[0].shape != its[0].shape or not has_rows_of(line.record, best.record):
+    same_rows = has_rows_of(line.record, best.record)
+    if not is_paired or its is None or own[0].shape != its[0].shape or not same_rows:
         return test, None
-    return test, difference(own, its)
+    return test, paired(own, its)
 
 
 def _marked(line: Line, best: Line, test: OverSeeds | None, found: Difference | None, p: float | None) -> Line:

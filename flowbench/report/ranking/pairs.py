@@ -11,11 +11,11 @@ from flowbench.errors import NothingToCompareError
 from flowbench.report.layout import Column, decimals, without_common
 from flowbench.report.ranking.columns import columns, heading
 from flowbench.report.ranking.document import SCHEMA_VERSION
-from flowbench.report.ranking.lines import LEVEL, Line, rows_of, two_sided
+from flowbench.report.ranking.lines import LEVEL, Line, paired, rows_of, two_sided
 from flowbench.report.ranking.sheet import Sheet, sheet
 from flowbench.report.ranking.tables import Table
 from flowbench.report.runs import Lls, has_rows_of
-from flowbench.results.inference import Difference, difference, holm
+from flowbench.results.inference import Difference, holm
 
 MOST = 40
 """Lines of a table that are paired: 780 pairs."""
@@ -70,7 +70,7 @@ def _matrix(table: Table) -> Matrix:
         rows = rows_of(line)
         if rows is not None and (not chosen or _are_pairs((line, rows), chosen[0])):
             chosen.append((line, rows))
-    pairs = [(i, j, difference(chosen[i][1], chosen[j][1])) for i, j in combinations(range(len(chosen)), 2)]
+    pairs = [(i, j, paired(chosen[i][1], chosen[j][1])) for i, j in combinations(range(len(chosen)), 2)]
     adjusted = holm([two_sided(found) for _, _, found in pairs])
     notes = [f"the first {MOST} of {len(candidates):,} lines are paired"] if len(candidates) > MOST else []
     without = min(len(candidates), MOST) - len(chosen)

@@ -192,6 +192,8 @@ def _notes_on_marks(found: Sequence[Line], best: Line | None) -> Iterable[str]:
     tested = sum(line.to_best is not None and line.to_best.p is not None for line in found)
     if any(line.mark == "tied" for line in found):
         yield f"tied: the paired difference to the best may be chance (p > 0.05, by Holm over {tested} differences)"
+    if any(line.to_best and line.to_best.difference and not line.to_best.difference.seeds_dof for line in found):
+        yield "of one seed, ± is the error over test rows alone: another seed may change more than that"
     if any(line.to_best and line.to_best.p is None for line in found):
         yield "to best without ±: per-row likelihoods of the same test rows are not there, and no tie is looked for"
     if any(line.is_below_gaussian for line in found):
