@@ -69,7 +69,8 @@ def difference(a: Sequence[Lls], b: Sequence[Lls]) -> Difference:
 
     Raises ValueError where the shapes are not one and the same (N,).
     """
-    mean, stderr = paired_difference(np.mean(a, axis=0), np.mean(b, axis=0))
+    # the mean of a single seed's rows are these rows: of thousands of lines that is half the work
+    mean, stderr = paired_difference(*(side[0] if len(side) == 1 else np.mean(side, axis=0) for side in (a, b)))
     rows = len(a[0])
     seeds, dof = _over_seeds([[float(x.mean()) for x in side] for side in (a, b)])
     return Difference(mean, stderr, rows - 1, seeds_bound(stderr**2 * rows) if seeds is None else seeds, dof)
