@@ -29,8 +29,8 @@ FOLDED_WIDTH = 18
 NARROWEST = 10
 """Terminal cells down to which the first column is wrapped: the longest word of a published model's name."""
 
-LAST = 1
-"""The rank of what leaves only where all else has left and the first column is as narrow as it may be."""
+LAST = 5
+"""The ranks up to this one leave only where all else has left and the first column is as narrow as it may be."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,18 @@ def fitted(columns: Sequence[Column], width: int) -> tuple[list[Column], list[st
     kept, folded, left_out = list(columns), list[Column](), list[str]()
     while (rank := max(column.rank for column in kept)) > 0:
         others = _total(kept) - kept[0].width
-        if others + (NARROWEST if rank == LAST else kept[0].width) <= width:
+        if others + (NARROWEST if rank <= LAST else kept[0].width) <= width:
             break
         leaving = [column for column in kept if column.rank == rank]
         kept = [column for column in kept if column.rank != rank]
         folded += [column for column in leaving if column.folds]
-        left_out += [column.name for column in leaving if not column.folds]
-        kept[0] = _with_folded(columns[0], [column for column in columns if column in folded])
-    kept[0] = replace(kept[0], most=max(NARROWEST, width - _total(kept) + kept[0].width))
+        left_out += [column.name for column in leaving if column.name and not column.folds]
+        folded.sort(key=columns.index)
+        kept[0] = _with_folded(columns[0], folded, max(FOLDED_WIDTH, columns[0].width))
+    most = max(NARROWEST, width - _total(kept) + kept[0].width)
+    if kept[0].width > most:  # folded anew, lest what is not to be parted is
+        kept[0] = _with_folded(columns[0], folded, most)
+    kept[0] = replace(kept[0], most=most)
     return kept, left_out
 
 
@@ -134,7 +138,7 @@ class Grid:
                 cell = lines[number] if number < len(lines) else ""
                 blank = " " * (column.width - _width(cell))
                 text += blank if column.right else ""
-                if style:  # segments are dear: another begins with a style only
+                if style and cell:  # segments are dear: another begins with a style only
                     segments += [Segment(text), Segment(cell, Style.parse(style))]
                     text = ""
                 else:
@@ -212,9 +216,7 @@ def _total(columns: Sequence[Column]) -> int:
     return sum(column.width for column in columns) + GAP * (len(columns) - 1)
 
 
-def _with_folded(first: Column, folded: Sequence[Column]) -> Column:
-    width = max(FOLDED_WIDTH, first.width)
-
+def _with_folded(first: Column, folded: Sequence[Column], width: int) -> Column:
     def cell(index: int) -> str:
         words = ", ".join(_unparted(column, index) for column in folded if column.cells[index])
         lines = textwrap.wrap(words, width, initial_indent="  ", subsequent_indent="  ")
@@ -224,8 +226,9 @@ def _with_folded(first: Column, folded: Sequence[Column]) -> Column:
 
 
 def _unparted(column: Column, index: int) -> str:
-    # a hard blank, so that a name is not parted from what it names
-    return column.said(index).replace(" ", "\xa0", 1) if column.named else column.cells[index]
+    # hard blanks, so that a name is not parted from what it names, nor what is short at all
+    text = column.said(index)
+    return text.replace(" ", "\xa0", 1 if column.named or len(text) > FOLDED_WIDTH // 2 else -1)
 
 
 def decimals(error: float) -> int:

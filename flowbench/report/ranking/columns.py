@@ -59,11 +59,11 @@ def columns(table: Table) -> list[Column]:
         Column("config", _hashes(records, [names, *(each.cells for each in (*telling, where))]), rank=20, folds=True),
         _validation_column(table),
         _test_column(table),
-        Column("", tuple(map(_marks, lines)), right=False),
-        Column("s.d. of\nseeds", aligned([_seeds_sd(line.test_ll_nats) for line in lines]), rank=3),
+        Column("", tuple(map(_marks, lines)), rank=1, right=False),
+        Column("s.d. of\nseeds", aligned([_seeds_sd(line.test_ll_nats) for line in lines]), rank=4),
         _to_best_column(table),
-        Column("± 2 s.e. by\nphotograph", aligned([_by_group(line.test_ll_nats) for line in lines]), rank=7),
-        Column("bits/pixel", _bits_cells(table), rank=6),
+        Column("± 2 s.e. by\nphotograph", aligned([_by_group(line.test_ll_nats) for line in lines]), rank=8),
+        Column("bits/pixel", _bits_cells(table), rank=7),
         Column("nats below\ntruth", aligned([_figure(line.nats_below_truth) for line in lines]), rank=4),
         Column("train", tuple(duration(line.train_seconds) for line in lines), rank=12),
         Column("passes\nd / s", tuple(map(_passes, records)), rank=9),
@@ -152,7 +152,7 @@ def _validation_column(table: Table) -> Column:
     means = [mean(line.validation_ll_nats) for line in table.lines]
     errors = [2 * line.test_ll_nats.stderr for line in table.lines if line.test_ll_nats and line.test_ll_nats.stderr]
     places = max(map(decimals, errors), default=2)  # those of the test rows' likelihoods beside them
-    return Column("validation\nnats", aligned([Figure(nats, None, places) for nats in means]), LAST)
+    return Column("validation\nnats", aligned([Figure(nats, None, places) for nats in means]), rank=2)
 
 
 def _test_column(table: Table) -> Column:
@@ -185,7 +185,7 @@ def _to_best_column(table: Table) -> Column:
     others += [entry.test_ll_nats if entry.density == "exact" else None for entry in table.published]
     figures += [Figure(None if best is None or nats is None else nats - best.mean, None, 2) for nats in others]
     header = "to best\n± 2 s.e." if any(figure.error is not None for figure in figures) else "to best"
-    return Column(header, aligned(figures, sign="+"), rank=2)
+    return Column(header, aligned(figures, sign="+"), rank=3)
 
 
 def _difference(line: Line) -> Figure:
@@ -226,7 +226,7 @@ def _cost_column(
     direction: int, costs: Sequence[dict[int, tuple[float, float]]], batch: int, batches: Sequence[int]
 ) -> Column:
     """The largest batch stays longest, then the smallest; what lies between leaves early."""
-    rank = 4 if batch == batches[-1] else 5 if batch == batches[0] else 10
+    rank = LAST if batch == batches[-1] else 6 if batch == batches[0] else 10
     found = [each.get(batch) for each in costs]
     cells = tuple("" if each is None else significant(each[direction]) for each in found)
     fast = ("green" if each is not None and each[direction] <= NEARLY_AS_FAST * min(each) else "" for each in found)

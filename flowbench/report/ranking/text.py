@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from flowbench.report.layout import Column
+from flowbench.report.layout import LAST, Column
 from flowbench.report.ranking.sheet import Sheet
 
 IN_MARKDOWN = {ord(character): f"\\{character}" for character in "\\|*`<~"}
@@ -28,9 +28,6 @@ IN_LATEX = {ord(character): f"\\{character}" for character in "&%$#_{}"} | {
 
 ACCENTS = "\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327"
 """Those that LaTeX's oldest fonts have, and so everybody's."""
-
-ON_A_PAGE = 4
-"""The highest rank of columns in LaTeX, but for those that tell lines apart."""
 
 LETTERS = "æÆœŒøØłŁß"
 
@@ -66,7 +63,7 @@ def latex(sheets: Sequence[Sheet]) -> str:
 
 
 def _latex(found: Sheet) -> str:
-    columns = [column for column in found.columns if column.folds or column.rank <= ON_A_PAGE]
+    columns = [column for column in found.columns if column.folds or column.rank <= LAST]
     left_out = [column.name for column in found.columns if column not in columns]
     headers = [column.header.split("\n") for column in columns]
     tallest = max(map(len, headers))
