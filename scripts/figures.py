@@ -23,7 +23,7 @@ from flowbench.results.store import read_all
 
 ROOT = Path(__file__).parents[1]
 README, REFERENCE = ROOT / "README.md", ROOT / "results" / "reference"
-WIDTH = 100
+WIDTH = 120
 BLOCK = re.compile(r"(<!-- figures: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Records = Mapping[Path, RunRecord]

@@ -65,11 +65,7 @@ def matrices(tables: Sequence[Table]) -> list[Matrix]:
 
 def _matrix(table: Table) -> Matrix:
     candidates = [line for line in table.lines if line.ended]
-    chosen: list[tuple[Line, list[Lls]]] = []
-    for line in candidates[:MOST]:
-        rows = rows_of(line)
-        if rows is not None and (not chosen or _are_pairs((line, rows), chosen[0])):
-            chosen.append((line, rows))
+    chosen = _of_the_same_rows(candidates[:MOST])
     pairs = [(i, j, paired(chosen[i][1], chosen[j][1])) for i, j in combinations(range(len(chosen)), 2)]
     adjusted = holm([two_sided(found) for _, _, found in pairs])
     notes = [f"the first {MOST} of {len(candidates):,} lines are paired"] if len(candidates) > MOST else []
@@ -85,8 +81,21 @@ def _matrix(table: Table) -> Matrix:
     )
 
 
-def _are_pairs(a: tuple[Line, list[Lls]], b: tuple[Line, list[Lls]]) -> bool:
-    return has_rows_of(a[0].record, b[0].record) and a[1][0].shape == b[1][0].shape
+def _of_the_same_rows(lines: Sequence[Line]) -> list[tuple[Line, list[Lls]]]:
+    """The most lines that have the likelihoods of the same test rows, with these."""
+    groups: list[list[tuple[Line, list[Lls]]]] = [[]]
+    for line in lines:
+        if (rows := rows_of(line)) is not None:
+            group = next((group for group in groups if group and _is_of((line, rows), group)), None)
+            if group is None:
+                groups.append(group := [])
+            group.append((line, rows))
+    return max(groups, key=len)
+
+
+def _is_of(one: tuple[Line, list[Lls]], group: Sequence[tuple[Line, list[Lls]]]) -> bool:
+    first, rows = group[0]
+    return has_rows_of(one[0].record, first.record) and one[1][0].shape == rows[0].shape
 
 
 def matrix_sheet(matrix: Matrix, most: int = MOST) -> Sheet:

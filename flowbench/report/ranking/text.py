@@ -16,6 +16,7 @@ IN_LATEX = {ord(character): f"\\{character}" for character in "&%$#_{}"} | {
     ord("^"): r"\textasciicircum{}",
     ord("<"): r"$<$",
     ord(">"): r"$>$",
+    ord("|"): r"$|$",
     0: "{}",
     ord("±"): r"$\pm$",
     ord("×"): r"$\times$",
