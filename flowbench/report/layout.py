@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import zip_longest
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -119,50 +120,63 @@ class Grid:
         cut = options.max_width if _total(self.columns) > options.max_width else None
         headers = [column.header.split("\n") for column in self.columns]
         tallest = max(map(len, headers))
-        yield from self._row([[""] * (tallest - len(lines)) + lines for lines in headers], [""] * len(headers), cut)
+        lines = ([""] * (tallest - len(header)) + header for header in headers)
+        top = [_padded(column, text) for column, text in zip(self.columns, lines, strict=True)]
+        yield from self._row(top, (), cut)
         yield from (Segment("─" * min(_total(self.columns), options.max_width)), Segment.line())
-        rows = zip(*(_wrapped(console, column) for column in self.columns), strict=True)
-        styles = zip(*(_styles(column) for column in self.columns), strict=True)
-        for index, (cells, own) in enumerate(zip(rows, styles, strict=True)):
+        rows = zip(*(_blocks(console, column) for column in self.columns), strict=True)
+        styles = zip_longest(*(column.styles if console.color_system else () for column in self.columns))
+        for index, (cells, own) in enumerate(zip_longest(rows, styles, fillvalue=())):
             if index in self.sections:
                 yield Segment.line()
                 if self.sections[index]:
                     yield plain(self.sections[index], "italic")
             yield from self._row(cells, own, cut)
 
-    def _row(self, cells: Sequence[list[str]], styles: Sequence[str], cut: int | None) -> Iterator[Segment]:
+    def _row(self, cells: Sequence[list[str]], styles: Sequence[str | None], cut: int | None) -> Iterator[Segment]:
         """The cells' lines beside each other."""
         for number in range(max(map(len, cells))):
-            segments, text = list[Segment](), ""
-            for column, lines, style in zip(self.columns, cells, styles, strict=True):
-                cell = lines[number] if number < len(lines) else ""
-                blank = " " * (column.width - _width(cell))
-                text += blank if column.right else ""
-                if style and cell:  # segments are dear: another begins with a style only
-                    segments += [Segment(text), Segment(cell, Style.parse(style))]
-                    text = ""
-                else:
-                    text += cell
-                text += GAP * " " if column.right else blank + GAP * " "
-            segments.append(Segment(text.rstrip()))
-            if cut is not None and sum(segment.cell_length for segment in segments) > cut:
-                whole = "".join(segment.text for segment in segments)
-                segments = [Segment(set_cell_size(whole, cut - 1) + "…")]
-            yield from segments
+            pieces = [
+                lines[number] if number < len(lines) else " " * column.width
+                for column, lines in zip(self.columns, cells, strict=True)
+            ]
+            whole = (" " * GAP).join(pieces).rstrip()
+            if cut is not None and cell_len(whole) > cut:
+                yield Segment(set_cell_size(whole, cut - 1) + "…")
+            elif any(styles):
+                yield from _styled(pieces, styles)
+            else:
+                yield Segment(whole)
             yield Segment.line()
 
 
-def _wrapped(console: Console, column: Column) -> list[list[str]]:
-    """The lines of each cell, none wider than the column."""
+def _styled(pieces: Sequence[str], styles: Sequence[str | None]) -> Iterator[Segment]:
+    plain_text = ""
+    for piece, style in zip(pieces, styles, strict=True):
+        cell = piece.strip()
+        if style and cell:
+            before, _, after = piece.partition(cell)
+            yield from (Segment(plain_text + before), Segment(cell, Style.parse(style)))
+            plain_text = after + " " * GAP
+        else:
+            plain_text += piece + " " * GAP
+    yield Segment(plain_text.rstrip())
+
+
+def _blocks(console: Console, column: Column) -> list[list[str]]:
+    """The lines of each cell, as wide as the column."""
     most = column.most
     if most is None or max(map(_width, column.cells)) <= most:
-        return [cell.split("\n") for cell in column.cells]
+        return [_padded(column, cell.split("\n")) for cell in column.cells]
     wrapped = ([Text(line).wrap(console, most, overflow="fold") for line in cell.split("\n")] for cell in column.cells)
-    return [[line.plain.rstrip() for lines in cell for line in lines] or [""] for cell in wrapped]
+    return [_padded(column, [line.plain.rstrip() for lines in cell for line in lines]) for cell in wrapped]
 
 
-def _styles(column: Column) -> list[str]:
-    return [*column.styles, *[""] * (len(column.cells) - len(column.styles))]
+def _padded(column: Column, lines: Sequence[str]) -> list[str]:
+    width = column.width
+    if column.right:
+        return [" " * (width - _width(line)) + line for line in lines]
+    return [line + " " * (width - _width(line)) for line in lines]
 
 
 def _width(text: str) -> int:

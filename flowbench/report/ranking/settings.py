@@ -34,5 +34,5 @@ def _differing_keys(records: Sequence[RunRecord]) -> list[str]:
 
 def _spelt_out(record: RunRecord, keys: Sequence[str]) -> dict[str, str]:
     config = record.setup.config
-    named = IN_THE_NAME if record.model != record.task.flow else frozenset()
+    named = IN_THE_NAME if IN_THE_NAME & set(keys) and record.model != record.task.flow else frozenset()
     return {key: as_set(config[key]) for key in keys if key in config and key not in named}

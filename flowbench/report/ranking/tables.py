@@ -92,16 +92,15 @@ def _data(group: Sequence[Run]) -> tuple[str, int, str]:
 
 
 def _table(runs: Sequence[Run], several: bool, sort: Sort) -> Table:
-    found = lines(runs)
-    best_first = _ORDERS["test" if sort == "test" else "validation"]
-    best = min((line for line in found if line.test_ll_nats), key=best_first, default=None)
+    found = sorted(lines(runs), key=_ORDERS["test" if sort == "test" else "validation"])
+    best = found[0] if found[0].test_ll_nats else None
     found = held_against(found, best) if best else found
     task = runs[0].record.task
     entries, refusal = _published_for(task)
     return Table(
         task=task,
         several=several,
-        lines=tuple(sorted(found, key=_ORDERS[sort])),
+        lines=tuple(found if sort in ("validation", "test") else sorted(found, key=_ORDERS[sort])),
         references=tuple(_references(found)),
         published=tuple(entries),
         notes=(*_notes(found, best), *refusal),
@@ -110,7 +109,7 @@ def _table(runs: Sequence[Run], several: bool, sort: Sort) -> Table:
 
 def _named(line: Line) -> tuple[Any, ...]:
     """A fixed order of lines that are otherwise equal; those without figures come last in every order."""
-    return line.model, tuple(line.settings.items()), line.seeds, line.record.started_at, str(line.runs[0].path)
+    return line.model, tuple(line.settings.items()), line.seeds, str(line.runs[0].path)
 
 
 def _best_first(*means: float | None) -> tuple[Any, ...]:

@@ -156,8 +156,8 @@ class TestForm:
             "realnvp": 4,
             "below": 0,
         }
-        assert "\x1b[1m 0.800 ± 0.013\x1b[0m" in lines["maf"]
-        assert "\x1b[31m 0.050 ± 0.013\x1b[0m" in lines["below"]
+        assert "\x1b[1m0.800 ± 0.013\x1b[0m" in lines["maf"]
+        assert "\x1b[31m0.050 ± 0.013\x1b[0m" in lines["below"]
 
     @pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
     def test_no_line_is_wider_than_the_terminal_and_no_figure_is_cut(self, width):
