@@ -205,10 +205,9 @@ def two_sided(found: Difference) -> float:
 def paired(a: list[Lls], b: list[Lls]) -> Difference:
     """The difference a − b with the errors that were measured: over test rows, and over seeds where there are several.
 
-    Of single seeds no error over seeds is known, and the tables say so.
+    Of single seeds there is only a bound on it, which is left aside, and the tables say so.
     """
-    found = difference(a, b)
-    return found if found.seeds_dof else replace(found, seeds_stderr=None)
+    return replace(difference(a, b), seeds_bound=0.0)
 
 
 def _measured(line: Line, best: Line, its: list[Lls] | None) -> tuple[OverSeeds | None, Difference | None]:

@@ -68,8 +68,8 @@ class TestVerdict:
         assert verdicts(*folders) == ["worse"]
 
     def test_the_level_is_of_the_whole_table(self, folders):
-        """A loss at z of about 2.3: not by chance in a table of one line, but one of forty lines may well have it."""
-        loss = 2.3 * 0.005 * math.sqrt(2) / math.sqrt(ROWS)
+        """A loss at z of about 2.6: not by chance in a table of one line, but one of forty lines may well have it."""
+        loss = 2.6 * 0.005 * math.sqrt(2) / math.sqrt(ROWS)
 
         def table(lines):
             for line in range(lines):
@@ -108,7 +108,7 @@ class TestLeastFound:
         assert verdicts(*folders) == ["worse"]
 
     def test_it_is_what_is_found_in_95_of_100_cases(self):
-        from flowbench.report.gate.likelihoods import _least_found
+        from flowbench.report.gate.likelihoods import LEVEL, _least_found
         from flowbench.results.inference import Difference
 
         rng = np.random.default_rng(0)
@@ -120,7 +120,7 @@ class TestLeastFound:
             found = Difference(float(sample.mean()), stderr, n - 1, 0.0, 0)
             least = _least_found(Difference(0, true_stderr, n - 1, 0.0, 0), 0.0, 1)
             lower = Difference(found.mean - least, stderr, n - 1, 0.0, 0)
-            hits.append(lower.p_above(0.0) <= 0.05)
+            hits.append(lower.p_above(0.0) <= LEVEL)
         assert 0.93 < np.mean(hits) < 0.98
 
 
