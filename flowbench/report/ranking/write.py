@@ -72,4 +72,9 @@ def _strict(found: dict[str, Any]) -> str:
 
 
 def _print(text: str, console: Console) -> None:
-    console.out(text.removesuffix("\n"), highlight=False)
+    """As it is: rich would take twenty seconds to look through the records of ten thousand runs."""
+    try:
+        console.file.write(text.removesuffix("\n") + "\n")
+        console.file.flush()
+    except BrokenPipeError:
+        console.on_broken_pipe()
