@@ -64,23 +64,18 @@ def findings(lines: Sequence[Line], max_nats: float = MAX_NATS) -> list[Finding]
     ]
 
 
-def what(line: Line) -> str:
-    """The line's name."""
-    return f"{line.record.model} on {line.record.task.data}"
-
-
 def _compare(line: Line) -> _Comparison | Finding:
     """The difference of a line, or what is to be said where there is none."""
     broken = next((run.record for run in line.new if run.record.status != "ok"), None)
     if broken is not None and broken.status != "ok":
         reason = (broken.error or "no reason was recorded").strip().partition("\n")[0]
-        return Finding(what(line), broken.status, notes=(f"seed {broken.setup.seed}: {reason}",))
+        return Finding(line.what, broken.status, notes=(f"seed {broken.setup.seed}: {reason}",))
     if line.problem is not None:
-        return Finding(what(line), line.problem[0], notes=(line.problem[1],))
+        return Finding(line.what, line.problem[0], notes=(line.problem[1],))
     try:
         new, baseline = _rows(line.new), _rows(line.baseline)
     except UnreadableRecordError as error:
-        return Finding(what(line), "damaged", notes=(str(error),))
+        return Finding(line.what, "damaged", notes=(str(error),))
     if new and baseline:
         return _Comparison(line, difference(new, baseline), difference(new, baseline, doubting=True), paired=True)
     of_new, of_baseline = ([_mean_and_stderr(run.record) for run in side] for side in (line.new, line.baseline))
@@ -129,7 +124,7 @@ def _judge(found: _Comparison, max_nats: float, p_lost: float, p_gained: float, 
         high=None if half is None else delta.mean + half,
         least_found=_least_found(found.doubted, max_nats, lines),
     )
-    return Finding(what(found.line), verdict, measured, tuple(_notes(found, verdict, max_nats)))
+    return Finding(found.line.what, verdict, measured, tuple(_notes(found, verdict, max_nats)))
 
 
 def _mean(runs: Sequence[Run]) -> float:

@@ -161,6 +161,15 @@ class TestComparable:
         runs(folders[1], [0], config={"learning_rate": 0.2})
         assert sorted(verdicts(*folders)) == ["missing", "new"]
 
+    def test_what_differs_is_spelt_out(self, folders):
+        for folder in folders:
+            for rate in (0.1, 0.2):
+                runs(folder, [0], run=f"r{rate}", config_hash=f"{rate}", config={"learning_rate": rate, "patience": 3})
+        assert [found.what for found in findings(*folders)] == [
+            "maf on d, learning_rate=0.1",
+            "maf on d, learning_rate=0.2",
+        ]
+
     def test_a_setting_that_the_baseline_did_not_have_is_left_aside(self, folders):
         runs(folders[0], [0], config={"learning_rate": 0.1, "brand_new": 3})
         runs(folders[1], [0], config={"learning_rate": 0.1})

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Train what the baseline in this folder is of, with seeds 0 and 1 unless others are given:
+#   results/ci/train.sh FLOWBENCH FOLDER [SEED...]
+set -euo pipefail
+flowbench=$1 folder=$2
+shift 2
+[ $# -gt 0 ] || set -- 0 1
+for flow in maf iaf realnvp; do
+  for seed; do
+    "$flowbench" train "$flow" --data truth-gaussian --seed "$seed" --out "$folder" \
+      --set hidden=64,64 --set transforms=3 --set max_steps=1500
+  done
+done
