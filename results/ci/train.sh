@@ -8,6 +8,6 @@ shift 2
 for flow in maf iaf realnvp; do
   for seed; do
     "$flowbench" train "$flow" --data truth-gaussian --seed "$seed" --out "$folder" \
-      --set hidden=64,64 --set transforms=3 --set max_steps=1500
+      --set hidden=32,32 --set transforms=2 --set max_steps=1200
   done
 done
