@@ -179,7 +179,7 @@ def _fitted(parts: list[tuple[int, str]], width: int) -> str:
 
 
 class Working(_Live):
-    """What is being done, on a terminal's last line; elsewhere nothing, because nothing ends that a line could say."""
+    """What is being done, on a terminal's last line; elsewhere a line of each thing that is done."""
 
     def __init__(self) -> None:
         self._live = self._status = stderr.status("") if _is_live() else None
@@ -188,6 +188,11 @@ class Working(_Live):
         """It is this."""
         if self._status:
             self._status.update(Text(printable(what)))
+
+    def done(self, what: str) -> None:
+        """It is done."""
+        if not self._status:
+            note(what)
 
 
 class Transfer(_Live):

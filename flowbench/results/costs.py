@@ -1,4 +1,4 @@
-"""The record of ``flowbench time``: what a density, a sample and a training step cost. Never imports torch."""
+"""The records of ``flowbench time``: what a density, a sample and a training step cost. Never imports torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import AliasChoices, Field, FiniteFloat
 
 from flowbench.files import write_together
-from flowbench.results.record import SCHEMA_VERSION, Part, Record, Settings, model_name
+from flowbench.results.record import SCHEMA_VERSION, Environment, Part, Record, Settings, model_name
 from flowbench.results.store import document, parsed, strict_json
 
 Work = Literal["density", "sampling", "step"]
@@ -87,7 +87,68 @@ class TimeRecord(Record):
     finished: bool = True
 
 
-def write(record: TimeRecord, folder: Path) -> Path:
+class Side(Part):
+    """One of two flowbenches that were compared: its interpreter, where it was imported from, and its versions."""
+
+    python: str
+    package: str
+    environment: Environment
+
+
+class Pair(Part):
+    """What a work took on both sides, in microseconds for a batch: the mean of the faster half of many turns.
+
+    Both sides' turns alternated, in two fresh processes.
+    """
+
+    baseline_us: FiniteFloat
+    new_us: FiniteFloat
+
+    @property
+    def ratio(self) -> float:
+        """New to baseline: above 1 is slower."""
+        return self.new_us / self.baseline_us
+
+
+class ComparedTime(Part):
+    """A work of a flow in pairs; ``again`` are independent ones, taken where it looked slower in the first.
+
+    ``failure`` says which side failed and why; what was measured before it stays.
+    """
+
+    title: str
+    work: Work
+    batch: int
+    pairs: list[Pair] = Field(default_factory=list)
+    again: list[Pair] = Field(default_factory=list)
+    failure: str | None = None
+
+
+class ComparedMemory(Part):
+    """The memory of one run of a work, or of a whole run of training, on both sides; counted, so once is enough."""
+
+    title: str
+    work: Work | Literal["training"]
+    batch: int | None
+    baseline_bytes: int | None = None
+    new_bytes: int | None = None
+    failure: str | None = None
+
+
+class CostComparison(Record):
+    """The record of ``flowbench time --against``; its ``environment`` is the new side's."""
+
+    kind: Literal["cost-comparison"] = "cost-comparison"
+    data: str
+    settings: dict[str, Settings]
+    baseline: Side
+    new: Side
+    times: list[ComparedTime] = Field(default_factory=list)
+    memory: list[ComparedMemory] = Field(default_factory=list)
+    finished: bool = True
+
+
+def write(record: TimeRecord | CostComparison, folder: Path) -> Path:
     """Write ``<folder>/<record.run>.json``, whole or not at all, and return its path.
 
     One that is not finished is ``<record.run>.unfinished.json``, so that it takes no finished one's place.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from flowbench.results.statistics import paired_difference
 
 Lls = NDArray[np.float64]
+
+RESAMPLES = 20_000
+"""Of a bootstrap: the least chance that it can tell is 1 in so many."""
 
 
 @dataclass(frozen=True)
@@ -129,3 +133,63 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return adjusted
+
+
+class Ratio:
+    """The geometric mean of measured ratios (n,), and by a bootstrap over them what chance does to it.
+
+    The usual bootstrap of few values is too narrow: it takes their spread to be known. Here the *studentised* mean of
+    the logarithms is resampled, t = (mean − true mean)/s. Weights from Beta(1/2, 3/2) stand in place of counts, so that
+    no resample is of one value alone, of which s is 0 (Owen 2025, "Better bootstrap t confidence intervals for the
+    mean", arXiv:2508.10083). Of 7 normal values 0.9% were called significant at the level of 0.83%, the usual bootstrap
+    with corrected quantiles called 1.2%.
+    """
+
+    def __init__(self, ratios: ArrayLike) -> None:
+        logs = np.log(np.asarray(ratios, dtype=np.float64))
+        self._n, self._mean, self._s = logs.size, float(logs.mean()), float(logs.std())
+        weights = _weights(logs.size)
+        means = weights @ logs
+        spread = np.sqrt(np.maximum(weights @ logs**2 - means**2, 0))
+        self._t = np.divide(means - self._mean, spread, out=np.zeros(RESAMPLES), where=spread > 0)
+
+    @property
+    def value(self) -> float:
+        """The ratio itself."""
+        return math.exp(self._mean)
+
+    def p_below(self, limit: float) -> float:
+        """The chance of a ratio this high or higher, were the true one ``limit`` or less; 1 where it is unknown."""
+        return self._p(limit, lambda t: self._t >= t)
+
+    def p_above(self, limit: float) -> float:
+        """The chance of a ratio this low or lower, were the true one ``limit`` or more; 1 where it is unknown."""
+        return self._p(limit, lambda t: self._t <= t)
+
+    def interval(self, level: float = 0.95) -> tuple[float, float] | None:
+        """Where the true ratio lies with this confidence; None where one value cannot tell."""
+        if self._n < 2:
+            return None
+        high, low = np.quantile(self._t, [(1 - level) / 2, (1 + level) / 2])
+        return math.exp(self._mean - self._s * low), math.exp(self._mean - self._s * high)
+
+    def least_found(self, limit: float, level: float, power: float) -> float | None:
+        """The smallest true ratio whose measured one is above ``limit`` beyond chance at ``level``, ``power`` often."""
+        if self._n < 2:
+            return None
+        beyond_chance, missed = np.quantile(self._t, [1 - level, 1 - power])
+        return limit * math.exp(self._s * (beyond_chance - missed))
+
+    def _p(self, limit: float, as_extreme: Callable[[float], NDArray[np.bool_]]) -> float:
+        distance = self._mean - math.log(limit)
+        if self._n < 2:
+            return 1.0
+        t = distance / self._s if self._s else math.copysign(math.inf, distance)
+        return float(1 + np.count_nonzero(as_extreme(t))) / (1 + RESAMPLES)
+
+
+@functools.cache
+def _weights(n: int) -> NDArray[np.float64]:
+    """The weights of n values in each resample, always the same: a comparison can be judged again."""
+    weights = np.random.default_rng(0).beta(0.5, 1.5, size=(RESAMPLES, n))
+    return weights / weights.sum(axis=1, keepdims=True)

@@ -36,6 +36,9 @@ MOST_BYTES = 16 << 20
 _AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 """To open a file that may be a pipe, without waiting for whoever writes to it."""
 
+OF_COSTS = ("time", "cost-comparison")
+"""The kinds of records that are no run's (``costs``)."""
+
 R = TypeVar("R", bound=Record)
 
 
@@ -213,7 +216,7 @@ def _read_run(path: Path) -> RunRecord | None:
         if record.schema_version == SCHEMA_VERSION:
             return record
     found = document(path)
-    return None if found.get("kind") == "time" else parsed(path, found, RunRecord, _from_v1)
+    return None if found.get("kind") in OF_COSTS else parsed(path, found, RunRecord, _from_v1)
 
 
 def _content(path: Path) -> bytes:

@@ -24,8 +24,9 @@ from flowbench.errors import UsageError, did_you_mean
 from flowbench.flows import Flow
 from flowbench.results.costs import Cost, Exponent, Missing, Shape, TimeRecord
 from flowbench.timing import peers, scaling
-from flowbench.timing.peer_process import PeerProcess, running, shortage
+from flowbench.timing.peer_process import PeerProcess, shortage
 from flowbench.timing.peer_worker import Order
+from flowbench.timing.worker_process import running
 from flowbench.timing.works import by_passes, evaluation, textbook_sampling, works
 from flowbench.timing.yardsticks import connections, matrix_rate, peak_bytes
 from flowbench.training.clock import Runner, Sample, measure, repeated, runner

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import signal
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import pairwise
-from typing import IO, Any, cast
+from typing import cast
 
 import numpy as np
 
 from flowbench.timing import memory
 from flowbench.timing.peer_worker import Order
 from flowbench.timing.peers import Model, Rows
+from flowbench.timing.worker_process import WorkerProcess, finding_this
 from flowbench.training.clock import WorkError
 
 MARGIN = 0.9
@@ -29,14 +23,13 @@ KEPT = 4
 """How many times an activation or a weight stands in a graph, at the most, as ``most_bytes`` counts them."""
 
 
-class PeerProcess:
-    """A peer's process, which is begun when it is first asked and again after it has died."""
+class PeerProcess(WorkerProcess):
+    """A peer's process, which is told what to build."""
 
     def __init__(self, name: str, order: Order, rows: Rows, threads: int) -> None:
-        self.name, self.order = name, order
-        self._rows, self._threads = rows, threads
-        self._process: subprocess.Popen[bytes] | None = None
-        self._said: IO[bytes] | None = None
+        surroundings = {"JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": str(threads)}
+        super().__init__(sys.executable, "flowbench.timing.peer_worker", finding_this() | surroundings)
+        self.name, self.order, self._rows = name, order, rows
         self._done: set[str] = set()
 
     def run(self, work: str, runs: int) -> float:
@@ -46,9 +39,9 @@ class PeerProcess:
             WorkError: the process died of it.
         """
         if self._process is None and work in self._done:  # another work's death: what is compiled is lost
-            self._ask(what="seconds", work=work, runs=1)
+            self.ask(what="seconds", work=work, runs=1)
         self._done.add(work)
-        return float(self._ask(what="seconds", work=work, runs=runs))
+        return float(self.ask(what="seconds", work=work, runs=runs))
 
     def peak_bytes(self, work: str, dim: int) -> int | None:
         """The most memory that a run of a work takes with the first ``dim`` columns only; None where no one tells.
@@ -56,75 +49,12 @@ class PeerProcess:
         Raises:
             WorkError: the process died of it.
         """
-        return cast("int | None", self._ask(what="peak_bytes", work=work, dim=dim))
+        return cast("int | None", self.ask(what="peak_bytes", work=work, dim=dim))
 
-    def close(self) -> None:
-        """End the process; it can be asked again."""
-        if self._process is not None:
-            self._process.kill()
-            self._reap()
-
-    def _start(self) -> None:
+    def _opening(self) -> bytes:
         free = memory.available_bytes()
         order = replace(self.order, available=None if free is None else int(free * MARGIN))
-        # threads that wait while another process has its turn would take its cores
-        surroundings = {"JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": str(self._threads), "OMP_WAIT_POLICY": "passive"}
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "flowbench.timing.peer_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._said,
-            env=os.environ | surroundings,
-        )
-        self._write(json.dumps(asdict(order)).encode() + b"\n")
-        self._write(np.ascontiguousarray(self._rows, dtype=np.float32).tobytes())
-
-    def _ask(self, **request: object) -> Any:
-        if self._process is None:
-            self._start()
-        self._write(json.dumps(request).encode() + b"\n")
-        answer = cast("Any", self._process).stdout.readline()
-        if not answer:
-            raise self._death()
-        return json.loads(answer)
-
-    def _write(self, content: bytes) -> None:
-        pipe = cast("Any", self._process).stdin
-        try:
-            pipe.write(content)
-            pipe.flush()
-        except OSError:
-            raise self._death() from None
-
-    def _death(self) -> WorkError:
-        code, last = self._reap()
-        if code == -signal.SIGKILL:
-            return WorkError("the system killed its process, as it does when memory is short")
-        if code < 0:
-            return WorkError(f"its process was ended by {signal.Signals(-code).name}")
-        return WorkError(f"its process ended with {last or f'exit code {code}'}")
-
-    def _reap(self) -> tuple[int, str]:
-        """Wait for the end of the process; its exit code and its last line on stderr."""
-        process, said = cast("Any", self._process), cast("IO[bytes]", self._said)
-        code = process.wait()
-        said.seek(0)
-        lines = said.read().decode(errors="replace").strip().splitlines()
-        for file in (process.stdin, process.stdout, said):
-            with contextlib.suppress(OSError):
-                file.close()
-        self._process = None
-        return code, lines[-1] if lines else ""
-
-
-@contextmanager
-def running(process: PeerProcess) -> Iterator[PeerProcess]:
-    """The process, ended with the block."""
-    try:
-        yield process
-    finally:
-        process.close()
+        return json.dumps(asdict(order)).encode() + b"\n" + np.ascontiguousarray(self._rows, dtype=np.float32).tobytes()
 
 
 def shortage(process: PeerProcess, work: str) -> str | None:

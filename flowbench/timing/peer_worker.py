@@ -1,7 +1,6 @@
-"""A peer's own process, ``python -m flowbench.timing.peer_worker``: it works only when it is asked to.
+"""A peer's own process, ``python -m flowbench.timing.peer_worker``.
 
-It reads a line of JSON that says what to build, the rows, and then a line for each request; it answers each with a
-line. Whatever goes wrong ends it, and its last line on stderr says why.
+It reads a line of JSON that says what to build, the rows, and then the requests.
 """
 
 from __future__ import annotations
@@ -9,20 +8,15 @@ from __future__ import annotations
 import gc
 import importlib
 import json
-import os
-import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TextIO
-
-import numpy as np
+from typing import BinaryIO
 
 from flowbench.timing import memory
 from flowbench.timing.peers import Model, Rows, Works
-from flowbench.training.memory import keep_freed_memory
+from flowbench.timing.serving import prepare, read_rows, serve
 
 
 @dataclass(frozen=True)
@@ -74,28 +68,15 @@ class Worker:
         return memory.peak_bytes(run)
 
 
-def serve(requests: Any, answers: TextIO) -> None:
-    """Answer each request until there are no more."""
+def begin(requests: BinaryIO) -> Worker:
+    """The worker that the first line and the rows after it ask for."""
     head = json.loads(requests.readline())
     head["model"] = Model(**{**head["model"], "hidden": tuple(head["model"]["hidden"])})
     order = Order(**{**head, "shape": tuple(head["shape"])})
-    n, dim = order.shape
-    rows = np.frombuffer(requests.read(4 * n * dim), dtype=np.float32).reshape(n, dim)
-    _prepare(order)
-    worker = Worker(order, rows)
-    for line in requests:
-        request = json.loads(line)
-        print(json.dumps(getattr(worker, request.pop("what"))(**request)), file=answers, flush=True)
-
-
-def _prepare(order: Order) -> None:
-    """Take no more memory than is granted, and keep what is freed as flowbench's own process does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asks is interrupted, and ends this process
-    keep_freed_memory()
-    memory.give_way(order.available)
+    rows = read_rows(requests, order.shape)
+    prepare(order.available)
+    return Worker(order, rows)
 
 
 if __name__ == "__main__":
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints is no answer
-    serve(sys.stdin.buffer, answers)
+    serve(begin)

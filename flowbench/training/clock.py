@@ -53,6 +53,10 @@ class Sample:
         q1, median, q3 = np.quantile(self.later, [0.25, 0.5, 0.75]) * scale
         return float(q1), float(median), float(q3)
 
+    def faster_half(self, scale: float) -> float:
+        """The mean of the faster half, times a scale."""
+        return float(np.mean(np.sort(self.later)[: (len(self.later) + 1) // 2])) * scale
+
     @property
     def runs(self) -> int:
         """How many measurements the quartiles are of."""
@@ -66,13 +70,19 @@ def runner(work: Callable[[], object]) -> Runner:
 
 
 def measure(
-    runners: Mapping[K, Runner], seconds: float | None = None, on_run: Callable[[K], None] = lambda name: None
+    runners: Mapping[K, Runner],
+    seconds: float | None = None,
+    on_run: Callable[[K], None] = lambda name: None,
+    block_seconds: float | None = None,
 ) -> dict[K, Sample]:
     """Time each runner in turns, for so many seconds each at the least; ``on_run`` is told of each before it is run.
+
+    A turn is as many runs as take ``block_seconds``.
 
     A runner's ``WorkError`` becomes its sample's ``failure``; the others go on.
     """
     seconds = SECONDS if seconds is None else seconds
+    block_seconds = BLOCK_SECONDS if block_seconds is None else block_seconds
     samples = {name: Sample() for name in runners}
 
     def turn(name: K, runs: int) -> float:
@@ -89,13 +99,14 @@ def measure(
     for name, sample in samples.items():
         once = math.inf if sample.failure else turn(name, 1)
         if once < LONG_SECONDS:
-            at_once[name] = max(1, math.ceil(BLOCK_SECONDS / max(once, 1e-7)))
+            at_once[name] = max(1, math.ceil(block_seconds / max(once, 1e-7)))
         else:
             sample.later.append(once)
     while at_once:
         for name, runs in at_once.items():
             samples[name].later.append(turn(name, runs))
-        at_once = {name: runs for name, runs in at_once.items() if not _enough(samples[name], runs, seconds)}
+        left = reversed(at_once.items())  # A B B A: what drifts falls on all alike
+        at_once = {name: runs for name, runs in left if not _enough(samples[name], runs, seconds)}
     return samples
 
 

@@ -21,6 +21,7 @@ from flowbench.results import costs
 from flowbench.timing import memory, peer_process, peers
 from flowbench.timing.peer_process import PeerProcess
 from flowbench.timing.peer_worker import Order
+from flowbench.timing.worker_process import running
 from flowbench.training.clock import WorkError
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="no other system tells a process's peak")
@@ -32,7 +33,7 @@ GIGABYTE = 10**9
 def started(adapter: str, model: peers.Model, stack: ExitStack) -> PeerProcess:
     rows = np.random.default_rng(0).normal(size=(6, model.dim)).astype(np.float32)
     order = Order(adapter, model, (6, model.dim), "cpu")
-    return stack.enter_context(peer_process.running(PeerProcess(adapter, order, rows, 1)))
+    return stack.enter_context(running(PeerProcess(adapter, order, rows, 1)))
 
 
 @pytest.fixture
