@@ -200,3 +200,12 @@ def _setting(text: str) -> tuple[str, Any]:
         except tomllib.TOMLDecodeError:
             continue
     return key.strip(), value.strip()
+
+
+def as_set(value: Any) -> str:
+    """A setting's value as ``--set`` takes it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple):
+        return ",".join(map(as_set, value))
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -86,6 +86,8 @@ def plural(n: int, noun: str) -> str:
 
 def printable(text: str) -> str:
     r"""The text with what would steer a terminal made visible, ``\x1b`` for an escape: it may quote a damaged file."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -13,16 +13,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flowbench.report import compare
 from flowbench.report.layout import duration
-from flowbench.report.show import render
+from flowbench.report.ranking.columns import ranking
+from flowbench.report.ranking.sheet import render
+from flowbench.report.ranking.tables import tables
 from flowbench.results.published import published
 from flowbench.results.record import Estimate, RunRecord
 from flowbench.results.store import read_all
 
 ROOT = Path(__file__).parents[1]
 README, REFERENCE = ROOT / "README.md", ROOT / "results" / "reference"
-WIDTH = 100
+WIDTH = 120
 BLOCK = re.compile(r"(<!-- figures: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Records = Mapping[Path, RunRecord]
@@ -46,10 +47,9 @@ def _figures(name: str, records: Records) -> str:
 
 def _compare(data: str, records: Records) -> str:
     """What ``flowbench compare`` prints of one dataset."""
-    own = {path: record for path, record in records.items() if record.task.data == data}
     out = io.StringIO()
-    for table in compare.tables(own):
-        Console(file=out, width=WIDTH, color_system=None).print(render(table, WIDTH))
+    for table in tables(records, data):
+        Console(file=out, width=WIDTH, color_system=None).print(render(ranking(table), WIDTH))
     lines = (line.rstrip() for line in out.getvalue().splitlines())
     return "\n".join(["```", *lines, "```", ""])
 

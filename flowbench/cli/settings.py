@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from flowbench.config import FlowOptions, Settings, packaged_layers, resolve
+from flowbench.config import FlowOptions, Settings, as_set, packaged_layers, resolve
 from flowbench.console import print_json, stdout
 
 WIDE = 140
@@ -97,15 +96,8 @@ def _rendered(found: list[Setting], title: str, width: int) -> Table:
         if setting.of != of:
             table.add_row(Text(setting.of, style="bold"))
             of = setting.of
-        cells = [_as_set(setting.default), f"({setting.type})", setting.meaning]
+        cells = [as_set(setting.default), f"({setting.type})", setting.meaning]
         if width < WIDE:
             cells = [f"{cells[0]} {cells[1]}\n{cells[2]}"]
         table.add_row(*map(Text, [f"  {setting.name}", *cells]))
     return table
-
-
-def _as_set(value: Any) -> str:
-    """A value as ``--set`` takes it."""
-    if isinstance(value, list):
-        return ",".join(map(_as_set, value))
-    return "none" if value is None else value if isinstance(value, str) else json.dumps(value)

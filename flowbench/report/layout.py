@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import cached_property
+from itertools import zip_longest
 
-from rich import box
-from rich.cells import cell_len
-from rich.table import Table
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
+from rich.style import Style
 from rich.text import Text
 
 from flowbench.console import plural, printable
@@ -28,8 +30,8 @@ FOLDED_WIDTH = 18
 NARROWEST = 10
 """Terminal cells down to which the first column is wrapped: the longest word of a published model's name."""
 
-LAST = 1
-"""The rank of what leaves only where all else has left and the first column is as narrow as it may be."""
+LAST = 5
+"""The ranks up to this one leave only where all else has left and the first column is as narrow as it may be."""
 
 
 @dataclass(frozen=True)
@@ -37,28 +39,34 @@ class Column:
     """One column of a table.
 
     ``rank`` 0 always stays; else the highest leaves first, all of a rank together. ``folds``: it tells runs apart, and
-    so leaves into the first column's cells. ``styles``: rich styles of the cells, where there are any. ``most``: the
-    terminal cells at which its lines are wrapped.
+    so leaves into the first column's cells, with its name unless it is not ``named``: then its cells say what they are.
+    ``styles``: rich styles of the cells, where there are any. ``most``: the terminal cells at which its lines are
+    wrapped.
     """
 
     header: str
     cells: tuple[str, ...]
     rank: int = 0
     folds: bool = False
+    named: bool = True
     right: bool = True
     styles: tuple[str, ...] = ()
     most: int | None = None
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Terminal cells it takes."""
-        natural = max(cell_len(line) for text in (self.header, *self.cells) for line in text.split("\n"))
+        natural = max(map(_width, "\n".join((self.header, *self.cells)).split("\n")))
         return natural if self.most is None else min(natural, self.most)
 
     @property
     def name(self) -> str:
         """Its header in one line."""
         return self.header.replace("\n", " ")
+
+    def said(self, index: int) -> str:
+        """A cell where it stands alone."""
+        return f"{self.name} {self.cells[index]}" if self.named else self.cells[index]
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class Figure:
 def without_common(columns: Sequence[Column], runs: int) -> tuple[list[Column], str]:
     """The columns without those that would only say the same of all ``runs``, and these in words."""
     common = [column for column in columns if column.folds and len(set(column.cells[:runs])) == 1]
-    words = ", ".join(f"{column.name} {column.cells[0]}" for column in common)
+    words = ", ".join(column.said(0) for column in common if column.cells[0])
     return [column for column in columns if column not in common], words
 
 
@@ -82,35 +90,97 @@ def fitted(columns: Sequence[Column], width: int) -> tuple[list[Column], list[st
     kept, folded, left_out = list(columns), list[Column](), list[str]()
     while (rank := max(column.rank for column in kept)) > 0:
         others = _total(kept) - kept[0].width
-        if others + (NARROWEST if rank == LAST else kept[0].width) <= width:
+        if others + (NARROWEST if rank <= LAST else kept[0].width) <= width:
             break
         leaving = [column for column in kept if column.rank == rank]
         kept = [column for column in kept if column.rank != rank]
         folded += [column for column in leaving if column.folds]
-        left_out += [column.name for column in leaving if not column.folds]
-        kept[0] = _with_folded(columns[0], [column for column in columns if column in folded])
-    kept[0] = replace(kept[0], most=max(NARROWEST, width - _total(kept) + kept[0].width))
+        left_out += [column.name for column in leaving if column.name and not column.folds]
+        folded.sort(key=columns.index)
+        kept[0] = _with_folded(columns[0], folded, max(FOLDED_WIDTH, columns[0].width))
+    most = max(NARROWEST, width - _total(kept) + kept[0].width)
+    if kept[0].width > most:  # folded anew, lest what is not to be parted is
+        kept[0] = _with_folded(columns[0], folded, most)
+    kept[0] = replace(kept[0], most=most)
     return kept, left_out
 
 
-def rich_table(columns: Sequence[Column], sections: Mapping[int, str]) -> Table:
-    """The columns as rich has them; ``sections`` gives titles of those that begin at a row, perhaps empty ones."""
-    # between columns: the padding, and one blank of the box
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
-    for column in columns:
-        # a number is never wrapped, and where even the last columns do not fit, not cut without a sign of it
-        overflow: Literal["ellipsis", "fold"] = "ellipsis" if column.right else "fold"
-        own = None if column.most is None else column.width
-        table.add_column(Text(_filled(column, column.header)), no_wrap=column.right, overflow=overflow, width=own)
-    for index in range(len(columns[0].cells)):
-        if index in sections:
-            table.add_row()
-            if sections[index]:
-                table.add_row(plain(sections[index], "italic"))
-        styles = (column.styles[index] if index < len(column.styles) else "" for column in columns)
-        texts = (_filled(column, column.cells[index]) for column in columns)
-        table.add_row(*(plain(text, style) for text, style in zip(texts, styles, strict=True)))
-    return table
+@dataclass(frozen=True)
+class Grid:
+    """The columns as rich prints them; ``sections`` gives titles of those that begin at a row, perhaps empty ones.
+
+    rich's own table would take a minute for ten thousand rows.
+    """
+
+    columns: Sequence[Column]
+    sections: Mapping[int, str]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The header, a rule and the rows; what does not fit the terminal is cut, with a sign of it."""
+        cut = options.max_width if _total(self.columns) > options.max_width else None
+        headers = [column.header.split("\n") for column in self.columns]
+        tallest = max(map(len, headers))
+        lines = ([""] * (tallest - len(header)) + header for header in headers)
+        top = [_padded(column, text) for column, text in zip(self.columns, lines, strict=True)]
+        yield from self._row(top, (), cut)
+        yield from (Segment("─" * min(_total(self.columns), options.max_width)), Segment.line())
+        rows = zip(*(_blocks(console, column) for column in self.columns), strict=True)
+        styles = zip_longest(*(column.styles if console.color_system else () for column in self.columns))
+        for index, (cells, own) in enumerate(zip_longest(rows, styles, fillvalue=())):
+            if index in self.sections:
+                yield Segment.line()
+                if self.sections[index]:
+                    yield plain(self.sections[index], "italic")
+            yield from self._row(cells, own, cut)
+
+    def _row(self, cells: Sequence[list[str]], styles: Sequence[str | None], cut: int | None) -> Iterator[Segment]:
+        """The cells' lines beside each other."""
+        for number in range(max(map(len, cells))):
+            pieces = [
+                lines[number] if number < len(lines) else " " * column.width
+                for column, lines in zip(self.columns, cells, strict=True)
+            ]
+            whole = (" " * GAP).join(pieces).rstrip()
+            if cut is not None and cell_len(whole) > cut:
+                yield Segment(set_cell_size(whole, cut - 1) + "…")
+            elif any(styles):
+                yield from _styled(pieces, styles)
+            else:
+                yield Segment(whole)
+            yield Segment.line()
+
+
+def _styled(pieces: Sequence[str], styles: Sequence[str | None]) -> Iterator[Segment]:
+    plain_text = ""
+    for piece, style in zip(pieces, styles, strict=True):
+        cell = piece.strip()
+        if style and cell:
+            before, _, after = piece.partition(cell)
+            yield from (Segment(plain_text + before), Segment(cell, Style.parse(style)))
+            plain_text = after + " " * GAP
+        else:
+            plain_text += piece + " " * GAP
+    yield Segment(plain_text.rstrip())
+
+
+def _blocks(console: Console, column: Column) -> list[list[str]]:
+    """The lines of each cell, as wide as the column."""
+    most = column.most
+    if most is None or max(map(_width, column.cells)) <= most:
+        return [_padded(column, cell.split("\n")) for cell in column.cells]
+    wrapped = ([Text(line).wrap(console, most, overflow="fold") for line in cell.split("\n")] for cell in column.cells)
+    return [_padded(column, [line.plain.rstrip() for lines in cell for line in lines]) for cell in wrapped]
+
+
+def _padded(column: Column, lines: Sequence[str]) -> list[str]:
+    width = column.width
+    if column.right:
+        return [" " * (width - _width(line)) + line for line in lines]
+    return [line + " " * (width - _width(line)) for line in lines]
+
+
+def _width(text: str) -> int:
+    return len(text) if text.isascii() else cell_len(text)
 
 
 def plain(text: str, style: str = "") -> Text:
@@ -160,23 +230,19 @@ def _total(columns: Sequence[Column]) -> int:
     return sum(column.width for column in columns) + GAP * (len(columns) - 1)
 
 
-def _filled(column: Column, text: str) -> str:
-    """Blanks on the left where it stands right: rich would strip those on the right, which align decimal points."""
-    if not column.right:
-        return text
-    return "\n".join(" " * (column.width - cell_len(line)) + line for line in text.split("\n"))
-
-
-def _with_folded(first: Column, folded: Sequence[Column]) -> Column:
-    width = max(FOLDED_WIDTH, first.width)
-
+def _with_folded(first: Column, folded: Sequence[Column], width: int) -> Column:
     def cell(index: int) -> str:
-        # a hard blank, so that a name is not parted from what it names
-        words = ", ".join(f"{column.name}\xa0{column.cells[index]}" for column in folded if column.cells[index])
+        words = ", ".join(_unparted(column, index) for column in folded if column.cells[index])
         lines = textwrap.wrap(words, width, initial_indent="  ", subsequent_indent="  ")
         return "\n".join([first.cells[index], *lines]).replace("\xa0", " ")
 
     return replace(first, cells=tuple(cell(index) for index in range(len(first.cells))))
+
+
+def _unparted(column: Column, index: int) -> str:
+    # hard blanks, so that a name is not parted from what it names, nor what is short at all
+    text = column.said(index)
+    return text.replace(" ", "\xa0", 1 if column.named or len(text) > FOLDED_WIDTH // 2 else -1)
 
 
 def decimals(error: float) -> int:

@@ -17,6 +17,8 @@ from flowbench.results.store import UnreadableRecordError, read_test_lls
 
 Lls = NDArray[np.float64]
 
+_CANONICAL = json.JSONEncoder(sort_keys=True).encode
+
 
 @dataclass(frozen=True)
 class Run:
@@ -48,7 +50,7 @@ def code(record: RunRecord) -> str:
 
 def configuration(record: RunRecord) -> str:
     """Every setting of flow and training: all that decides a run's numbers but its seed and its machine."""
-    return json.dumps(record.setup.config, sort_keys=True)
+    return _CANONICAL(record.setup.config)
 
 
 def is_of(record: RunRecord, data: str | None = None, flow: str | None = None) -> bool:

@@ -19,6 +19,7 @@ from pydantic import (
     FiniteFloat,
     PlainSerializer,
     StringConstraints,
+    ValidationInfo,
 )
 from pydantic_core import to_jsonable_python
 
@@ -32,17 +33,23 @@ def _finite_or_none(value: float | None) -> float | None:
 
 def _plain(value: Any) -> Any:
     """Settings as strict JSON has them."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, dict):  # asked first what most of them are: thousands of records are read at a time
+        return {key: item if isinstance(item, _AS_IT_IS) else _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
+
+def _settings(config: Any, info: ValidationInfo) -> Any:
+    return _plain(config if info.mode == "json" else to_jsonable_python(config))
+
+
+_AS_IT_IS = (str, int, type(None))
 
 Figure = Annotated[float | None, AfterValidator(_finite_or_none), PlainSerializer(_finite_or_none)]
 """A finite number, or None where there is none: NaN and infinities become None."""
 
-Settings = Annotated[dict[str, Any], BeforeValidator(lambda config: _plain(to_jsonable_python(config)))]
+Settings = Annotated[dict[str, Any], BeforeValidator(_settings)]
 
 FileName = Annotated[str, StringConstraints(pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$")]
 """A name that stays inside the results folder and is not hidden there."""

@@ -6,12 +6,13 @@ renaming of the record alone decides which are valid: nobody reads a record besi
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from flowbench.console import warn
 from flowbench.errors import FlowbenchError
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 16 << 20
 """A larger file is no record: a table of a thousand columns has one of 100 kB."""
+
+_AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""To open a file that may be a pipe, without waiting for whoever writes to it."""
 
 OF_COSTS = ("time", "cost-comparison")
 """The kinds of records that are no run's (``costs``)."""
@@ -99,15 +104,27 @@ def read_all(
     record is passed over, after ``on_damage``, which warns.
     """
     found = {}
-    for path in sorted(folder.rglob("*.json")):
+    for path in _files(folder):
         try:
-            record = _read_run(path) if path.is_file() else None
+            record = _read_run(path)
         except UnreadableRecordError as error:
             on_damage(path, error)
         else:
             if record is not None:
                 found[path] = record
     return found
+
+
+def _files(folder: Path | str) -> Iterator[Path]:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:  # not there, or not ours to read
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files(entry.path)
+        elif entry.name.endswith(".json") and (entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path)):
+            yield Path(entry.path)  # only what a link leads to had to be asked for
 
 
 def finished(folder: Path, run: str) -> RunRecord | None:
@@ -128,14 +145,14 @@ def read_test_lls(record: RunRecord, folder: Path) -> NDArray[np.float64] | None
         UnreadableRecordError: the file is damaged.
     """
     path = folder / (record.files.test_lls or "")
-    if not path.is_file():
+    if record.files.test_lls is None or not path.is_file():
         return None
     try:
         content = path.read_bytes()
         named = path.name.split(".")[-2]
         if path.name != f"{record.run}.npy" and named != _digest(content):  # the first schema's names tell nothing
             raise ValueError("its content is not what it is named after")
-        return np.asarray(np.load(io.BytesIO(content), allow_pickle=False), dtype=np.float64)
+        return _array(content).astype(np.float64)
     except (OSError, ValueError, EOFError) as error:
         raise UnreadableRecordError(f"{path} is damaged: {error}", "run it again with --force") from error
 
@@ -165,10 +182,7 @@ def document(path: Path) -> dict[str, Any]:
         UnreadableRecordError: it is none, or of a newer schema.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
-            raise ValueError(f"it is no regular file of {MOST_BYTES >> 20} MiB at the most")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = from_json(_content(path))
     except (OSError, ValueError, RecursionError) as error:
         raise UnreadableRecordError(f"{path} is not readable JSON: {error}", "move it away, or run it again") from error
     if not isinstance(found, dict):
@@ -197,8 +211,24 @@ def parsed(path: Path, found: dict[str, Any], kind: type[R], from_v1: Callable[[
 
 def _read_run(path: Path) -> RunRecord | None:
     """As ``read``; None where it is a record of times."""
+    with suppress(OSError, ValueError):  # an older schema, another kind, or no record: what follows tells them apart
+        record = RunRecord.model_validate_json(_content(path))  # twice as fast as by way of a document
+        if record.schema_version == SCHEMA_VERSION:
+            return record
     found = document(path)
     return None if found.get("kind") in OF_COSTS else parsed(path, found, RunRecord, _from_v1)
+
+
+def _content(path: Path) -> bytes:
+    """Of a file that a record may be. Raises OSError, or ValueError where it is none."""
+    file = os.open(path, _AT_ONCE)
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
+            raise ValueError(f"it is no regular file of {MOST_BYTES >> 20} MiB at the most")
+        return os.read(file, status.st_size)
+    finally:
+        os.close(file)
 
 
 def _warn(error: UnreadableRecordError) -> None:
@@ -217,6 +247,22 @@ def _beside(path: Path) -> set[str]:
 def _digest(content: bytes) -> str:
     """What a file beside a record is named after."""
     return hashlib.sha256(content).hexdigest()[:12]
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    """As `np.load` has it; of rows as `_npy` writes them without parsing their header, which takes longer than they."""
+    rows = max(len(content) - len(_header(0)), 0) // 4
+    header = _header(rows)
+    if content.startswith(header) and len(content) == len(header) + 4 * rows:
+        return np.frombuffer(content, "<f4", offset=len(header))
+    return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
+
+
+@functools.cache
+def _header(rows: int) -> bytes:
+    out = io.BytesIO()
+    np.lib.format.write_array_header_1_0(out, {"descr": "<f4", "fortran_order": False, "shape": (rows,)})
+    return out.getvalue()
 
 
 def _npy(values: NDArray[np.floating[Any]]) -> bytes:

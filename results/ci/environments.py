@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import sysconfig
 import venv
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ Edits = Mapping[str, Mapping[str, str]]
 def environment(folder: Path, edits: Edits | None = None) -> Path:
     """The interpreter of a new environment in ``folder`` whose flowbench is a copy of this one, with ``edits``.
 
-    Everything else is taken from the environment that this runs in.
+    The command ``flowbench`` lies beside it. Everything else is taken from the environment that this runs in.
 
     Raises:
         ValueError: an edit's text is not there, or not once.
@@ -44,4 +43,8 @@ def environment(folder: Path, edits: Edits | None = None) -> Path:
     # in the order of their names: the copy comes before what the other environment has
     (packages / "0-flowbench.pth").write_text(f"{copy}\n")
     (packages / "1-rest.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-    return folder / "env" / "bin" / Path(sys.executable).name
+    python = folder / "env" / "bin" / "python"
+    command = python.with_name("flowbench")
+    command.write_text(f"#!{python}\nfrom flowbench.cli.app import main\n\nmain()\n")
+    command.chmod(0o755)
+    return python

@@ -249,8 +249,9 @@ def test_nothing_to_compare_is_code_3(results: Path) -> None:
 
 def test_a_crash_shows_a_traceback_only_with_debug(results: Path, tmp_path: Path) -> None:
     results.mkdir()
-    broken = "import flowbench.report.compare, flowbench.cli.app, sys\n"
-    broken += "flowbench.report.compare.tables = lambda rows: 1 / 0\nsys.argv = sys.argv[1:]\nflowbench.cli.app.main()"
+    broken = "import flowbench.report.ranking.tables, flowbench.cli.app, sys\n"
+    broken += "flowbench.report.ranking.tables.tables = lambda *given: 1 / 0\n"
+    broken += "sys.argv = sys.argv[1:]\nflowbench.cli.app.main()"
     run = [sys.executable, "-c", broken, "flowbench"]
     quiet = subprocess.run([*run, "compare", "--out", str(results)], capture_output=True, text=True, check=False)
     loud = subprocess.run(

@@ -27,7 +27,7 @@ def test_prepares_once(monkeypatch: pytest.MonkeyPatch, prepared: Path) -> None:
     second = load("truth-banana")
     np.testing.assert_array_equal(first.test, second.test)
     assert isinstance(second.train, np.memmap)
-    assert [path.name for path in prepared.iterdir()] == [f"truth-banana-v1-{first.fingerprint[:12]}"]
+    assert list(prepared.iterdir()) == [cache.place("truth-banana-v1", first.fingerprint)]
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "meta", "other"])

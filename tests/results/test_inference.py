@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from flowbench.results.inference import Difference, difference, holm, seeds_bound, unpaired_difference
+from flowbench.results.inference import Difference, bound_on_seeds, difference, holm, unpaired_difference
 
 RNG = np.random.default_rng(0)
 
@@ -67,7 +67,7 @@ def test_the_bound_on_seeds_covers_densities_that_differ_by_noise():
         weights = np.exp(0.3 * RNG.normal(size=(2, 200)))
         one, other = np.log(weights / weights.sum(axis=1, keepdims=True))
         loss, variance = np.mean(one - other), np.var(one - other)  # under the flat density, both's mean
-        inside.append(abs(loss) <= 2 * seeds_bound(variance))
+        inside.append(abs(loss) <= 2 * bound_on_seeds(variance))
     assert np.mean(inside) > 0.99
 
 

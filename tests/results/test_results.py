@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from records import full_record, make_record, timing
@@ -39,6 +39,7 @@ class TestRoundTrip:
             results.write(make_record(run="maf-power~256869-1.5"), tmp_path) == tmp_path / "maf-power~256869-1.5.json"
         )
 
+    @settings(deadline=None)  # it writes to the disk and waits for it
     @given(
         figure=st.none() | st.floats(),
         text=st.text(st.characters(codec="utf-8")),
@@ -335,13 +336,20 @@ class TestReading:
         yield
         signal.alarm(0)
 
+    def test_a_whole_record_of_a_newer_schema_is_not_misread(self, tmp_path, capsys):
+        text = results.write(make_record(), tmp_path).read_text()
+        (tmp_path / "newer.json").write_text(text.replace('"schema_version": 2', '"schema_version": 3'))
+        assert len(results.read_all(tmp_path)) == 1
+        assert "schema version 3" in capsys.readouterr().err
+
     @pytest.mark.usefixtures("twenty_seconds")
-    def test_what_is_no_file_is_not_waited_for(self, tmp_path):
+    def test_what_is_no_file_is_not_waited_for(self, tmp_path, capsys):
         path = results.write(make_record(), tmp_path)
         os.mkfifo(tmp_path / "pipe.json")
         (tmp_path / "folder.json").mkdir()
         (tmp_path / "link.json").symlink_to(tmp_path / "nowhere")
         assert list(results.read_all(tmp_path)) == [path]
+        assert capsys.readouterr().err == ""
         assert results.finished(tmp_path, "pipe") is None
         with pytest.raises(results.UnreadableRecordError, match="no regular file"):
             results.read(tmp_path / "pipe.json")
@@ -407,7 +415,7 @@ def test_the_frame_has_one_line_a_run_and_flat_figures():
 
 def test_neither_torch_nor_pandas_is_imported():
     code = (
-        "import flowbench.report.summary, flowbench.report.compare, flowbench.report.times, sys;"
+        "import flowbench.report.summary, flowbench.report.ranking.write, flowbench.report.times, sys;"
         "print(sorted({'torch', 'pandas', 'scipy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,6 +14,24 @@ from flowbench.console import Progress
 from flowbench.results import statistics, store
 from flowbench.training import run
 
+CONFIG = RunConfig(
+    flow="gaussian", data="truth-banana", recipe="fast", seed=0, device="cpu", threads=1,
+    model=flows.load("gaussian").Options(), training=TrainingOptions(),
+)  # fmt: skip
+
+
+def test_another_revision_s_run_has_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "time_flow", lambda flow, rows: [])
+    dataset = data.load("truth-banana", seed=0)
+    record = run.run(CONFIG, dataset, tmp_path, Progress(None))
+    assert record.run == run.run_name(CONFIG, dataset)
+    assert record.environment.code_digest == run.code_digest()
+    assert record.task.rows_sha256 == dataset.rows_sha256
+    monkeypatch.setattr(run, "code_digest", lambda: "other")
+    assert store.finished(tmp_path, run.run_name(CONFIG, dataset)) is None
+    assert run.run(CONFIG, dataset, tmp_path, Progress(None)).run != record.run
+    assert len(store.read_all(tmp_path)) == 2
+
 
 def test_errors_over_photographs_are_recorded_where_test_rows_are_windows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -21,11 +39,7 @@ def test_errors_over_photographs_are_recorded_where_test_rows_are_windows(
     monkeypatch.setattr(run, "time_flow", lambda flow, rows: [])
     dataset = data.load("truth-banana", seed=0)
     groups = np.arange(len(dataset.test)) % 7
-    config = RunConfig(
-        flow="gaussian", data="truth-banana", recipe="fast", seed=0, device="cpu", threads=1,
-        model=flows.load("gaussian").Options(), training=TrainingOptions(),
-    )  # fmt: skip
-    record = run.run(config, replace(dataset, test_groups=groups), tmp_path, Progress(None))
+    record = run.run(CONFIG, replace(dataset, test_groups=groups), tmp_path, Progress(None))
     assert store.read(tmp_path / f"{record.run}.json") == record
     assert record.status == "ok"
     lls = store.read_test_lls(record, tmp_path)
@@ -38,7 +52,7 @@ def test_errors_over_photographs_are_recorded_where_test_rows_are_windows(
     below = record.likelihoods.nats_below_truth
     assert below is not None
     assert (below.mean, below.stderr) == statistics.paired_difference(dataset.test_true_ll, lls)
-    again = run.run(config, dataset, tmp_path, Progress(None))
+    again = run.run(CONFIG, dataset, tmp_path, Progress(None))
     assert again.task.test_groups is None
     assert again.likelihoods.test_ll_nats == found.model_copy(update={"stderr_by_group": None})
     assert {path.name for path in tmp_path.iterdir()} == {

@@ -8,7 +8,7 @@ from pathlib import Path
 from flowbench.console import plural
 from flowbench.errors import NothingToCompareError, UsageError
 from flowbench.report.gate.findings import Finding
-from flowbench.report.gate.likelihoods import findings, what
+from flowbench.report.gate.likelihoods import findings
 from flowbench.report.gate.lines import Line, lines
 from flowbench.report.runs import is_of
 from flowbench.results.record import Files, RunRecord
@@ -65,12 +65,12 @@ class Comparison:
             if not line.new:
                 continue
             if any(run.record.status != "ok" for run in line.new):
-                left.append(what(line))
+                left.append(line.what)
                 continue
             written = {_write(run.record, run.path.parent, self._folder) for run in line.new}
             for path in self._replaced(line) - written:
                 _remove(path, self._baseline[path])
-            taken.append(what(line))
+            taken.append(line.what)
         return taken, left
 
     def _replaced(self, line: Line) -> set[Path]:

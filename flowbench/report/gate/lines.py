@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flowbench.console import plural
 from flowbench.report.gate.findings import Verdict
 from flowbench.report.runs import Run, code, each_once, grouped
+from flowbench.report.settings import differing
 from flowbench.results.record import RunRecord
 
 Key = tuple[str, str]
@@ -20,13 +21,14 @@ Key = tuple[str, str]
 class Line:
     """The seeds of one configuration on two sides.
 
-    ``problem`` is a verdict and its reason where they are not compared.
+    ``problem`` is a verdict and its reason where they are not compared. ``what`` is the line's name.
     """
 
     baseline: tuple[Run, ...]
     new: tuple[Run, ...]
     problem: tuple[Verdict, str] | None = None
     note: str = ""
+    what: str = ""
 
     @property
     def record(self) -> RunRecord:
@@ -41,8 +43,18 @@ def lines(new: Mapping[Path, RunRecord], baseline: Mapping[Path, RunRecord]) -> 
     return [
         line
         for subject in subjects
-        for line in _of_subject(*([run for run in side if _subject(run.record) == subject] for side in sides))
+        for line in _named(
+            [*_of_subject(*([run for run in side if _subject(run.record) == subject] for side in sides))]
+        )
     ]
+
+
+def _named(lines: Sequence[Line]) -> list[Line]:
+    """The lines of one flow on one dataset, by their sizes and by the settings in which they differ."""
+    settings = differing([line.record for line in lines])
+    said = ["".join(f", {key}={value}" for key, value in own.items()) for own in settings]
+    names = [f"{line.record.model} on {line.record.task.data}{own}" for line, own in zip(lines, said, strict=True)]
+    return [replace(line, what=name) for line, name in zip(lines, names, strict=True)]
 
 
 def _subject(record: RunRecord) -> tuple[str, str]:
@@ -58,7 +70,7 @@ def _of_subject(before: Sequence[Run], now: Sequence[Run]) -> Iterator[Line]:
         return _settings(record, ignored), record.task.data_fingerprint
 
     old, new = ({key(group[0].record): group for group in grouped(side, key)} for side in (before, now))
-    for both in old.keys() & new.keys():
+    for both in sorted(old.keys() & new.keys()):
         yield _compared(_newest_code(old.pop(both)), _newest_code(new.pop(both)), note)
     for settings, fingerprint in list(new):
         other = next((found for found in old if found[0] == settings), None)

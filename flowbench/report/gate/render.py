@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, cast, get_args
 from xml.etree import ElementTree
 
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from flowbench.console import UNLIMITED, printable, stdout
-from flowbench.errors import UsageError, did_you_mean
-from flowbench.files import written_whole
+from flowbench.console import printable
 from flowbench.report.gate.findings import FAILING, PASSING, Finding, Measured, counted, document, exit_code
 from flowbench.report.layout import decimals, plain, significant
+from flowbench.report.outputs import Output, write
+from flowbench.report.outputs import outputs as outputs_of
 
-Form = Literal["table", "markdown", "junit", "json"]
-FORMS: tuple[Form, ...] = get_args(Form)
+FORMS = ("table", "markdown", "junit", "json")
 
 HEADINGS = ("", "verdict", "baseline", "now", "change (95%)", "would find")
 
 _STYLES = {"worse": "bold red", "better": "green", "same": "green", "new": "cyan"}
 _SCALES = {"us": (1e-3, "ms"), "us_per_row": (1.0, "µs/row"), "bytes": (1e-6, "MB")}
-
-
-@dataclass(frozen=True)
-class Output:
-    """A form, and the file that it goes to; None is stdout."""
-
-    form: Form
-    path: Path | None = None
 
 
 def outputs(given: Sequence[str]) -> list[Output]:
@@ -43,15 +30,7 @@ def outputs(given: Sequence[str]) -> list[Output]:
     Raises:
         UsageError: an unknown form, or two for stdout.
     """
-    found = []
-    for text in given or ["table"]:
-        form, _, file = text.partition("=")
-        if form not in FORMS:
-            raise UsageError(f"unknown format {form!r}", did_you_mean(form, FORMS))
-        found.append(Output(form, Path(file).expanduser() if file else None))
-    if sum(output.path is None for output in found) > 1:
-        raise UsageError("two formats for stdout", "send one to a file: --format junit=gate.xml")
-    return found
+    return outputs_of(given, FORMS)
 
 
 def print_findings(findings: Sequence[Finding], to: Sequence[Output], title: str) -> None:
@@ -60,17 +39,10 @@ def print_findings(findings: Sequence[Finding], to: Sequence[Output], title: str
     Raises:
         UsageError: a file cannot be written.
     """
-    for output in to:
-        if output.path is None:
-            _print(findings, output.form, title, stdout())
-            continue
-        console = Console(file=io.StringIO(), width=UNLIMITED, highlight=False, emoji=False)
-        _print(findings, output.form, title, console)
-        with written_whole(output.path) as file:
-            file.write(cast("io.StringIO", console.file).getvalue().encode())
+    write(to, lambda form, console: _print(findings, form, title, console))
 
 
-def _print(findings: Sequence[Finding], form: Form, title: str, console: Console) -> None:
+def _print(findings: Sequence[Finding], form: str, title: str, console: Console) -> None:
     if form == "json":
         console.out(json.dumps({"title": title} | document(findings), indent=2, allow_nan=False))
     elif form == "table":

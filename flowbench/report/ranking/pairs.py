@@ -1,0 +1,176 @@
+"""The paired differences of all lines of a table, each with its interval. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+from flowbench.errors import NothingToCompareError
+from flowbench.report.layout import Column, decimals, without_common
+from flowbench.report.ranking.columns import columns, heading
+from flowbench.report.ranking.document import SCHEMA_VERSION
+from flowbench.report.ranking.lines import LEVEL, Line, paired, rows_of, two_sided
+from flowbench.report.ranking.sheet import Sheet, sheet
+from flowbench.report.ranking.tables import Table
+from flowbench.report.runs import Lls, has_rows_of
+from flowbench.results.inference import Difference, holm
+
+MOST = 40
+"""Lines of a table that are paired: 780 pairs."""
+
+MOST_SHOWN = 12
+"""Lines that a terminal shows of them."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Row minus column, in nats, by their places; ``p`` is two-sided and adjusted by Holm over all pairs."""
+
+    row: int
+    column: int
+    difference: Difference
+    p: float
+
+    @property
+    def half_width(self) -> float:
+        """Of the pair's own 95% interval, in nats."""
+        return self.difference.quantile(0.975)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The pairs of a table's first lines: of ``table`` those that are paired, in its order; each pair once."""
+
+    table: Table
+    pairs: tuple[Pair, ...]
+    notes: tuple[str, ...]
+
+
+def matrices(tables: Sequence[Table]) -> list[Matrix]:
+    """The pairs of each table that has any.
+
+    Raises:
+        NothingToCompareError: none has two lines with the likelihoods of the same test rows beside their records.
+    """
+    found = [matrix for matrix in map(_matrix, tables) if matrix.pairs]
+    if not found:
+        raise NothingToCompareError(
+            "no two lines have the likelihoods of the same test rows, row by row, beside their records",
+            "a run leaves them in a .npy file: keep it beside its .json",
+        )
+    return found
+
+
+def _matrix(table: Table) -> Matrix:
+    candidates = [line for line in table.lines if line.ended]
+    chosen = _of_the_same_rows(candidates[:MOST])
+    pairs = [(i, j, paired(chosen[i][1], chosen[j][1])) for i, j in combinations(range(len(chosen)), 2)]
+    adjusted = holm([two_sided(found) for _, _, found in pairs])
+    notes = [f"the first {MOST} of {len(candidates):,} lines are paired"] if len(candidates) > MOST else []
+    without = min(len(candidates), MOST) - len(chosen)
+    notes += [f"without likelihoods of the same test rows, and not paired: {without}"] if without else []
+    return Matrix(
+        replace(table, lines=tuple(line for line, _ in chosen), references=(), published=()),
+        tuple(Pair(i, j, found, float(p)) for (i, j, found), p in zip(pairs, adjusted, strict=True)),
+        (
+            *notes,
+            f"± is each pair's own 95% interval; * not by chance (p at most 0.05, by Holm over {len(pairs)} pairs)",
+        ),
+    )
+
+
+def _of_the_same_rows(lines: Sequence[Line]) -> list[tuple[Line, list[Lls]]]:
+    """The most lines that have the likelihoods of the same test rows, with these."""
+    groups: list[list[tuple[Line, list[Lls]]]] = [[]]
+    for line in lines:
+        if (rows := rows_of(line)) is not None:
+            group = next((group for group in groups if group and _is_of((line, rows), group)), None)
+            if group is None:
+                groups.append(group := [])
+            group.append((line, rows))
+    return max(groups, key=len)
+
+
+def _is_of(one: tuple[Line, list[Lls]], group: Sequence[tuple[Line, list[Lls]]]) -> bool:
+    first, rows = group[0]
+    return has_rows_of(one[0].record, first.record) and one[1][0].shape == rows[0].shape
+
+
+def matrix_sheet(matrix: Matrix, most: int = MOST) -> Sheet:
+    """The first ``most`` lines against each other, ready to be written."""
+    lines, notes = matrix.table.lines[:most], list(matrix.notes)
+    if len(matrix.table.lines) > most:
+        notes.insert(0, f"the first {most} of {len(matrix.table.lines)} lines; --format csv has all")
+    model, *others = columns(replace(matrix.table, lines=lines))
+    numbered = replace(model, cells=tuple(f"{n} {name}" for n, name in enumerate(model.cells, start=1)))
+    cells = [["" for _ in lines] for _ in lines]
+    for pair in matrix.pairs:
+        if pair.row < len(lines) and pair.column < len(lines):
+            cells[pair.row][pair.column], cells[pair.column][pair.row] = _cells(pair)
+    found = [
+        numbered,
+        *(column for column in others if column.folds),
+        *(Column(f"{n + 1}", tuple(row[n] for row in cells), rank=2 + n) for n in range(len(lines))),
+    ]
+    title = f"{heading(matrix.table)}; row − column"
+    return sheet(title, found, len(lines), {}, notes)
+
+
+def _cells(pair: Pair) -> tuple[str, str]:
+    """Row minus column, and column minus row."""
+    nats, error, star = pair.difference.mean, pair.half_width, "*" if pair.p <= LEVEL else " "
+    places = decimals(error) if error else 2
+    below = f"\n± {error:.{places}f} "
+    return f"{nats:+.{places}f}{star}{below}", f"{-nats:+.{places}f}{star}{below}"
+
+
+def pairs_document(found: Sequence[Matrix]) -> dict[str, Any]:
+    """The pairs as strict JSON has them."""
+    tables = [
+        {
+            "data": matrix.table.task.data,
+            "data_version": matrix.table.task.data_version,
+            "data_fingerprint": matrix.table.task.data_fingerprint,
+            "lines": [
+                {"model": each.model, "settings": each.settings, "seeds": each.seeds} for each in matrix.table.lines
+            ],
+            "pairs": [_raw(pair) for pair in matrix.pairs],
+            "notes": list(matrix.notes),
+        }
+        for matrix in found
+    ]
+    return {"schema_version": SCHEMA_VERSION, "tables": tables}
+
+
+def pairs_rows(found: Sequence[Matrix]) -> list[dict[str, Any]]:
+    """The pairs as CSV has them: one row a pair."""
+    return [row for matrix in found for row in _csv_rows(matrix)]
+
+
+def _csv_rows(matrix: Matrix) -> list[dict[str, Any]]:
+    task, lines = matrix.table.task, matrix.table.lines
+    kept, _ = without_common(columns(matrix.table), len(lines))
+    telling = [column for column in kept[1:] if column.folds]
+    names = [
+        ", ".join([line.model, *(column.said(index) for column in telling if column.cells[index])])
+        for index, line in enumerate(lines)
+    ]
+    about = {"data": task.data, "data_version": task.data_version, "data_fingerprint": task.data_fingerprint}
+    return [about | _raw(pair) | {"row": names[pair.row], "column": names[pair.column]} for pair in matrix.pairs]
+
+
+def _raw(pair: Pair) -> dict[str, Any]:
+    found, half = pair.difference, pair.half_width
+    return {
+        "row": pair.row,
+        "column": pair.column,
+        "difference_nats": found.mean,
+        "low_nats": found.mean - half,
+        "high_nats": found.mean + half,
+        "rows_stderr_nats": found.rows_stderr,
+        "seeds_stderr_nats": found.seeds_stderr,
+        "p_holm": pair.p,
+        "is_significant": pair.p <= LEVEL,
+    }

@@ -1,0 +1,90 @@
+"""``flowbench compare`` of one folder as a user meets it: options, forms, exit codes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ranking_cases import rows, write_run
+
+MEANS = {"maf": 0.0, "iaf": -0.003, "realnvp": -0.2}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for flow, mean in MEANS.items():
+        write_run(tmp_path / "runs", flow, rows(mean), validation_ll_nats=-mean)
+    write_run(tmp_path / "runs", "maf", rows(0.1), data="other")
+    return tmp_path / "runs"
+
+
+def compare(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "flowbench", "compare", *arguments]
+    environment = {"FLOWBENCH_RESULTS_DIR": "/nowhere"} | environment
+    return subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | environment, timeout=60, check=False
+    )
+
+
+def flows(done: subprocess.CompletedProcess[str]) -> list[str]:
+    assert done.returncode == 0, done.stderr
+    return [row["flow"] for row in csv.DictReader(io.StringIO(done.stdout)) if row["kind"] == "runs"]
+
+
+def test_the_folder_can_be_named_in_three_ways(folder: Path) -> None:
+    printed = compare(str(folder)).stdout
+    assert "realnvp" in printed
+    assert compare("--out", str(folder)).stdout == printed
+    assert compare(FLOWBENCH_RESULTS_DIR=str(folder)).stdout == printed
+
+
+def test_lines_are_ranked_by_validation_or_as_asked(folder: Path) -> None:
+    mine = [str(folder), "--data", "mine", "--format", "csv"]
+    assert flows(compare(*mine)) == ["realnvp", "iaf", "maf"]
+    assert flows(compare(*mine, "--sort", "test")) == ["maf", "iaf", "realnvp"]
+    assert flows(compare(*mine, "--sort", "name")) == ["iaf", "maf", "realnvp"]
+    assert flows(compare(str(folder), "--flow", "maf", "--format", "csv")) == ["maf", "maf"]
+
+
+def test_a_filter_that_matches_nothing_is_code_3(folder: Path) -> None:
+    done = compare(str(folder), "--data", "mien")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "did you mean mine?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("form", "begins"),
+    [("table", "mine: 6"), ("markdown", "### mine"), ("latex", "% left out"), ("csv", "data,"), ("json", "{")],
+)
+@pytest.mark.parametrize("what", [[], ["--pairs"]])
+def test_every_form_is_printed_or_written(folder: Path, form: str, begins: str, what: list[str]) -> None:
+    arguments = [str(folder), "--data", "mine", *what]
+    printed = compare(*arguments, "--format", form)
+    assert (printed.returncode, printed.stderr) == (0, "")
+    assert printed.stdout.startswith(begins if not what or form != "latex" else r"\begin{table}")
+    written = compare(*arguments, "--format", f"{form}={folder}/out")
+    assert (written.returncode, written.stdout) == (0, "")
+    assert (folder / "out").read_text() == printed.stdout
+    if form == "json":
+        assert json.loads(printed.stdout)["schema_version"] == 3
+        assert compare(*arguments, "--json").stdout == printed.stdout
+
+
+def test_pairs_are_a_matrix(folder: Path) -> None:
+    printed = compare(str(folder), "--pairs", "--data", "mine").stdout
+    assert "row − column" in printed
+    assert "-0.1970*" in printed
+    assert "best" not in printed
+    assert compare(str(folder), "--pairs", "--data", "other").returncode == 3
+
+
+@pytest.mark.parametrize("wrong", [["--format", "junit"], ["--sort", "luck"]])
+def test_a_wrong_word_is_code_2(folder: Path, wrong: list[str]) -> None:
+    done = compare(str(folder), *wrong)
+    assert (done.returncode, done.stdout) == (2, "")
