@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -77,8 +78,12 @@ def compare(
     if folder is not None and out is not None:
         raise UsageError("the folder is given twice", hint="leave --out away")
     folder = results.results_dir(folder or out)
-    forms = ["json"] if as_json else forms or ["table"]
+    forms = [*(forms or []), *(["json"] if as_json else [])]
+    if max_nats is not None and not math.isfinite(max_nats):
+        raise UsageError("--max-nats is a number of nats")
     if against is not None:
+        if pairs or sort != "validation":
+            raise UsageError("--pairs and --sort rank runs: they do not go with --against")
         return _gate(folder, against.expanduser(), data, flow, max_nats, forms, accept)
     if max_nats is not None or accept:
         raise UsageError("--max-nats and --accept need a baseline", hint="name one with --against")
@@ -106,17 +111,18 @@ def _gate(
     from flowbench.report.gate.baseline import Comparison
     from flowbench.report.gate.findings import exit_code
     from flowbench.report.gate.likelihoods import MAX_NATS
+    from flowbench.report.outputs import outputs
 
-    to = render.outputs(forms)
+    to = outputs(forms, render.FORMS)
     comparison = Comparison(new, baseline, data, flow)
     found = comparison.findings(MAX_NATS if max_nats is None else max_nats)
     render.print_findings(found, to, comparison.title)
     code = exit_code(found)
     if accept:
         taken, left = comparison.accept()
-        note(f"{baseline} now has the new runs of: {', '.join(taken) or 'nothing'}")
-        if left:
-            note(f"not accepted, since a run did not end well: {', '.join(left)}")
-        code = 1 if left else 0 if taken else 3
+        note(f"{baseline} now has the new runs of: {'; '.join(taken) or 'nothing'}")
+        for finding in left:
+            note(f"not accepted: {finding.what}: {'; '.join(finding.notes)}")
+        code = exit_code(left) if left else 0 if taken else 3
     if code:
         raise SystemExit(code)

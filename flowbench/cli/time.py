@@ -142,7 +142,7 @@ def time(
         _show(subject, plan, folder, as_json)
     else:
         limits = max_slowdown or 1.10, max_memory or 1.10
-        forms = ["json"] if as_json else forms or ["table"]
+        forms = [*(forms or []), *(["json"] if as_json else [])]
         _gate(subject, against, _batches(batch or "1000"), 2.0 if seconds is None else seconds, limits, forms, folder)
 
 
@@ -181,10 +181,11 @@ def _gate(
     from flowbench.report.gate import costs as gate
     from flowbench.report.gate import render
     from flowbench.report.gate.findings import exit_code
+    from flowbench.report.outputs import outputs
     from flowbench.results import costs
     from flowbench.timing import against
 
-    to = render.outputs(forms)
+    to = outputs(forms, render.FORMS)
     with Working() as working:
         plan = against.Plan(python, batches, seconds, limits[0], working.on, working.done)
         for record in against.compare(*subject, plan):

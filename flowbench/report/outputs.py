@@ -30,7 +30,9 @@ def outputs(given: Sequence[str], forms: Sequence[str]) -> list[Output]:
     """
     found = []
     for text in given or ["table"]:
-        form, _, file = text.partition("=")
+        form, named, file = text.partition("=")
+        if named and not file:
+            raise UsageError(f"--format {text} names no file", "leave the = out for stdout")
         if form not in forms:
             raise UsageError(f"unknown format {form!r}", did_you_mean(form, forms))
         found.append(Output(form, Path(file).expanduser() if file else None))

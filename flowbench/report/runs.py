@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from flowbench.console import warn
+from flowbench.results.inference import Lls
 from flowbench.results.record import RunRecord
 from flowbench.results.store import UnreadableRecordError, read_test_lls
 
-Lls = NDArray[np.float64]
+SPLITS = ("test", "validation", "train")
 
 _CANONICAL = json.JSONEncoder(sort_keys=True).encode
 
@@ -92,13 +90,32 @@ def grouped(runs: Iterable[Run], key: Callable[[RunRecord], Hashable]) -> list[t
 
 
 def has_rows_of(a: RunRecord, b: RunRecord) -> bool:
-    """Whether both were tested on the same rows: by the rows' digest or, where an old record has none, the data's."""
-    one, other = (record.task.rows_sha256.get("test") for record in (a, b))
-    if one is not None and other is not None:
-        return one == other
-    return (a.task.data_fingerprint, a.task.data_version, a.task.n_test) == (
-        b.task.data_fingerprint, b.task.data_version, b.task.n_test
-    )  # fmt: skip
+    """Whether both were tested on the same rows."""
+    return other_rows(a, b, ("test",)) is None
+
+
+def other_rows(
+    before: RunRecord, now: RunRecord, splits: Sequence[str] = ("test", "validation", "train")
+) -> str | None:
+    """Why two runs' likelihoods are not of the same rows, None if they are.
+
+    The rows' digests tell it, whatever made them; where an old record has none, the data's fingerprint.
+    """
+    old, new = before.task, now.task
+    if old.space != new.space:
+        return f"other space: {old.space} before, {new.space} now"
+    for split in splits:
+        rows = getattr(old, f"n_{split}"), getattr(new, f"n_{split}")
+        digests = old.rows_sha256.get(split), new.rows_sha256.get(split)
+        if rows[0] != rows[1]:
+            return f"other {split} rows: {rows[0]:,} before, {rows[1]:,} now"
+        if None in digests:
+            data = (old.data_version, old.data_fingerprint[:8]), (new.data_version, new.data_fingerprint[:8])
+            if data[0] != data[1]:
+                return "other data: version {} of {} before, version {} of {} now".format(*data[0], *data[1])
+        elif digests[0] != digests[1]:
+            return f"other {split} rows: {rows[0]:,} before and now, but not the same"
+    return None
 
 
 def test_lls(runs: Iterable[Run]) -> list[Lls] | None:

@@ -41,6 +41,11 @@ class Difference:
         return math.hypot(self.rows_stderr, self.seeds_stderr or 0.0, self.seeds_bound or 0.0)
 
     @property
+    def is_known(self) -> bool:
+        """Whether something is known of what seeds do."""
+        return self.seeds_dof > 0 or self.seeds_bound is not None
+
+    @property
     def dof(self) -> float:
         """Degrees of freedom of ``stderr``, by Satterthwaite (1946); a bound is not estimated, and takes none."""
         rows, seeds = self.rows_stderr**2, (self.seeds_stderr or 0.0) ** 2
@@ -51,6 +56,8 @@ class Difference:
 
     def p_above(self, limit: float) -> float:
         """The chance of a mean this low or lower, were the true difference ``limit`` or more; 1 where it is unknown."""
+        if not self.is_known:
+            return 1.0
         if self.stderr == 0:  # bit for bit the same
             return float(self.mean >= limit)
         from scipy.special import stdtr  # 0.2 s that are needed only where there is a difference
@@ -63,7 +70,9 @@ class Difference:
         return replace(self, mean=-self.mean).p_above(-limit)
 
     def quantile(self, p: float) -> float:
-        """How far above its true value the mean lies at the most in a share ``p`` of all cases."""
+        """How far above its true value the mean lies at the most in a share ``p`` of all cases; infinite if unknown."""
+        if not self.is_known:
+            return math.inf
         from scipy.special import stdtrit
 
         return self.stderr * float(stdtrit(self.dof, p)) if self.stderr else 0.0
@@ -90,10 +99,11 @@ def bound_on_seeds(variance: float) -> float:
     """A bound, as a standard error in nats, on what seeds alone do to the difference of two runs' mean likelihoods.
 
     ``variance`` is that of the rows' differences. Let two seeds' log-densities be log p̄ + e₁ and log p̄ + e₂, with e
-    independent and small. Both densities integrate to one, so that seed s loses Var(e_s)/2 nats to p̄, and with
-    Var(e₁) + Var(e₂) the variance τ² of the rows' differences the two differ by τ²/2 at the most. This takes that for
-    two standard errors. Beyond τ = 1 the e are not small and the square overshoots by far; it goes on as τ, above all
-    that was measured (``results/ci/calibration.py``).
+    independent and small. Both densities integrate to one, so that on rows drawn from p̄ seed s loses Var(e_s)/2 nats,
+    and with Var(e₁) + Var(e₂) the variance τ² of the rows' differences the two differ by τ²/2 at the most. This takes
+    that for two standard errors. Rows are drawn from the truth and not from p̄: for flows far from it the bound is no
+    law, and that it covers what seeds do is measured (``results/ci/calibration.py``). Beyond τ = 1 the e are not small
+    and the square overshoots by far; there it goes on as τ, still above what was measured.
     """
     return min(variance, math.sqrt(variance)) / 4
 

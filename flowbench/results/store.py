@@ -36,9 +36,6 @@ MOST_BYTES = 16 << 20
 _AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 """To open a file that may be a pipe, without waiting for whoever writes to it."""
 
-OF_COSTS = ("time", "cost-comparison")
-"""The kinds of records that are no run's (``costs``)."""
-
 R = TypeVar("R", bound=Record)
 
 
@@ -149,11 +146,11 @@ def read_test_lls(record: RunRecord, folder: Path) -> NDArray[np.float64] | None
         return None
     try:
         content = path.read_bytes()
-        named = path.name.split(".")[-2]
+        named = path.name.removesuffix(".npy").rpartition(".")[2]
         if path.name != f"{record.run}.npy" and named != _digest(content):  # the first schema's names tell nothing
             raise ValueError("its content is not what it is named after")
         return _array(content).astype(np.float64)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, TypeError) as error:
         raise UnreadableRecordError(f"{path} is damaged: {error}", "run it again with --force") from error
 
 
@@ -181,17 +178,22 @@ def document(path: Path) -> dict[str, Any]:
     Raises:
         UnreadableRecordError: it is none, or of a newer schema.
     """
+    found = _object(path)
+    version = found.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise UnreadableRecordError(
+            f"{path} has schema version {version}, this flowbench knows {SCHEMA_VERSION}", "upgrade flowbench"
+        )
+    return found
+
+
+def _object(path: Path) -> dict[str, Any]:
     try:
         found = from_json(_content(path))
     except (OSError, ValueError, RecursionError) as error:
         raise UnreadableRecordError(f"{path} is not readable JSON: {error}", "move it away, or run it again") from error
     if not isinstance(found, dict):
         raise UnreadableRecordError(f"{path} is not a record: it is no JSON object")
-    version = found.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise UnreadableRecordError(
-            f"{path} has schema version {version}, this flowbench knows {SCHEMA_VERSION}", "upgrade flowbench"
-        )
     return found
 
 
@@ -210,13 +212,14 @@ def parsed(path: Path, found: dict[str, Any], kind: type[R], from_v1: Callable[[
 
 
 def _read_run(path: Path) -> RunRecord | None:
-    """As ``read``; None where it is a record of times."""
+    """As ``read``; None where it is of another kind: a record of times, or what was printed as JSON."""
     with suppress(OSError, ValueError):  # an older schema, another kind, or no record: what follows tells them apart
         record = RunRecord.model_validate_json(_content(path))  # twice as fast as by way of a document
         if record.schema_version == SCHEMA_VERSION:
             return record
-    found = document(path)
-    return None if found.get("kind") in OF_COSTS else parsed(path, found, RunRecord, _from_v1)
+    if _object(path).get("kind", "run") != "run":
+        return None
+    return parsed(path, document(path), RunRecord, _from_v1)
 
 
 def _content(path: Path) -> bytes:

@@ -81,8 +81,8 @@ def compare(chosen: Mapping[str, FlowOptions], rows: Tensor, data: str, plan: Pl
         if not any(line.subject.flow == subject.flow for line in lines):
             plan.on_run(f"{plan.python}: can it build {subject.title}?")
             (baseline, before), (new, now) = greet(sides, subject)
-            works = [work for work in now if work in before]
-        lines += [_Line(subject, work) for work in works]
+            lost = {work: "new: it cannot do this any more" for work in before if work not in now}
+        lines += [_Line(subject, work, failure=lost.get(work)) for work in before]
     identity = f"{baseline} {new} {chosen} {data} {plan.batches} {datetime.now(UTC)}"
     record = CostComparison(
         run=f"against-{'-'.join(chosen)}-{data}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}",
@@ -101,7 +101,8 @@ def compare(chosen: Mapping[str, FlowOptions], rows: Tensor, data: str, plan: Pl
         return record.model_copy(update=found | {"total_seconds": time.perf_counter() - began})
 
     for subject in compared:
-        memory += _memory(subject, [line.work for line in lines if line.subject is subject], sides, plan, memory)
+        works = [line.work for line in lines if line.subject is subject and line.failure is None]
+        memory += _memory(subject, works, sides, plan, memory)
         yield so_far()
     for _ in _paired(lines, "pairs", sides, plan):
         yield so_far()

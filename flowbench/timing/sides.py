@@ -44,6 +44,8 @@ class Subject:
 class SideProcess(WorkerProcess):
     """A process of one side, which is told what to build."""
 
+    patience = 300.0
+
     def __init__(self, python: str, surroundings: Mapping[str, str], subject: Subject) -> None:
         super().__init__(python, MODULE, {**surroundings, "OMP_NUM_THREADS": str(subject.threads)})
         self._subject = subject

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,12 +21,15 @@ from flowbench.training.clock import WorkError
 class WorkerProcess:
     """A worker's process, ``python -m module``: begun when it is first asked, and again after it has died."""
 
+    patience: float | None = None
+    """Seconds after which a process that neither reads nor answers is ended; None is any time."""
+
     def __init__(self, python: str, module: str, environment: Mapping[str, str]) -> None:
         self._command = [python, "-m", module]
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
         self._said: IO[bytes] | None = None
-        self._opened = False
+        self._opened = self._is_late = False
 
     def start(self) -> None:
         """Begin the process, and do not wait until it is ready. Raises OSError where it cannot be begun."""
@@ -44,7 +48,7 @@ class WorkerProcess:
         except OSError:
             said.close()
             raise
-        self._said, self._opened = said, False
+        self._said, self._opened, self._is_late = said, False, False
 
     def ask(self, **request: object) -> Any:
         """What it answers to a request.
@@ -66,7 +70,8 @@ class WorkerProcess:
 
     def receive(self) -> Any:
         """The answer to a request. Raises WorkError as ``ask``."""
-        answer = cast("Any", self._process).stdout.readline()
+        with self._watched():
+            answer = cast("Any", self._process).stdout.readline()
         if not answer:
             raise self._death()
         try:
@@ -87,13 +92,32 @@ class WorkerProcess:
     def _write(self, content: bytes) -> None:
         pipe = cast("Any", self._process).stdin
         try:
-            pipe.write(content)
-            pipe.flush()
+            with self._watched():
+                pipe.write(content)
+                pipe.flush()
         except OSError:
             raise self._death() from None
 
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """End the process if the block takes longer than the patience: what waits for it then finds it dead."""
+        watch = None if self.patience is None else threading.Timer(self.patience, self._give_up)
+        if watch is not None:
+            watch.start()
+        try:
+            yield
+        finally:
+            if watch is not None:
+                watch.cancel()
+
+    def _give_up(self) -> None:
+        self._is_late = True
+        cast("Any", self._process).kill()
+
     def _death(self) -> WorkError:
         code, last = self._reap()
+        if self._is_late:
+            return WorkError(f"its process did not answer in {self.patience:g} seconds")
         if code == -signal.SIGKILL:
             return WorkError("the system killed its process, as it does when memory is short")
         if code < 0:

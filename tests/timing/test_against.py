@@ -116,8 +116,23 @@ class TestSidesThatFail:
         other()
         base = fake(tmp_path / "base", training_bytes="os.kill(os.getpid(), 9)")
         code, output = compared(tmp_path, base)
-        assert code == 1
+        assert code == 3  # of this side nothing is known to be worse
         assert "baseline: the system killed its process" in output
+        assert "1 incomparable" in output
+
+    def test_what_it_cannot_do_any_more_is_no_pass(self, tmp_path, other):
+        other(hello=ANSWERS["hello"] | {"works": ["density", "sampling"]})
+        code, output = compared(tmp_path, fake(tmp_path / "base"))
+        assert code == 1
+        assert "it cannot do this any more" in output
+
+    @pytest.mark.parametrize("what", ["hello", "seconds"])
+    def test_one_that_does_not_answer(self, tmp_path, other, monkeypatch, what):
+        monkeypatch.setattr(sides.SideProcess, "patience", 2.0)
+        other()
+        code, output = compared(tmp_path, fake(tmp_path / "base", **{what: "__import__('time').sleep(60)"}))
+        assert code == (2 if what == "hello" else 3)
+        assert "did not answer in 2 seconds" in output
 
     @pytest.mark.parametrize(
         ("hello", "message"),

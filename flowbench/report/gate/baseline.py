@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import count
 from pathlib import Path
 
 from flowbench.console import plural
 from flowbench.errors import NothingToCompareError, UsageError
 from flowbench.report.gate.findings import Finding
-from flowbench.report.gate.likelihoods import findings
+from flowbench.report.gate.likelihoods import findings, rows_of
 from flowbench.report.gate.lines import Line, lines
 from flowbench.report.runs import is_of
+from flowbench.results.inference import Lls
 from flowbench.results.record import Files, RunRecord
-from flowbench.results.store import UnreadableRecordError, read_all, read_test_lls, write
+from flowbench.results.store import UnreadableRecordError, read_all, write
 
 
 class Comparison:
     """New runs and a baseline, read from two folders; only those of ``data`` and ``flow``, where these are given.
 
     Raises:
-        UsageError: both are one folder.
+        UsageError: one folder is the other, or in it.
         NothingToCompareError: neither has anything in it.
     """
 
     def __init__(self, new: Path, baseline: Path, data: str | None = None, flow: str | None = None) -> None:
-        if new.resolve() == baseline.resolve():
-            raise UsageError(f"{new} would be held against itself", "give another folder to --against")
+        places = new.resolve(), baseline.resolve()
+        if places[0].is_relative_to(places[1]) or places[1].is_relative_to(places[0]):
+            raise UsageError(
+                f"{new} and {baseline} are one folder, or one is in the other: a run would be held against itself",
+                "name the folder of the new runs alone, and another one with --against",
+            )
         self._folder = baseline
         self._damaged: list[Finding] = []
         self._baseline, self._new = (
@@ -54,24 +60,33 @@ class Comparison:
         new, baseline = (_revisions(side.values()) or "nothing" for side in (self._new, self._baseline))
         return f"{new} against {baseline}"
 
-    def accept(self) -> tuple[list[str], list[str]]:
+    def accept(self) -> tuple[list[str], list[Finding]]:
         """Put the new runs in the place of the baseline's, without their weights.
 
-        Returns what was taken, and what was not because a run of it did not end well. What has no new run stays. The
-        new records are written before the old ones go.
+        Returns what was taken, and what was not, with the reason. What has no new run stays. Everything is read before
+        anything is written, and the new records are written before the old ones go.
         """
-        taken, left = [], []
+        taken, left = list[str](), list(self._damaged)
+        accepted: list[tuple[Line, list[Lls]]] = []
         for line in self.lines:
-            if not line.new:
-                continue
-            if any(run.record.status != "ok" for run in line.new):
-                left.append(line.what)
-                continue
-            written = {_write(run.record, run.path.parent, self._folder) for run in line.new}
+            rows = _acceptable(line) if line.new else None
+            if isinstance(rows, Finding):
+                left.append(rows)
+            elif rows is not None:
+                accepted.append((line, rows))
+                taken.append(line.what)
+        names: set[str] = set()
+        for line, rows in accepted:
+            written = {self._write(run.record, lls, names) for run, lls in zip(line.new, rows, strict=True)}
             for path in self._replaced(line) - written:
                 _remove(path, self._baseline[path])
-            taken.append(line.what)
         return taken, left
+
+    def _write(self, record: RunRecord, lls: Lls, names: set[str]) -> Path:
+        """Write a run under a name that no other one is written under: on two machines a seed's runs have one name."""
+        name = next(name for number in count(1) if (name := record.run + f"-{number}" * (number > 1)) not in names)
+        names.add(name)
+        return write(record.model_copy(update={"files": Files(), "run": name}), self._folder, lls)
 
     def _replaced(self, line: Line) -> set[Path]:
         """The baseline's records of a line, those of earlier revisions too."""
@@ -84,8 +99,16 @@ class Comparison:
         }
 
 
-def _write(record: RunRecord, folder: Path, baseline: Path) -> Path:
-    return write(record.model_copy(update={"files": Files()}), baseline, read_test_lls(record, folder))
+def _acceptable(line: Line) -> list[Lls] | Finding:
+    """The rows of the line's new runs, or why they are not taken."""
+    broken = next((run.record for run in line.new if run.record.status != "ok"), None)
+    if broken is not None and broken.status != "ok":
+        return Finding(line.what, broken.status, notes=(f"seed {broken.setup.seed} {broken.status}",))
+    try:
+        rows = rows_of(line.new)
+    except UnreadableRecordError as error:
+        return Finding(line.what, "damaged", notes=(str(error),))
+    return rows or Finding(line.what, "damaged", notes=("there is no file of the rows' likelihoods",))
 
 
 def _remove(path: Path, record: RunRecord) -> None:

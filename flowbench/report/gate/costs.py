@@ -41,7 +41,7 @@ def _times(lines: Sequence[ComparedTime], most: float) -> Iterator[Finding]:
     for line in lines:
         what = f"{line.title}: {line.work} @ {line.batch}"
         if line.failure is not None:
-            yield Finding(what, "failed", notes=(line.failure,))
+            yield _failed(what, line.failure)
         elif id(line) in second:
             looked = f"slower in the first {len(line.pairs)} pairs: {first[id(line)].ratio.value:.3f}×"
             yield Finding(what, *_verdict(second[id(line)], line.again), notes=(looked,))
@@ -60,12 +60,18 @@ def _verdict(found: Judgement, pairs: Sequence[Pair]) -> tuple[Verdict, Measured
     return found.verdict, Measured("us", before, now, found.ratio.value, low, high, found.least_found)
 
 
+def _failed(what: str, failure: str) -> Finding:
+    """A figure that could not be had: where only the baseline has none, nothing is known to be worse."""
+    alone = "baseline: " in failure and "new: " not in failure
+    return Finding(what, "incomparable" if alone else "failed", notes=(failure,))
+
+
 def _memory(line: ComparedMemory, most: float) -> Finding:
     """Memory is counted and not estimated: the ratio itself is held against the limit."""
     what = f"{line.title}: memory of " + ("training" if line.batch is None else f"{line.work} @ {line.batch}")
     before, now = line.baseline_bytes, line.new_bytes
     if line.failure is not None or before is None or now is None:
-        return Finding(what, "failed", notes=(line.failure or "not counted",))
+        return _failed(what, line.failure or "not counted")
     slack = SLACK_BYTES["run" if line.batch else "training"]
     verdict: Verdict = "same"
     if now > before * most and now - before > slack:

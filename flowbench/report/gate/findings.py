@@ -30,7 +30,7 @@ PASSING: frozenset[Verdict] = frozenset({"better", "same", "new"})
 COMPARED: frozenset[Verdict] = frozenset({"better", "same", "worse", "undecided"})
 FAILING: frozenset[Verdict] = frozenset({"worse", "diverged", "failed"})
 
-Unit = Literal["nats", "us_per_row", "us", "bytes"]
+Unit = Literal["nats", "us", "bytes"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def document(findings: Sequence[Finding]) -> dict[str, Any]:
         {"what": finding.what, "verdict": finding.verdict, "notes": list(finding.notes)} | _figures(finding.measured)
         for finding in findings
     ]
-    return {"schema_version": 1, "exit_code": exit_code(findings), "findings": lines}
+    return {"kind": "gate", "schema_version": 1, "exit_code": exit_code(findings), "findings": lines}
 
 
 def _figures(measured: Measured | None) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 With Δ the mean test log-likelihood of a line's new runs minus that of its baseline, and M the margin, the line is
 
-* ``worse`` where Δ < −M and it is not by chance that Δ < 0: where nothing has changed, the chance of even one such
-  verdict among all lines is at most `LEVEL` (Holm 1979). A lone new seed is doubted: it may be the one that got stuck;
+* ``worse`` where Δ < −M, and it is not by chance that Δ < 0: where nothing has changed, the chance of even one such
+  verdict among all lines is nominally `LEVEL` (Holm 1979). A lone new seed is doubted: it may have got stuck;
 * ``better`` where the same is true of a gain;
-* ``same`` where it is neither, and a loss of more than M is ruled out (95%, one-sided, each line by itself);
+* ``same`` where it is neither, and a loss of more than M is ruled out (95%, one-sided, each line by itself), or where
+  every new run has the bits of the baseline's run of its seed;
 * ``undecided`` otherwise.
 """
 
@@ -19,15 +20,15 @@ import numpy as np
 
 from flowbench.report.gate.findings import Finding, Measured, Verdict
 from flowbench.report.gate.lines import Line
+from flowbench.report.layout import given_groups
 from flowbench.report.runs import Run
 from flowbench.results.inference import Difference, Lls, difference, holm, unpaired_difference
-from flowbench.results.record import Estimate, RunRecord
 from flowbench.results.store import UnreadableRecordError, read_test_lls
 
 LEVEL = 0.01
 """The chance of a false ``worse`` in a whole table, were the means of seeds normally distributed.
 
-They have longer tails: 1% by Student's distribution is up to 5% of tables, measured (``results/ci/calibration.py``).
+They have longer tails: what is 1% by Student's distribution was up to 5% of tables (``results/ci/calibration.py``).
 """
 
 HIDDEN = 0.05
@@ -42,9 +43,11 @@ MAX_NATS = 0.02
 
 @dataclass(frozen=True)
 class _Comparison:
-    """A line's difference as it is measured, and as it is with a lone seed doubted; ``paired`` over rows or not."""
+    """A line's means, and their difference as measured and with a lone seed doubted; ``paired`` by rows or not."""
 
     line: Line
+    baseline: float
+    new: float
     difference: Difference
     doubted: Difference
     paired: bool
@@ -73,17 +76,41 @@ def _compare(line: Line) -> _Comparison | Finding:
     if line.problem is not None:
         return Finding(line.what, line.problem[0], notes=(line.problem[1],))
     try:
-        new, baseline = _rows(line.new), _rows(line.baseline)
+        new, baseline = rows_of(line.new), rows_of(line.baseline)
     except UnreadableRecordError as error:
         return Finding(line.what, "damaged", notes=(str(error),))
     if new and baseline:
-        return _Comparison(line, difference(new, baseline), difference(new, baseline, doubting=True), paired=True)
-    of_new, of_baseline = ([_mean_and_stderr(run.record) for run in side] for side in (line.new, line.baseline))
-    unpaired = unpaired_difference(of_new, of_baseline, line.record.task.n_test)
-    return _Comparison(line, unpaired, unpaired, paired=False)
+        means = float(np.mean(baseline)), float(np.mean(new))
+        if _has_the_same_bits(line, new, baseline):
+            return _Comparison(line, *means, _IDENTICAL, _IDENTICAL, paired=True)
+        doubted = difference(new, baseline, doubting=True)
+        return _Comparison(line, *means, difference(new, baseline), doubted, paired=True)
+    before, now = _estimates(line.baseline), _estimates(line.new)
+    if not (before and now):
+        return Finding(line.what, "incomparable", notes=("a run has no test log-likelihood",))
+    unpaired = unpaired_difference(now, before, line.record.task.n_test)
+    baseline_mean, new_mean = (float(np.mean([mean for mean, _ in side])) for side in (before, now))
+    return _Comparison(line, baseline_mean, new_mean, unpaired, unpaired, paired=False)
 
 
-def _rows(runs: Sequence[Run]) -> list[Lls]:
+def _estimates(runs: Sequence[Run]) -> list[tuple[float, float]]:
+    """The mean of each run and its standard error over rows; none where a run has no mean."""
+    found = [run.record.likelihoods.test_ll_nats for run in runs]
+    known = [(each.mean, each.stderr) for each in found if each is not None and each.mean is not None]
+    return [(mean, math.nan if stderr is None else stderr) for mean, stderr in known] if len(known) == len(runs) else []
+
+
+_IDENTICAL = Difference(0.0, 0.0, math.inf, None, 0)
+
+
+def _has_the_same_bits(line: Line, new: Sequence[Lls], baseline: Sequence[Lls]) -> bool:
+    """Whether each new run has the rows of the baseline's run of the same seed."""
+    before = {run.record.setup.seed: lls for run, lls in zip(line.baseline, baseline, strict=True)}
+    seeds = [run.record.setup.seed for run in line.new]
+    return all(seed in before and np.array_equal(before[seed], lls) for seed, lls in zip(seeds, new, strict=True))
+
+
+def rows_of(runs: Sequence[Run]) -> list[Lls]:
     """The rows' likelihoods (N,) of each run; none where one has no file of them.
 
     Raises:
@@ -94,21 +121,18 @@ def _rows(runs: Sequence[Run]) -> list[Lls]:
         lls = read_test_lls(run.record, run.path.parent)
         if lls is None:
             return []
-        if lls.shape != (run.record.task.n_test,):
-            raise UnreadableRecordError(f"{run.path} counts {run.record.task.n_test:,} test rows, its file {lls.shape}")
+        if lls.shape != (run.record.task.n_test,) or not np.isfinite(lls).all():
+            raise UnreadableRecordError(
+                f"{run.path} is of {run.record.task.n_test:,} rows with a density each, which its file does not hold"
+            )
         found.append(lls)
     return found
-
-
-def _mean_and_stderr(record: RunRecord) -> tuple[float, float]:
-    test = record.likelihoods.test_ll_nats or Estimate(mean=None)
-    return math.nan if test.mean is None else test.mean, math.nan if test.stderr is None else test.stderr
 
 
 def _judge(found: _Comparison, max_nats: float, p_lost: float, p_gained: float, lines: int) -> Finding:
     """The verdict, from the adjusted chances that there is no loss and no gain."""
     delta = found.difference
-    ruled_out = delta.p_below(-max_nats) <= HIDDEN
+    ruled_out = delta is _IDENTICAL or delta.p_below(-max_nats) <= HIDDEN
     verdict: Verdict = "same" if ruled_out else "undecided"
     if delta.mean < -max_nats and p_lost <= LEVEL:
         verdict = "worse"
@@ -117,18 +141,14 @@ def _judge(found: _Comparison, max_nats: float, p_lost: float, p_gained: float, 
     half = _finite(delta.quantile(0.975))
     measured = Measured(
         "nats",
-        baseline=_mean(found.line.baseline),
-        new=_mean(found.line.new),
+        found.baseline,
+        found.new,
         change=delta.mean,
         low=None if half is None else delta.mean - half,
         high=None if half is None else delta.mean + half,
         least_found=_least_found(found.doubted, max_nats, lines),
     )
     return Finding(found.line.what, verdict, measured, tuple(_notes(found, verdict, max_nats)))
-
-
-def _mean(runs: Sequence[Run]) -> float:
-    return float(np.mean([_mean_and_stderr(run.record)[0] for run in runs]))
 
 
 def _least_found(delta: Difference, max_nats: float, lines: int) -> float | None:
@@ -144,13 +164,9 @@ def _finite(value: float) -> float | None:
 def _notes(found: _Comparison, verdict: Verdict, max_nats: float) -> Iterator[str]:
     """What a reader should know of a line: where its error comes from, and what would decide it."""
     delta, line = found.difference, found.line
-    if delta.seeds_dof:
-        yield f"seeds: {len(line.baseline)} before, {len(line.new)} now"
-    elif delta.seeds_bound is None:
-        yield "one seed a side: what another would do is not known"
-    elif delta.seeds_bound:
-        yield "one seed a side: what another would do is not measured, only bounded from the rows' differences"
-    if verdict == "undecided" and delta.seeds_dof and delta.mean < -max_nats and delta.p_above(0.0) <= LEVEL:
+    yield _on_seeds(found)
+    lone = min(len(line.baseline), len(line.new)) == 1
+    if verdict == "undecided" and delta.seeds_dof and lone and delta.mean < -max_nats and delta.p_above(0.0) <= LEVEL:
         yield "it looks worse, but a lone seed may have got stuck: another one tells"
     if not found.paired:
         yield "rows are not paired: there is no file of them"
@@ -163,5 +179,17 @@ def _notes(found: _Comparison, verdict: Verdict, max_nats: float) -> Iterator[st
                 f"a loss of {max_nats:g} nats could not have been ruled out: that takes more seeds, more test rows "
                 "or a wider margin"
             )
-    if line.note:
-        yield line.note
+    if line.record.task.test_groups:
+        yield f"rows are taken as independent: {given_groups(line.record.task.test_groups)}"
+    yield from line.notes
+
+
+def _on_seeds(found: _Comparison) -> str:
+    """How what seeds do is known."""
+    delta, line = found.difference, found.line
+    if delta is _IDENTICAL:
+        return "the same bits"
+    if delta.seeds_dof:
+        return f"seeds: {len(line.baseline)} before, {len(line.new)} now"
+    how = "not measured, only bounded from the rows' differences" if delta.is_known else "not known"
+    return f"one seed a side: what another would do is {how}"

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flowbench.console import plural
 from flowbench.report.gate.findings import Verdict
-from flowbench.report.runs import Run, code, each_once, grouped
+from flowbench.report.runs import Run, code, each_once, grouped, other_rows
 from flowbench.report.settings import differing
 from flowbench.results.record import RunRecord
-
-Key = tuple[str, str]
-"""The settings that both sides know, and the data's fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class Line:
     baseline: tuple[Run, ...]
     new: tuple[Run, ...]
     problem: tuple[Verdict, str] | None = None
-    note: str = ""
+    notes: tuple[str, ...] = ()
     what: str = ""
 
     @property
@@ -64,25 +61,28 @@ def _subject(record: RunRecord) -> tuple[str, str]:
 def _of_subject(before: Sequence[Run], now: Sequence[Run]) -> Iterator[Line]:
     """The lines of one flow on one dataset."""
     ignored = _ignored(before, now)
-    note = f"left aside, since one side does not know it: {', '.join(sorted(ignored))}" if ignored else ""
+    note = (f"left aside, since one side does not know it: {', '.join(sorted(ignored))}",) if ignored else ()
 
-    def key(record: RunRecord) -> Key:
-        return _settings(record, ignored), record.task.data_fingerprint
+    def settings(group: tuple[Run, ...]) -> str:
+        return _settings(group[0].record, ignored)
 
-    old, new = ({key(group[0].record): group for group in grouped(side, key)} for side in (before, now))
-    for both in sorted(old.keys() & new.keys()):
-        yield _compared(_newest_code(old.pop(both)), _newest_code(new.pop(both)), note)
-    for settings, fingerprint in list(new):
-        other = next((found for found in old if found[0] == settings), None)
-        group = new[settings, fingerprint]
-        if other is None:
-            yield Line(
-                (), group, None if any(run.record.status != "ok" for run in group) else ("new", "not in the baseline")
-            )
-        else:
-            reason = f"other data: fingerprint {other[1][:8]} in the baseline, {fingerprint[:8]} now"
-            yield Line(old.pop(other), group, ("incomparable", reason))
-    yield from (Line(group, (), ("missing", "in the baseline, but not among the new runs")) for group in old.values())
+    def key(record: RunRecord) -> tuple[str, ...]:
+        return _settings(record, ignored), record.task.rows_sha256.get("test", ""), record.task.data_fingerprint
+
+    old, new = grouped(before, key), grouped(now, key)
+    for only_same in (True, False):  # what fits is matched first
+        for group in list(new):
+            for other in old:
+                reason = other_rows(other[0].record, group[0].record)
+                if settings(other) == settings(group) and not (only_same and reason):
+                    old.remove(other)
+                    new.remove(group)
+                    yield _compared(other, group, reason, note)
+                    break
+    for group in new:
+        ended = all(run.record.status == "ok" for run in group)
+        yield Line((), group, ("new", "not in the baseline") if ended else None)
+    yield from (Line(group, (), ("missing", "in the baseline, but not among the new runs")) for group in old)
 
 
 def _ignored(*sides: Sequence[Run]) -> frozenset[str]:
@@ -105,32 +105,27 @@ def _settings(record: RunRecord, ignored: Iterable[str]) -> str:
     return json.dumps({k: v for k, v in record.setup.config.items() if k not in ignored}, sort_keys=True)
 
 
-def _newest_code(group: tuple[Run, ...]) -> tuple[Run, ...]:
-    """The runs of the code that ran last."""
-    last = code(max(group, key=lambda run: run.record.started_at).record)
-    return tuple(run for run in group if code(run.record) == last)
-
-
-def _compared(before: tuple[Run, ...], now: tuple[Run, ...], note: str) -> Line:
-    """The line of two sides, if their rows can be compared."""
-    ok = tuple(run for run in before if run.record.status == "ok")
+def _compared(before: tuple[Run, ...], now: tuple[Run, ...], reason: str | None, note: tuple[str, ...]) -> Line:
+    """The line of two sides, if their rows can be compared: ``reason`` is why not."""
+    baseline, new = _counted(before), _counted(now)
+    others = [(len(before) - len(baseline), "in the baseline"), (len(now) - len(new), "among the new ones")]
+    note += tuple(
+        f"{plural(number, 'run')} of other code or seen twice left aside {where}" for number, where in others if number
+    )
+    ok = tuple(run for run in baseline if run.record.status == "ok")
     if not ok:
-        statuses = ", ".join(sorted({run.record.status for run in before}))
-        return Line(before, now, ("incomparable", f"nothing to be held against: the baseline's run is {statuses}"))
-    reason = next((found for run in (*ok, *now) if (found := _other_rows(ok[0].record, run.record))), None)
-    return Line(ok, now, ("incomparable", reason) if reason else None, note)
+        statuses = ", ".join(sorted({run.record.status for run in baseline}))
+        reason = f"nothing to be held against: the baseline's run is {statuses}"
+    return Line(ok or baseline, new, ("incomparable", reason) if reason else None, note)
 
 
-def _other_rows(before: RunRecord, now: RunRecord) -> str | None:
-    """Why two runs' likelihoods are not of one thing; None if they are."""
-    old, new = before.task, now.task
-    if old.space != new.space:
-        return f"other space: {old.space} in the baseline, {new.space} now"
-    for split in ("test", "validation", "train"):
-        rows = getattr(old, f"n_{split}"), getattr(new, f"n_{split}")
-        digests = old.rows_sha256.get(split), new.rows_sha256.get(split)
-        if rows[0] != rows[1]:
-            return f"other {split} rows: {rows[0]:,} in the baseline, {rows[1]:,} now"
-        if None not in digests and digests[0] != digests[1]:
-            return f"other {split} rows: as many as in the baseline ({plural(rows[0], 'row')}), but not the same"
-    return None
+def _counted(group: tuple[Run, ...]) -> tuple[Run, ...]:
+    """The runs of the code that ran last; of a seed that gave the same bits twice, one."""
+    last = code(max(group, key=lambda run: run.record.started_at).record)
+    found: dict[Hashable, Run] = {}
+    for run in group:
+        if code(run.record) == last:
+            bits = (run.record.files.test_lls or "").removeprefix(f"{run.record.run}.")  # named after its content
+            told_apart = run.record.status == "ok" and bits not in ("", "npy")
+            found[run.record.setup.seed, bits if told_apart else run.path] = run
+    return tuple(found.values())

@@ -14,23 +14,13 @@ from flowbench.console import printable
 from flowbench.report.gate.findings import FAILING, PASSING, Finding, Measured, counted, document, exit_code
 from flowbench.report.layout import decimals, plain, significant
 from flowbench.report.outputs import Output, write
-from flowbench.report.outputs import outputs as outputs_of
 
 FORMS = ("table", "markdown", "junit", "json")
 
 HEADINGS = ("", "verdict", "baseline", "now", "change (95%)", "would find")
 
 _STYLES = {"worse": "bold red", "better": "green", "same": "green", "new": "cyan"}
-_SCALES = {"us": (1e-3, "ms"), "us_per_row": (1.0, "µs/row"), "bytes": (1e-6, "MB")}
-
-
-def outputs(given: Sequence[str]) -> list[Output]:
-    """What ``--format`` asks for: forms, each with ``=FILE`` after it or not.
-
-    Raises:
-        UsageError: an unknown form, or two for stdout.
-    """
-    return outputs_of(given, FORMS)
+_SCALES = {"us": (1e-3, "ms"), "bytes": (1e-6, "MB")}
 
 
 def print_findings(findings: Sequence[Finding], to: Sequence[Output], title: str) -> None:

@@ -18,7 +18,7 @@ SCHEMA_VERSION = 3
 
 def document(found: Sequence[Table]) -> dict[str, Any]:
     """The tables as strict JSON has them: a run is its whole record, without the figures that nobody should trust."""
-    return {"schema_version": SCHEMA_VERSION, "tables": [_table(table) for table in found]}
+    return {"kind": "ranking", "schema_version": SCHEMA_VERSION, "tables": [_table(table) for table in found]}
 
 
 def _table(table: Table) -> dict[str, Any]:

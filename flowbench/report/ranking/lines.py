@@ -10,9 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-from flowbench.report.runs import Lls, Run, code, configuration, grouped, has_rows_of, test_lls
+from flowbench.report.runs import Run, code, configuration, grouped, has_rows_of, test_lls
 from flowbench.report.settings import differing
-from flowbench.results.inference import Difference, difference, holm
+from flowbench.results.inference import Difference, Lls, difference, holm
 from flowbench.results.record import Estimate, RunRecord
 from flowbench.results.statistics import mean_and_stderr
 

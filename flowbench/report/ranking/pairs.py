@@ -14,8 +14,8 @@ from flowbench.report.ranking.document import SCHEMA_VERSION
 from flowbench.report.ranking.lines import LEVEL, Line, paired, rows_of, two_sided
 from flowbench.report.ranking.sheet import Sheet, sheet
 from flowbench.report.ranking.tables import Table
-from flowbench.report.runs import Lls, has_rows_of
-from flowbench.results.inference import Difference, holm
+from flowbench.report.runs import has_rows_of
+from flowbench.results.inference import Difference, Lls, holm
 
 MOST = 40
 """Lines of a table that are paired: 780 pairs."""
@@ -141,7 +141,7 @@ def pairs_document(found: Sequence[Matrix]) -> dict[str, Any]:
         }
         for matrix in found
     ]
-    return {"schema_version": SCHEMA_VERSION, "tables": tables}
+    return {"kind": "pairs", "schema_version": SCHEMA_VERSION, "tables": tables}
 
 
 def pairs_rows(found: Sequence[Matrix]) -> list[dict[str, Any]]:

@@ -24,6 +24,10 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+def _interrupted(*_):
+    raise KeyboardInterrupt
+
+
 class TestAccept:
     def test_the_new_runs_take_the_place_of_the_old(self, folders):
         new, baseline = folders
@@ -64,8 +68,44 @@ class TestAccept:
         write_run(baseline, rows())
         write_run(new, None, status=status, error="nan")
         before = names(baseline)
-        assert Comparison(new, baseline).accept() == ([], ["maf 5 × (2×100) on d"])
+        taken, left = Comparison(new, baseline).accept()
+        assert (taken, [(each.what, each.verdict) for each in left]) == ([], [("maf 5 × (2×100) on d", status)])
         assert names(baseline) == before
+
+    def test_nothing_is_written_before_everything_is_read(self, folders):
+        new, baseline = folders
+        write_run(new, rows(), flow="iaf")
+        write_run(new, rows(), flow="maf")
+        next(new.glob("maf*.npy")).write_bytes(b"")
+        taken, left = Comparison(new, baseline).accept()
+        assert (len(taken), [each.verdict for each in left]) == (1, ["damaged"])
+        assert [record.task.flow for record in store.read_all(baseline).values()] == ["iaf"]
+
+    def test_runs_without_their_rows_are_not(self, folders):
+        new, baseline = folders
+        write_run(baseline, rows(), run="before")
+        write_run(new, rows())
+        next(new.glob("*.npy")).unlink()
+        assert Comparison(new, baseline).accept()[1][0].notes == ("there is no file of the rows' likelihoods",)
+        assert [record.run for record in store.read_all(baseline).values()] == ["before"]
+
+    def test_a_seed_s_runs_on_two_machines_are_both_kept(self, folders):
+        new, baseline = folders
+        for machine in ("a", "b"):
+            where = ENVIRONMENT.model_copy(update={"device_name": machine})
+            write_run(new / machine, rows(spread=ord(machine) / 1e3), environment=where)
+        Comparison(new, baseline).accept()
+        assert len(store.read_all(baseline)) == 2
+        assert verdicts(new, baseline) == ["same"]
+
+    def test_interrupted_it_has_both(self, folders, monkeypatch):
+        new, baseline = folders
+        write_run(baseline, rows(), run="before")
+        write_run(new, rows(loss=1), run="now")
+        monkeypatch.setattr("flowbench.report.gate.baseline._remove", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            Comparison(new, baseline).accept()
+        assert {record.run for record in store.read_all(baseline).values()} == {"before", "now"}
 
     def test_only_what_is_chosen(self, folders):
         new, baseline = folders
@@ -80,9 +120,10 @@ def test_a_run_of_ten_thousand_rows_is_less_than_100_kb(folders):
     assert sum(path.stat().st_size for path in folders[1].iterdir()) < 100_000
 
 
-def test_a_folder_is_not_held_against_itself(tmp_path):
+@pytest.mark.parametrize(("new", "baseline"), [("r", "r"), ("r", "x/../r"), ("r/new", "r"), ("r", "r/ci")])
+def test_a_folder_is_not_held_against_itself(tmp_path, new, baseline):
     with pytest.raises(UsageError, match="itself"):
-        Comparison(tmp_path, tmp_path / "x" / "..")
+        Comparison(tmp_path / new, tmp_path / baseline)
 
 
 def test_nothing_on_both_sides(folders):

@@ -27,8 +27,15 @@ class TestVerdict:
         for folder in folders:
             runs(folder, [0])
         (found,) = findings(*folders)
-        assert (found.verdict, found.measured.change, found.notes) == ("same", 0.0, ())
+        assert (found.verdict, found.measured.change, found.notes) == ("same", 0.0, ("the same bits",))
         assert found.measured.least_found == 0.02
+
+    def test_also_of_several_seeds_that_differ(self, folders):
+        runs(folders[0], [0, 1], between_seeds=0.3)
+        runs(folders[1], [0, 1, 2], between_seeds=0.3)
+        for margin in (0.0, 0.02):
+            (found,) = findings(*folders, max_nats=margin)
+            assert (found.verdict, found.measured.change) == ("same", 0.0)
 
     def test_seeds_alone_are_the_same(self, folders):
         runs(folders[0], range(5, 8))
@@ -130,7 +137,7 @@ class TestComparable:
         runs(folders[1], [0], data_fingerprint="bbbb")
         (found,) = findings(*folders)
         assert found.verdict == "incomparable"
-        assert "fingerprint bbbb in the baseline, aaaa now" in found.notes[0]
+        assert "other data: version 1 of bbbb before, version 1 of aaaa now" in found.notes[0]
 
     @pytest.mark.parametrize("split", ["train", "validation", "test"])
     def test_other_rows(self, folders, split):
@@ -144,7 +151,7 @@ class TestComparable:
         runs(folders[0], [0], n_validation=4_999)
         runs(folders[1], [0], n_validation=5_000)
         (found,) = findings(*folders)
-        assert found.notes == ("other validation rows: 5,000 in the baseline, 4,999 now",)
+        assert found.notes == ("other validation rows: 5,000 before, 4,999 now",)
 
     def test_other_space(self, folders):
         runs(folders[0], [0], space="logit")
@@ -183,6 +190,12 @@ class TestComparable:
         runs(folders[1], [0], config={})
         assert sorted(verdicts(*folders)) == ["missing", "new", "new"]
 
+    def test_the_same_rows_are_the_same_data_whatever_they_were_made_from(self, folders):
+        digests = dict.fromkeys(("train", "validation", "test"), "1")
+        for folder, made_from in zip(folders, ("zip", "txt"), strict=True):
+            runs(folder, [0], data_fingerprint=made_from, rows_sha256=digests)
+        assert verdicts(*folders) == ["same"]
+
     def test_the_newest_code_of_a_folder_counts(self, folders):
         from records import ENVIRONMENT
 
@@ -192,6 +205,17 @@ class TestComparable:
         runs(folders[1], [1], loss=-9, environment=older, started_at="2025-01-01T00:00:00+00:00")
         (found,) = findings(*folders)
         assert found.verdict == "same"
+        assert "1 run of other code or seen twice left aside in the baseline" in found.notes
+
+    def test_the_same_bits_on_two_machines_are_no_two_seeds(self, folders):
+        from records import ENVIRONMENT
+
+        for folder, loss in zip(folders, (0.1, 0.0), strict=True):
+            for machine in ("a", "b"):
+                where = ENVIRONMENT.model_copy(update={"device_name": machine})
+                runs(folder, [0 if folder == folders[1] else 1], spread=0.4, loss=loss, run=machine, environment=where)
+        (found,) = findings(*folders)
+        assert found.verdict == "undecided"
 
     def test_without_the_rows_they_are_not_paired(self, folders):
         for folder in folders:
@@ -201,6 +225,20 @@ class TestComparable:
         (found,) = findings(*folders)
         assert found.verdict == "undecided"
         assert any("not paired" in note for note in found.notes)
+
+    def test_without_the_rows_and_with_one_seed_nothing_is_known(self, folders):
+        """However small the error over rows is."""
+        for folder, mean in zip(folders, (-9.0, -3.0), strict=True):
+            write_run(folder, None, test_ll_nats={"mean": mean, "stderr": 1e-6}, n_test=ROWS)
+        (found,) = findings(*folders)
+        assert (found.verdict, found.measured.least_found) == ("undecided", None)
+
+    @pytest.mark.parametrize("value", [np.nan, -np.inf])
+    def test_a_row_without_a_density(self, folders, value):
+        lls = rows()
+        runs(folders[1], [0])
+        write_run(folders[0], np.where(np.arange(ROWS) == 5, value, lls))
+        assert verdicts(*folders) == ["damaged"]
 
 
 class TestWhatIsNotMeasured:

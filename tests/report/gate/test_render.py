@@ -10,9 +10,10 @@ import pytest
 from flowbench.errors import UsageError
 from flowbench.report.gate import render
 from flowbench.report.gate.findings import Finding, Measured
+from flowbench.report.outputs import outputs
 
 LOSS = Measured("nats", -1.0, -1.5, -0.5, -0.6, -0.4, 0.1)
-SLOWER = Measured("us_per_row", 12.0, 18.0, 1.5, 1.4, 1.6, 1.2)
+SLOWER = Measured("us", 12.0, 18.0, 1.5, 1.4, 1.6, 1.2)
 FINDINGS = [
     Finding("maf on d", "worse", LOSS, ("seeds: 5 before, 1 now",)),
     Finding("maf density @ 100", "same", SLOWER),
@@ -22,7 +23,7 @@ FINDINGS = [
 
 
 def printed(capsys, form):
-    render.print_findings(FINDINGS, render.outputs([form]), "new against old")
+    render.print_findings(FINDINGS, outputs([form], render.FORMS), "new against old")
     return capsys.readouterr().out
 
 
@@ -60,29 +61,29 @@ class TestForms:
         assert (document["title"], document["exit_code"]) == ("new against old", 1)
         worse, same, *_ = document["findings"]
         assert worse["change_nats"] == -0.5
-        assert same["baseline_us_per_row"] == 12.0
+        assert same["baseline_us"] == 12.0
         assert same["change_ratio"] == 1.5
 
     def test_an_unknown_one(self):
         with pytest.raises(UsageError, match="unknown format 'junt'") as caught:
-            render.outputs(["junt"])
+            outputs(["junt"], render.FORMS)
         assert "did you mean junit" in caught.value.hint
 
     def test_several_at_once(self, capsys, tmp_path):
         path = tmp_path / "gate.xml"
-        render.print_findings(FINDINGS, render.outputs(["markdown", f"junit={path}"]), "ÄÖ")
+        render.print_findings(FINDINGS, outputs(["markdown", f"junit={path}"], render.FORMS), "ÄÖ")
         assert capsys.readouterr().out.startswith("### ÄÖ")
         assert ElementTree.fromstring(path.read_text("utf-8")).attrib["tests"] == "4"
 
     def test_two_for_stdout(self):
         with pytest.raises(UsageError, match="two formats for stdout"):
-            render.outputs(["markdown", "json"])
+            outputs(["markdown", "json"], render.FORMS)
 
     def test_a_file_that_cannot_be_written(self, tmp_path):
         with pytest.raises(UsageError, match="cannot be written"):
-            render.print_findings(FINDINGS, render.outputs([f"json={tmp_path}"]), "x")
+            render.print_findings(FINDINGS, outputs([f"json={tmp_path}"], render.FORMS), "x")
 
 
 def test_a_terminal_gets_no_control_characters(capsys):
-    render.print_findings([Finding("a\x1b[31m", "new", notes=("b\x1b[0m",))], render.outputs(["table"]), "c\x1b")
+    render.print_findings([Finding("a\x1b[31m", "new", notes=("b\x1b[0m",))], outputs(["table"], render.FORMS), "c\x1b")
     assert "\x1b" not in capsys.readouterr().out
