@@ -53,6 +53,12 @@ class Sample:
         q1, median, q3 = np.quantile(self.later, [0.25, 0.5, 0.75]) * scale
         return float(q1), float(median), float(q3)
 
+    def add(self, more: Sample) -> None:
+        """Take in what was measured later; its first run is a warm one, and is not counted."""
+        self.first = more.first if math.isnan(self.first) else self.first
+        self.later += more.later
+        self.failure = self.failure or more.failure
+
     def faster_half(self, scale: float) -> float:
         """The mean of the faster half, times a scale."""
         return float(np.mean(np.sort(self.later)[: (len(self.later) + 1) // 2])) * scale
@@ -74,15 +80,17 @@ def measure(
     seconds: float | None = None,
     on_run: Callable[[K], None] = lambda name: None,
     block_seconds: float | None = None,
+    rounds: int | None = None,
 ) -> dict[K, Sample]:
     """Time each runner in turns, for so many seconds each at the least; ``on_run`` is told of each before it is run.
 
-    A turn is as many runs as take ``block_seconds``.
+    A turn is as many runs as take ``block_seconds``; there are ``rounds`` of them, or fewer where they are long.
 
     A runner's ``WorkError`` becomes its sample's ``failure``; the others go on.
     """
     seconds = SECONDS if seconds is None else seconds
     block_seconds = BLOCK_SECONDS if block_seconds is None else block_seconds
+    rounds = ROUNDS if rounds is None else rounds
     samples = {name: Sample() for name in runners}
 
     def turn(name: K, runs: int) -> float:
@@ -105,17 +113,17 @@ def measure(
     while at_once:
         for name, runs in at_once.items():
             samples[name].later.append(turn(name, runs))
-        left = reversed(at_once.items())  # A B B A: what drifts falls on all alike
-        at_once = {name: runs for name, runs in left if not _enough(samples[name], runs, seconds)}
+        # never in the opposite order, or the last would run twice on end, its caches warm
+        at_once = {name: runs for name, runs in at_once.items() if not _enough(samples[name], runs, seconds, rounds)}
     return samples
 
 
-def _enough(sample: Sample, at_once: int, seconds: float) -> bool:
+def _enough(sample: Sample, at_once: int, seconds: float, rounds: int) -> bool:
     if sample.failure:
         return True
     spent = sum(sample.later) * at_once
     # rounds of a long run are few: three of them tell a median
-    return spent >= seconds and len(sample.later) >= (ROUNDS if spent < ROUNDS * seconds else 3)
+    return spent >= seconds and len(sample.later) >= (rounds if spent < rounds * seconds else 3)
 
 
 @torch.no_grad()

@@ -68,7 +68,7 @@ def test_works_are_run_in_turns_each_as_long_as_it_needs() -> None:
 
     found = timing.measure({"quick": runner("quick", 1e-3), "slow": runner("slow", 0.1)}, seconds=0.5)
     rounds = ran[4:]
-    assert rounds[:6] == ["quick", "slow", "slow", "quick", "quick", "slow"]
+    assert rounds[:6] == ["quick", "slow"] * 3
     assert found["slow"].runs == 10  # not five: a median wants ten
     assert found["quick"].runs * 1e-3 * 10 >= 0.5  # ten at once
     assert found["quick"].quartiles(1e3) == pytest.approx((1.0, 1.0, 1.0))
