@@ -1,6 +1,6 @@
 """How often the speed gate is wrong, measured: false alarms, and planted slow-downs that it finds.
 
-    python results/ci/calibrate_speed.py [--number 40] [--busy 0.5] [--keep FOLDER]
+    python results/ci/calibrate_speed.py [--number 40] [--busy 0.5] [--case 0] [--keep FOLDER]
 
 compares a copy of this flowbench with another copy so many times, a part of them (``--busy``) beside a process that
 multiplies matrices without pause; then with copies in which each work waits, busily, for a part of the time that it
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from environments import Edits, environment
 
-TIMED = ("maf", "--dim", "43", "--hidden", "512,512", "--batch", "1000")
+TIMED = ("maf", "--dim", "43", "--hidden", "64,64", "--batch", "200")
 VERDICTS = ("worse", "undecided", "same", "better", "failed")
 BUSY = "import numpy as np\na = np.random.default_rng(0).normal(size=(1000, 1000))\nwhile True: a @ a"
 
@@ -94,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--number", type=int, default=40)
     parser.add_argument("--busy", type=float, default=0.5, help="the share of comparisons beside a busy process")
+    parser.add_argument("--case", type=int, choices=range(3), help="only one of the three: 0, 1 or 2")
     parser.add_argument("--keep", type=Path, help="the folder of environments and records; else a temporary one")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
@@ -107,6 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"| planted | beside a busy process | comparisons | that say `worse` | lines: {' / '.join(VERDICTS)} |")
         print("| --- | --- | --- | --- | --- |", flush=True)
         for number, (what, edits, margin) in enumerate(cases):
+            if given.case not in (None, number):
+                continue
             head = environment(folder / f"head{number}", edits)
             for busy in (False, True):
                 times = round(given.number * (given.busy if busy else 1 - given.busy))
