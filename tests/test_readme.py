@@ -53,3 +53,23 @@ def test_its_commands_are_commands_with_these_options() -> None:
         words = line.partition("#")[0].split()
         known = {option for parameter in commands[words[0]].params for option in parameter.opts}
         assert {word for word in words if word.startswith("-")} <= known, line
+
+
+def test_the_workflow_runs_what_there_is() -> None:
+    """With options that the commands have, and with scripts and baselines that are in the repository."""
+    from typer.main import get_command
+
+    from flowbench.cli.app import app
+
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    (workflow,) = re.findall(r"^<!-- workflow -->\n```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    lines = re.findall(r"bin/flowbench (\w+) (.+)$", workflow.replace("\\\n", ""), re.MULTILINE)
+    assert [name for name, _ in lines] == ["compare", "time"]
+    for name, arguments in lines:
+        known = {option for parameter in commands[name].params for option in parameter.opts}
+        used = {word for word in arguments.split() if word.startswith("-")}
+        assert "--against" in used
+        assert used <= known
+    for path in re.findall(r"(?:head|base)/(results/\S+)", workflow):
+        assert (ROOT / path).exists(), path
+    assert list((ROOT / "results" / "ci").glob("*.json"))
