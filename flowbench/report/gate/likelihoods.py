@@ -80,17 +80,17 @@ def _compare(line: Line) -> _Comparison | Finding:
     except UnreadableRecordError as error:
         return Finding(line.what, "damaged", notes=(str(error),))
     if new and baseline:
-        means = float(np.mean(baseline)), float(np.mean(new))
+        before, now = float(np.mean(baseline)), float(np.mean(new))
         if _has_the_same_bits(line, new, baseline):
-            return _Comparison(line, *means, _IDENTICAL, _IDENTICAL, paired=True)
+            return _Comparison(line, now, now, _IDENTICAL, _IDENTICAL, paired=True)
         doubted = difference(new, baseline, doubting=True)
-        return _Comparison(line, *means, difference(new, baseline), doubted, paired=True)
-    before, now = _estimates(line.baseline), _estimates(line.new)
-    if not (before and now):
+        return _Comparison(line, before, now, difference(new, baseline), doubted, paired=True)
+    sides = _estimates(line.new), _estimates(line.baseline)
+    if not all(sides):
         return Finding(line.what, "incomparable", notes=("a run has no test log-likelihood",))
-    unpaired = unpaired_difference(now, before, line.record.task.n_test)
-    baseline_mean, new_mean = (float(np.mean([mean for mean, _ in side])) for side in (before, now))
-    return _Comparison(line, baseline_mean, new_mean, unpaired, unpaired, paired=False)
+    unpaired = unpaired_difference(*sides, line.record.task.n_test)
+    now, before = (float(np.mean([mean for mean, _ in side])) for side in sides)
+    return _Comparison(line, before, now, unpaired, unpaired, paired=False)
 
 
 def _estimates(runs: Sequence[Run]) -> list[tuple[float, float]]:
