@@ -18,12 +18,15 @@ Edits = Mapping[str, Mapping[str, str]]
 def environment(folder: Path, edits: Edits | None = None) -> Path:
     """The interpreter of a new environment in ``folder`` whose flowbench is a copy of this one, with ``edits``.
 
-    The command ``flowbench`` lies beside it. Everything else is taken from the environment that this runs in.
+    The command ``flowbench`` lies beside it. Everything else is taken from the environment that this runs in. One that
+    is there already is taken as it is.
 
     Raises:
         ValueError: an edit's text is not there, or not once.
     """
-    copy = folder / "checkout"
+    copy, python = folder / "checkout", folder / "env" / "bin" / "python"
+    if python.exists():
+        return python
     for name in CARRIED:
         source = CHECKOUT / name
         if source.is_dir():
@@ -43,7 +46,6 @@ def environment(folder: Path, edits: Edits | None = None) -> Path:
     # in the order of their names: the copy comes before what the other environment has
     (packages / "0-flowbench.pth").write_text(f"{copy}\n")
     (packages / "1-rest.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-    python = folder / "env" / "bin" / "python"
     command = python.with_name("flowbench")
     command.write_text(f"#!{python}\nfrom flowbench.cli.app import main\n\nmain()\n")
     command.chmod(0o755)

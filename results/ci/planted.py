@@ -1,9 +1,10 @@
 """Does the gate see what it is for? Defects planted in copies of flowbench, each judged against the flowbench it was.
 
-    python results/ci/planted.py [FOLDER]
+    python results/ci/planted.py FOLDER [NUMBER...]
 
 trains a baseline of three seeds, plants one defect after the other in a second environment, and prints what the gate
-says of each and its exit code, as Markdown. Without a defect the code is 0.
+says of each and its exit code, as Markdown. Without a defect the code is 0. Numbers choose defects, from 0 on; what is in
+FOLDER already is used again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +37,10 @@ DEFECTS = (
     Defect(
         "the learning rate never falls",
         {"flowbench/training/loop.py": {'if options.schedule == "constant":': "if options.schedule:"}},
+    ),
+    Defect(
+        "the learning rate falls to zero within the first epoch",
+        {"flowbench/training/loop.py": {"step / (self.last_epoch * self.steps)": "step / self.steps"}},
     ),
     Defect(
         "the validation split is off by one row",
@@ -108,17 +112,17 @@ def judged(defect: Defect, base: Path, head: Path, baseline: Path, folder: Path)
 
 def main() -> None:
     """Plant each defect, and print what the gate says of it."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(sys.argv[1] if len(sys.argv) > 1 else name).absolute()
-        base = environment(folder / "base")
-        if wrong := train(base, folder / "baseline", "0", "1", "2"):
-            raise SystemExit(wrong)
-        for number, defect in enumerate(DEFECTS):
-            head = environment(folder / f"head{number}", defect.edits)
-            print(f"\n### {defect.what}\n\n```")
-            for text in judged(defect, base, head, folder / "baseline", folder / f"new{number}"):
-                print(text or "trained", flush=True)
-            print("```", flush=True)
+    folder, *chosen = Path(sys.argv[1]).absolute(), *map(int, sys.argv[2:])
+    base = environment(folder / "base")
+    if wrong := train(base, folder / "baseline", "0", "1", "2"):
+        raise SystemExit(wrong)
+    for number in chosen or range(len(DEFECTS)):
+        defect = DEFECTS[number]
+        head = environment(folder / f"head{number}", defect.edits)
+        print(f"\n### {defect.what}\n\n```")
+        for text in judged(defect, base, head, folder / "baseline", folder / f"new{number}"):
+            print(text or "trained", flush=True)
+        print("```", flush=True)
 
 
 if __name__ == "__main__":
