@@ -3,8 +3,8 @@
     python results/ci/planted.py FOLDER [NUMBER...]
 
 trains a baseline of three seeds, plants one defect after the other in a second environment, and prints what the gate
-says of each and its exit code, as Markdown. Without a defect the code is 0. Numbers choose defects, from 0 on; what is in
-FOLDER already is used again.
+says of each and its exit code, as Markdown. Without a defect the code is 0. Numbers choose defects, from 0 on; what is
+in FOLDER already is used again.
 """
 
 from __future__ import annotations
