@@ -95,3 +95,28 @@ def test_options_of_the_gate_need_a_baseline(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "name one with --against" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pairs"], "do not go with --against"),
+        (["--sort", "test"], "do not go with --against"),
+        (["--max-nats", "inf"], "a number of nats"),
+        (["--format", "junit="], "names no file"),
+        (["--json", "--format", "markdown"], "two formats for stdout"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(folders, arguments, message):
+    for folder in folders:
+        write_run(folder, rows())
+    done = gate(folders, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_a_document_in_the_folder_is_no_damaged_record(folders):
+    for folder in folders:
+        write_run(folder, rows())
+    assert gate(folders, "--format", f"json={folders[0] / 'gate.json'}").returncode == 0
+    assert gate(folders).returncode == 0
