@@ -70,6 +70,7 @@ def _of_subject(before: Sequence[Run], now: Sequence[Run]) -> Iterator[Line]:
         return _settings(record, ignored), record.task.rows_sha256.get("test", ""), record.task.data_fingerprint
 
     old, new = grouped(before, key), grouped(now, key)
+    all_old = tuple(old)
     for only_same in (True, False):  # what fits is matched first
         for group in list(new):
             for other in old:
@@ -80,9 +81,22 @@ def _of_subject(before: Sequence[Run], now: Sequence[Run]) -> Iterator[Line]:
                     yield _compared(other, group, reason, note)
                     break
     for group in new:
-        ended = all(run.record.status == "ok" for run in group)
-        yield Line((), group, ("new", "not in the baseline") if ended else None)
+        like_it = (other for other in all_old if settings(other) == settings(group) and _seeds(other) & _seeds(group))
+        yield _unmatched(group, next(like_it, None))
     yield from (Line(group, (), ("missing", "in the baseline, but not among the new runs")) for group in old)
+
+
+def _seeds(group: tuple[Run, ...]) -> set[int]:
+    return {run.record.setup.seed for run in group}
+
+
+def _unmatched(group: tuple[Run, ...], like_it: tuple[Run, ...] | None) -> Line:
+    """New runs that no baseline's are left for; ``like_it`` are matched ones of such a seed, of other data."""
+    if like_it is not None:
+        reason = other_rows(like_it[0].record, group[0].record) or "the baseline's run was matched already"
+        return Line(like_it, group, ("incomparable", reason))
+    ended = all(run.record.status == "ok" for run in group)
+    return Line((), group, ("new", "not in the baseline") if ended else None)
 
 
 def _ignored(*sides: Sequence[Run]) -> frozenset[str]:

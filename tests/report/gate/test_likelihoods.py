@@ -139,6 +139,20 @@ class TestComparable:
         assert found.verdict == "incomparable"
         assert "other data: version 1 of bbbb before, version 1 of aaaa now" in found.notes[0]
 
+    def test_one_seed_of_several_on_other_data(self, folders):
+        runs(folders[1], [0, 1])
+        runs(folders[0], [0])
+        runs(folders[0], [1], data_fingerprint="other")
+        found = findings(*folders)
+        assert sorted(each.verdict for each in found) == ["incomparable", "same"]
+        assert exit_code(found) == 3
+
+    def test_another_seed_s_split_of_a_table_is_new(self, folders):
+        runs(folders[1], [0], data_fingerprint="split 0")
+        runs(folders[0], [0], data_fingerprint="split 0")
+        runs(folders[0], [1], data_fingerprint="split 1")
+        assert sorted(verdicts(*folders)) == ["new", "same"]
+
     @pytest.mark.parametrize("split", ["train", "validation", "test"])
     def test_other_rows(self, folders, split):
         runs(folders[0], [0], rows_sha256={split: "1"})
