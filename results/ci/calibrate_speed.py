@@ -5,7 +5,7 @@
 compares a copy of this flowbench with another copy so many times, a part of them (``--busy``) beside a process that
 multiplies matrices without pause; then with copies in which each work waits, busily, for a part of the time that it
 took, 20% at the default margin and 10% at ``--max-slowdown 1.03``. It prints how often each verdict was given, as a
-Markdown table. A comparison takes about a minute: two hours for all.
+Markdown table. A comparison takes two to four minutes: five hours for all.
 """
 
 from __future__ import annotations
