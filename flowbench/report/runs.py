@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,9 +46,15 @@ def code(record: RunRecord) -> str:
     return record.environment.code_digest or record.environment.git_revision or ""
 
 
-def configuration(record: RunRecord) -> str:
-    """Every setting of flow and training: all that decides a run's numbers but its seed and its machine."""
-    return _CANONICAL(record.setup.config)
+def configuration(record: RunRecord, ignored: Collection[str] = ()) -> str:
+    """Every setting of flow and training but those ``ignored``: what decides numbers beside seed and machine."""
+    config = record.setup.config
+    return _CANONICAL({key: value for key, value in config.items() if key not in ignored} if ignored else config)
+
+
+def reason(record: RunRecord) -> str:
+    """Why a run did not end well, in a line."""
+    return (record.error or "no reason was recorded").strip().partition("\n")[0]
 
 
 def is_of(record: RunRecord, data: str | None = None, flow: str | None = None) -> bool:
@@ -94,9 +100,7 @@ def has_rows_of(a: RunRecord, b: RunRecord) -> bool:
     return other_rows(a, b, ("test",)) is None
 
 
-def other_rows(
-    before: RunRecord, now: RunRecord, splits: Sequence[str] = ("test", "validation", "train")
-) -> str | None:
+def other_rows(before: RunRecord, now: RunRecord, splits: Sequence[str] = SPLITS) -> str | None:
     """Why two runs' likelihoods are not of the same rows, None if they are.
 
     The rows' digests tell it, whatever made them; where an old record has none, the data's fingerprint.

@@ -41,6 +41,11 @@ class Difference:
         return math.hypot(self.rows_stderr, self.seeds_stderr or 0.0, self.seeds_bound or 0.0)
 
     @property
+    def as_measured(self) -> Difference:
+        """Without the bound, where the seeds' spread is measured on one side at least."""
+        return replace(self, seeds_bound=0.0) if self.seeds_dof else self
+
+    @property
     def is_known(self) -> bool:
         """Whether something is known of what seeds do."""
         return self.seeds_dof > 0 or self.seeds_bound is not None
@@ -78,11 +83,11 @@ class Difference:
         return self.stderr * float(stdtrit(self.dof, p)) if self.stderr else 0.0
 
 
-def difference(a: Sequence[Lls], b: Sequence[Lls], doubting: bool = False) -> Difference:
+def difference(a: Sequence[Lls], b: Sequence[Lls]) -> Difference:
     """Mean of a − b, each the values (N,) of the same rows under one or more seeds; paired over rows.
 
-    The spread over seeds is taken from the sides that have several. ``doubting`` that a lone seed is like those of the
-    other side (now and then one gets stuck where the others do not), the bound on what it may do is added.
+    The spread over seeds is taken from the sides that have several. A lone seed need not be like those of the other
+    side (now and then one gets stuck where the others do not): the bound on what it may do is added.
 
     Raises ValueError where the shapes are not one and the same (N,).
     """
@@ -90,7 +95,7 @@ def difference(a: Sequence[Lls], b: Sequence[Lls], doubting: bool = False) -> Di
     mean, stderr = paired_difference(*(side[0] if len(side) == 1 else np.mean(side, axis=0) for side in (a, b)))
     rows, share = len(a[0]), 1 / len(a) + 1 / len(b)
     measured, dof = _over_seeds([[float(x.mean()) for x in side] for side in (a, b)])
-    lone = dof == 0 or (doubting and min(len(a), len(b)) == 1)
+    lone = min(len(a), len(b)) == 1
     bound = bound_on_seeds(stderr**2 * rows * 2 / share) if lone else 0.0
     return Difference(mean, stderr, rows - 1, measured, dof, bound)
 

@@ -178,7 +178,11 @@ def document(path: Path) -> dict[str, Any]:
     Raises:
         UnreadableRecordError: it is none, or of a newer schema.
     """
-    found = _object(path)
+    return _known(path, _object(path))
+
+
+def _known(path: Path, found: dict[str, Any]) -> dict[str, Any]:
+    """The object, if it is of a schema that this flowbench knows."""
     version = found.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise UnreadableRecordError(
@@ -217,9 +221,10 @@ def _read_run(path: Path) -> RunRecord | None:
         record = RunRecord.model_validate_json(_content(path))  # twice as fast as by way of a document
         if record.schema_version == SCHEMA_VERSION:
             return record
-    if _object(path).get("kind", "run") != "run":
+    found = _object(path)
+    if found.get("kind", "run") != "run":
         return None
-    return parsed(path, document(path), RunRecord, _from_v1)
+    return parsed(path, _known(path, found), RunRecord, _from_v1)
 
 
 def _content(path: Path) -> bytes:

@@ -101,7 +101,7 @@ class Comparison:
 
 def _acceptable(line: Line) -> list[Lls] | Finding:
     """The rows of the line's new runs, or why they are not taken."""
-    broken = next((run.record for run in line.new if run.record.status != "ok"), None)
+    broken = line.broken
     if broken is not None and broken.status != "ok":
         return Finding(line.what, broken.status, notes=(f"seed {broken.setup.seed} {broken.status}",))
     try:

@@ -21,7 +21,7 @@ import numpy as np
 from flowbench.report.gate.findings import Finding, Measured, Verdict
 from flowbench.report.gate.lines import Line
 from flowbench.report.layout import given_groups
-from flowbench.report.runs import Run
+from flowbench.report.runs import Run, reason
 from flowbench.results.inference import Difference, Lls, difference, holm, unpaired_difference
 from flowbench.results.store import UnreadableRecordError, read_test_lls
 
@@ -69,10 +69,9 @@ def findings(lines: Sequence[Line], max_nats: float = MAX_NATS) -> list[Finding]
 
 def _compare(line: Line) -> _Comparison | Finding:
     """The difference of a line, or what is to be said where there is none."""
-    broken = next((run.record for run in line.new if run.record.status != "ok"), None)
+    broken = line.broken
     if broken is not None and broken.status != "ok":
-        reason = (broken.error or "no reason was recorded").strip().partition("\n")[0]
-        return Finding(line.what, broken.status, notes=(f"seed {broken.setup.seed}: {reason}",))
+        return Finding(line.what, broken.status, notes=(f"seed {broken.setup.seed}: {reason(broken)}",))
     if line.problem is not None:
         return Finding(line.what, line.problem[0], notes=(line.problem[1],))
     try:
@@ -83,8 +82,8 @@ def _compare(line: Line) -> _Comparison | Finding:
         before, now = float(np.mean(baseline)), float(np.mean(new))
         if _has_the_same_bits(line, new, baseline):
             return _Comparison(line, now, now, _IDENTICAL, _IDENTICAL, paired=True)
-        doubted = difference(new, baseline, doubting=True)
-        return _Comparison(line, before, now, difference(new, baseline), doubted, paired=True)
+        doubted = difference(new, baseline)
+        return _Comparison(line, before, now, doubted.as_measured, doubted, paired=True)
     sides = _estimates(line.new), _estimates(line.baseline)
     if not all(sides):
         return Finding(line.what, "incomparable", notes=("a run has no test log-likelihood",))

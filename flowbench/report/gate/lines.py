@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flowbench.console import plural
 from flowbench.report.gate.findings import Verdict
-from flowbench.report.runs import Run, code, each_once, grouped, other_rows
+from flowbench.report.runs import Run, code, configuration, each_once, grouped, other_rows
 from flowbench.report.settings import differing
 from flowbench.results.record import RunRecord
 
@@ -31,6 +30,11 @@ class Line:
     def record(self) -> RunRecord:
         """Of one of its runs, for what they have in common."""
         return (self.new or self.baseline)[0].record
+
+    @property
+    def broken(self) -> RunRecord | None:
+        """Of the first new run that did not end well, if one did not."""
+        return next((run.record for run in self.new if run.record.status != "ok"), None)
 
 
 def lines(new: Mapping[Path, RunRecord], baseline: Mapping[Path, RunRecord]) -> list[Line]:
@@ -64,10 +68,10 @@ def _of_subject(before: Sequence[Run], now: Sequence[Run]) -> Iterator[Line]:
     note = (f"left aside, since one side does not know it: {', '.join(sorted(ignored))}",) if ignored else ()
 
     def settings(group: tuple[Run, ...]) -> str:
-        return _settings(group[0].record, ignored)
+        return configuration(group[0].record, ignored)
 
     def key(record: RunRecord) -> tuple[str, ...]:
-        return _settings(record, ignored), record.task.rows_sha256.get("test", ""), record.task.data_fingerprint
+        return configuration(record, ignored), record.task.rows_sha256.get("test", ""), record.task.data_fingerprint
 
     old, new = grouped(before, key), grouped(now, key)
     all_old = tuple(old)
@@ -95,8 +99,7 @@ def _unmatched(group: tuple[Run, ...], like_it: tuple[Run, ...] | None) -> Line:
     if like_it is not None:
         reason = other_rows(like_it[0].record, group[0].record) or "the baseline's run was matched already"
         return Line(like_it, group, ("incomparable", reason))
-    ended = all(run.record.status == "ok" for run in group)
-    return Line((), group, ("new", "not in the baseline") if ended else None)
+    return Line((), group, ("new", "not in the baseline"))
 
 
 def _ignored(*sides: Sequence[Run]) -> frozenset[str]:
@@ -109,14 +112,10 @@ def _ignored(*sides: Sequence[Run]) -> frozenset[str]:
     before, now = (frozenset(key for run in side for key in run.record.setup.config) for side in sides)
     ignored = before ^ now
     for side in sides:
-        whole, rest = (len({_settings(run.record, keys) for run in side}) for keys in (frozenset[str](), ignored))
+        whole, rest = (len({configuration(run.record, keys) for run in side}) for keys in (frozenset[str](), ignored))
         if rest < whole:
             return frozenset()
     return ignored
-
-
-def _settings(record: RunRecord, ignored: Iterable[str]) -> str:
-    return json.dumps({k: v for k, v in record.setup.config.items() if k not in ignored}, sort_keys=True)
 
 
 def _compared(before: tuple[Run, ...], now: tuple[Run, ...], reason: str | None, note: tuple[str, ...]) -> Line:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from flowbench.errors import NothingToCompareError, did_you_mean
 from flowbench.report.layout import given_groups
 from flowbench.report.ranking.lines import Line, held_against, lines, mean
-from flowbench.report.runs import Run, each_once, grouped, is_of
+from flowbench.report.runs import Run, each_once, grouped, is_of, reason
 from flowbench.results.published import Published, published, published_shape
 from flowbench.results.record import Estimate, RunRecord, Task
 
@@ -181,7 +181,7 @@ def _published_for(task: Task) -> tuple[list[Published], list[str]]:
 def _notes(found: Sequence[Line], best: Line | None) -> list[str]:
     records = [run.record for line in found for run in line.runs]
     groups = sorted({record.task.test_groups for record in records if record.task.test_groups})
-    failed = [f"{record.run} {record.status}: {_reason(record)}" for record in records if record.status != "ok"]
+    failed = [f"{record.run} {record.status}: {reason(record)}" for record in records if record.status != "ok"]
     return [*_notes_on_marks(found, best), *map(given_groups, groups), *_notes_on_times(records), *failed]
 
 
@@ -204,7 +204,3 @@ def _notes_on_times(records: Sequence[RunRecord]) -> Iterable[str]:
     timed = [record.environment for record in ended if record.timings or record.training.train_seconds is not None]
     if len({(where.device, where.device_name, where.threads, where.dtype) for where in timed}) > 1:
         yield "times were taken on different devices, thread counts or dtypes: compare them within one only"
-
-
-def _reason(record: RunRecord) -> str:
-    return (record.error or "no reason was recorded").strip().partition("\n")[0]
