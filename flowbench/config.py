@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
 from flowbench.errors import UsageError, did_you_mean
+from flowbench.seeds import stream
 
 PACKAGE = Path(__file__).parent
 
@@ -66,6 +67,11 @@ class TrainingOptions(Settings):
     patience: int = Field(
         12, ge=1, description="Epochs without a better validation likelihood after which training stops."
     )
+    on_divergence: Literal["stop", "retry"] = Field(
+        "stop",
+        description="What follows what is not finite: the end, or up to three times the best epoch's weights at half "
+        "the rate.",
+    )
     max_epochs: int | None = Field(None, ge=0, description="The largest number of epochs; none: see max_steps.")
     max_steps: int | None = Field(
         8000,
@@ -76,8 +82,8 @@ class TrainingOptions(Settings):
     max_seconds: float | None = Field(
         None,
         gt=0,
-        description="Seconds of training after which no more steps are taken; what the last epoch still needs for "
-        "calibration and validation comes on top.",
+        description="Seconds from the first step to the end of the run, closing checks and times included; at least "
+        "one step is taken.",
     )
 
     @model_validator(mode="after")
@@ -94,6 +100,9 @@ class RunConfig(Settings):
     data: str
     recipe: str
     seed: int
+    init_seed: int | None = None
+    shuffle_seed: int | None = None
+    """Of the initial weights alone, and of the batches' order alone; None: ``seed``."""
     device: str
     threads: int
     model: SerializeAsAny[FlowOptions]
@@ -101,11 +110,24 @@ class RunConfig(Settings):
     code: str | None = None
     """The sha256 of the flow's file, if it is one from outside the package."""
 
+    def stream(self, use: Literal["initialisation", "shuffling"]) -> int:
+        """The seed of one use of randomness in training; see `seeds.stream`."""
+        own = self.init_seed if use == "initialisation" else self.shuffle_seed
+        return stream(self.seed if own is None else own, use)
+
     def digest(self, fingerprint: str) -> str:
         """sha256 (hex) over the configuration and the data's fingerprint: the same digest, the same run."""
-        parts = [self.model_dump(mode="json", exclude={"code"}), fingerprint, *([self.code] if self.code else [])]
-        text = json.dumps(parts, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _sha256(
+            [self.model_dump(mode="json", exclude={"code"}), fingerprint, *([self.code] if self.code else [])]
+        )
+
+    def kin(self, fingerprint: str) -> str:
+        """As ``digest``, wherever and by whichever code it is done."""
+        return _sha256([self.model_dump(mode="json", exclude={"code", "device", "threads"}), fingerprint])
+
+
+def _sha256(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def shipped(name: str) -> Path:

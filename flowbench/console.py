@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -34,6 +35,14 @@ class _Stream(Console):
     def on_broken_pipe(self) -> None:
         """What nobody reads any longer (after ``| head``, say) goes nowhere; called by rich, which would exit here."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+    def _check_buffer(self) -> None:
+        try:
+            super()._check_buffer()
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            self.on_broken_pipe()  # a terminal that was closed has no reader either
 
 
 stderr = _Stream(stderr=True, highlight=False, soft_wrap=True, emoji=False)

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
+import platform
+import tempfile
+import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+import platformdirs
+
 from flowbench.errors import UsageError
+
+ABANDONED_SECONDS = 24 * 3600.0
+"""A temporary file of another machine's that is so old is what a killed process left."""
 
 
 def ensure_writable(folder: Path) -> None:
@@ -77,9 +87,55 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that killed processes have left in ``folder``."""
+    for left in folder.glob(".*.tmp"):
+        with suppress(OSError, ValueError):
+            where, process, _ = left.name.removeprefix(".").split("-", 2)
+            dead = not is_alive(int(process)) if where == this_machine() else _age(left) > ABANDONED_SECONDS
+            if dead:
+                left.unlink()
+
+
+def is_alive(process: int) -> bool:
+    """Whether there is a process of this number on this machine."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
+@functools.cache
+def this_machine() -> str:
+    """What tells the processes of two machines, or containers, apart: their numbers mean nothing elsewhere."""
+    parts = [platform.node()]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
+
+
+def refuges() -> Iterator[Path]:
+    """Folders of the user's own that may take what another folder does not."""
+    yield platformdirs.user_cache_path("flowbench") / "rescued"
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    own = Path(tempfile.gettempdir()) / f"flowbench-rescued-{user}"
+    with suppress(OSError):
+        own.mkdir(mode=0o700, exist_ok=True)
+        if own.lstat().st_uid == user:  # anybody can make one of that name
+            yield own
+
+
+def _age(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
+
+
 def _temporary(path: Path) -> Path:
     """A hidden name in the same folder (renaming is atomic within a file system only) that no other process has."""
-    return path.with_name(f".{uuid.uuid4().hex}.tmp")
+    return path.with_name(f".{this_machine()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.tmp")
 
 
 def _cannot_write(folder: Path, error: OSError) -> UsageError:

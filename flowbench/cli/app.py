@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from flowbench import interrupts
 from flowbench.cli import check, compare, fetch, list, time, train, use
-from flowbench.cli.command import command, handle_signals, open_standard_streams, show_tracebacks
+from flowbench.cli.command import command, open_standard_streams, show_tracebacks
 from flowbench.console import print_result
 
 app = typer.Typer(
@@ -22,7 +23,7 @@ app = typer.Typer(
 def main() -> None:
     """The entry point of the command line."""
     open_standard_streams()
-    handle_signals()
+    interrupts.handle()
     app(prog_name="flowbench")
 
 

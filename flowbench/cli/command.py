@@ -9,25 +9,19 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn, ParamSpec
 
+from flowbench import interrupts
 from flowbench.console import note, show_error
 from flowbench.errors import DataError, FlowbenchError
 
 P = ParamSpec("P")
 
 _debug = False
-_stopped_by = 0
 
 
 def show_tracebacks(wanted: bool) -> None:
     """``--debug``: whether an error is shown with its traceback."""
     global _debug
     _debug = wanted
-
-
-def handle_signals() -> None:
-    """Let SIGTERM end what is under way as Ctrl-C does: nothing half-written stays, and a run's record says so."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
 
 
 def open_standard_streams() -> None:
@@ -52,7 +46,7 @@ def command(body: Callable[P, None]) -> Callable[P, None]:
         except KeyboardInterrupt:
             _leave_interrupted()
         except Exception as error:
-            if _stopped_by:  # an import that was interrupted may raise anything
+            if interrupts.stopped_by():  # an import that was interrupted may raise anything
                 _leave_interrupted()
             if _debug:
                 raise
@@ -70,12 +64,6 @@ def _fail(error: FlowbenchError, cause: Exception | None = None) -> NoReturn:
     raise SystemExit(error.exit_code) from (cause if _debug else None)
 
 
-def _stop(number: int, _: object) -> None:
-    global _stopped_by
-    _stopped_by = number
-    raise KeyboardInterrupt
-
-
 def _leave_interrupted() -> NoReturn:
     note("interrupted")
-    raise SystemExit(128 + (_stopped_by or signal.SIGINT))
+    raise SystemExit(128 + (interrupts.stopped_by() or signal.SIGINT))

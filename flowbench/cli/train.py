@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from flowbench.cli import complete
-from flowbench.cli.options import SET_HELP, Device, Json, Out, Threads, use_threads
-from flowbench.console import note, print_json, print_result, warn
+from flowbench.cli.options import SET_HELP, Device, Json, Out, Threads
+from flowbench.console import print_json, print_result
 from flowbench.errors import FlowbenchError, UsageError
 
 if TYPE_CHECKING:
-    from flowbench.config import RunConfig
-    from flowbench.data import Dataset
     from flowbench.results.record import RunRecord
 
 _TABLES = "Tables of your own"
 _SETTINGS = "Settings"
+_BREAKS = "Breaks"
+_SEEDS = "Seeds"
+
+_GOES_WITH_RESUME = {"resume", "finish", "device", "threads", "force", "checkpoint_every", "out", "as_json"}
+
+_SEED = {"min": 0, "max": 2**32 - 1, "rich_help_panel": _SEEDS}
 
 
 def train(
+    context: typer.Context,
     flow: Annotated[
         str | None,
         typer.Argument(
@@ -41,14 +46,21 @@ def train(
     ] = "patches",
     seed: Annotated[
         int,
-        typer.Option(min=0, max=2**32 - 1, help="Seeds the weights, the batches and the split of a table of your own."),
+        typer.Option(**_SEED, help="Seeds the training: its initial weights and its batches."),
     ] = 0,
     device: Device = "auto",
     threads: Threads = None,
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Accept raw files with fewer rows than the published data.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Train again even if the run is already finished.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Train a finished run again, and go on with one that was broken off on another device, with other "
+            "threads or by another version.",
+        ),
+    ] = False,
     out: Out = None,
     as_json: Json = False,
     recipe: Annotated[
@@ -69,9 +81,17 @@ def train(
         float | None,
         typer.Option(
             rich_help_panel=_SETTINGS,
-            help="Take no more steps after this many seconds of training. What the last epoch still needs for "
-            "calibration and validation comes on top.",
+            help="End the run this many seconds after its first step, closing checks and times included.",
             show_default=False,
+        ),
+    ] = None,
+    on_divergence: Annotated[
+        Literal["stop", "retry"] | None,
+        typer.Option(
+            rich_help_panel=_SETTINGS,
+            help="What follows a loss that is not finite: the end, or (three times at most) the best epoch's weights "
+            "at half the rate.",
+            show_default="stop",
         ),
     ] = None,
     settings: Annotated[
@@ -121,6 +141,50 @@ def train(
             help="Add uniform noise to columns of whole numbers and to columns with heavy ties.",
         ),
     ] = False,
+    init_seed: Annotated[
+        int | None, typer.Option(**_SEED, help="Seeds the initial weights alone.", show_default="--seed")
+    ] = None,
+    shuffle_seed: Annotated[
+        int | None, typer.Option(**_SEED, help="Seeds the order of the batches alone.", show_default="--seed")
+    ] = None,
+    split_seed: Annotated[
+        int, typer.Option(**_SEED, help="Seeds the split of a table of your own: all seeds of a training have one.")
+    ] = 0,
+    noise_seed: Annotated[
+        int | None,
+        typer.Option(**_SEED, help="Seeds the noise of --dequantise alone.", show_default="--split-seed"),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            rich_help_panel=_BREAKS,
+            help="Go on with this run, which was broken off; nothing else is needed. (The command that began it goes "
+            "on, too.)",
+            show_default=False,
+        ),
+    ] = None,
+    finish: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            rich_help_panel=_BREAKS,
+            help="Take the best epoch of this run, which was broken off, evaluate it and close the run.",
+            show_default=False,
+        ),
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", rich_help_panel=_BREAKS, help="Begin anew, whatever there is of the run.")
+    ] = False,
+    checkpoint_every: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            rich_help_panel=_BREAKS,
+            help="Seconds between two checkpoints.",
+            show_default="60, or more where one takes long",
+        ),
+    ] = None,
 ) -> None:
     """Train a flow by maximum likelihood; show its test log-likelihood and what a density and a sample cost.
 
@@ -132,63 +196,53 @@ def train(
         from flowbench.cli.settings import show_settings
 
         return show_settings(flow, data, recipe, as_json)
-    if flow is None:
+    broken_off = resume or finish
+    if broken_off:
+        _refuse_more(context)
+    elif flow is None:
         raise UsageError("name a flow to train", hint=f"there are: {', '.join(complete.flows(''))}")
 
-    from flowbench import plugins
     from flowbench.config import user_layers
-    from flowbench.data import TableOptions, load
+    from flowbench.data import TableOptions
     from flowbench.files import ensure_writable
     from flowbench.results.store import results_dir
+    from flowbench.training.carry_out import How, carry_out, order_of
+    from flowbench.training.order import Order
 
-    use_threads(threads)
-    flow, data = plugins.name_of("flows", flow), plugins.name_of("datasets", data)
-    given = {"max_epochs": max_epochs, "max_seconds": max_seconds}
-    user = user_layers(config, settings or []) | {key: value for key, value in given.items() if value is not None}
-    chosen = _configuration(flow, data, recipe, seed, device, user)
     folder = results_dir(out)
     ensure_writable(folder)  # before anything takes time
-    table_options = TableOptions(_names(columns), _names(drop_columns), dropna, split, test_fraction, dequantise)
-    dataset = load(data, seed=seed, allow_partial=allow_partial, table_options=table_options)
-    record = _finished_or_trained(chosen, dataset, folder, force)
-    _show(record, as_json)
+    if broken_off:
+        where = {"device": device if device != "auto" else None, "threads": threads}
+        order = order_of(broken_off, folder)
+        order = order.model_copy(update={key: value for key, value in where.items() if value is not None})
+    else:
+        given = {"max_epochs": max_epochs, "max_seconds": max_seconds, "on_divergence": on_divergence}
+        order = Order(
+            flow=str(flow),
+            data=data,
+            recipe=recipe,
+            seed=seed,
+            init_seed=init_seed,
+            shuffle_seed=shuffle_seed,
+            split_seed=split_seed,
+            noise_seed=noise_seed,
+            device=device,
+            threads=threads,
+            settings=user_layers(config, settings or []) | {k: v for k, v in given.items() if v is not None},
+            allow_partial=allow_partial,
+            table=TableOptions(_names(columns), _names(drop_columns), dropna, split, test_fraction, dequantise),
+        )
+    how = How(force, restart, finish is not None, checkpoint_every=checkpoint_every)
+    _show(carry_out(order, folder, how), as_json)
 
 
-def _configuration(flow: str, data: str, recipe: str, seed: int, device: str, user: dict[str, object]) -> RunConfig:
-    """All that decides the run's numbers, checked before anything is loaded."""
-    import torch
-
-    from flowbench import flows
-    from flowbench.config import packaged_layers, resolve
-    from flowbench.data.tables.loading import is_path
-    from flowbench.training.environment import resolve_device
-
-    where = {"device": resolve_device(device), "threads": torch.get_num_threads()}
-    packaged = packaged_layers(flow, "" if is_path(data) else data, recipe)
-    known = {"flow": flow, "data": data, "recipe": recipe, "seed": seed, "code": flows.code(flow)}
-    return resolve(flows.load(flow).Options, packaged, user, **known, **where)
-
-
-def _finished_or_trained(chosen: RunConfig, dataset: Dataset, folder: Path, force: bool) -> RunRecord:
-    """The record of the run: of an earlier one that finished, unless it is to be trained again."""
-    from flowbench.console import Progress
-    from flowbench.results.store import finished
-    from flowbench.training.memory import keep_freed_memory
-    from flowbench.training.run import run, run_name
-
-    keep_freed_memory()  # of training: what a large table needed while it was converted is given back
-    # a table is what it holds, wherever it lies
-    chosen = chosen.model_copy(update={"data": dataset.card.name if dataset.card else dataset.name})
-    if dataset.dim == 1:
-        warn("with one column there is nothing to condition on: every affine flow is a Gaussian")
-    record = None if force else finished(folder, run_name(chosen, dataset))
-    if record is not None:
-        note(f"{record.run} is already finished ({folder / record.run}.json); --force trains it again")
-        return record
-    with Progress(chosen.training.max_seconds) as progress:
-        record = run(chosen, dataset, folder, progress)
-    note(f"written to {folder / record.run}.json")
-    return record
+def _refuse_more(context: typer.Context) -> None:
+    """Refuse what would change a run that is to be gone on with."""
+    given = [name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+    more = sorted(set(given) - _GOES_WITH_RESUME)
+    if more or ("resume" in given and "finish" in given):
+        what = more[0].replace("_", "-") if more else "finish"
+        raise UsageError(f"--resume and --finish take a run as it was ordered: {what} cannot be given beside")
 
 
 def _show(record: RunRecord, as_json: bool) -> None:

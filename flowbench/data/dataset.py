@@ -57,7 +57,8 @@ class Dataset(Splits):
     table has no card. ``version`` counts changes of how the arrays are made, ``space`` is where they lie.
     ``fingerprint`` is a sha256 over the raw files' content and the version (and the seed of an own table's split):
     equal fingerprints mean arrays made the same way from the same files. ``folder`` is where they are mapped from, None
-    where the cache cannot be written.
+    where the cache cannot be written. ``split_seed`` and ``noise_seed`` are those that an own table was split and
+    dequantised by, None where nothing was drawn.
     """
 
     name: str
@@ -67,6 +68,8 @@ class Dataset(Splits):
     card: Card | None = None
     partial: bool = False
     folder: Path | None = None
+    split_seed: int | None = None
+    noise_seed: int | None = None
 
     @classmethod
     def of(cls, splits: Splits, folder: Path | None = None, **about: Any) -> Dataset:

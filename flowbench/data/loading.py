@@ -16,27 +16,36 @@ from flowbench.data.registry import Recipe
 from flowbench.data.sources import raw
 from flowbench.data.sources.fetch import fetch
 from flowbench.data.tables import loading as table
-from flowbench.data.tables.options import TableOptions
+from flowbench.data.tables.options import Seeds, TableOptions
 from flowbench.errors import DataError, UsageError
 
 _SEED = 42  # of all published preprocessing (gpapamak/maf); a run's own seed never changes the data
 _WHOLE = TableOptions()
 
 
-def load(data: str, *, seed: int = 0, allow_partial: bool = False, table_options: TableOptions = _WHOLE) -> Dataset:
+def load(
+    data: str,
+    *,
+    split_seed: int = 0,
+    noise_seed: int | None = None,
+    allow_partial: bool = False,
+    table_options: TableOptions = _WHOLE,
+) -> Dataset:
     """The dataset of that name or in that .py file, or the table in that file or folder.
 
     ``data`` is a table's path if it ends in .csv, .tsv, .parquet, .npy or .npz or contains a path separator, and not in
-    .py. ``seed`` splits an own table (and draws its noise) and does nothing else. ``allow_partial`` accepts raw files
-    with fewer or more rows than the card says. ``table_options`` say what of an own table is modelled, and how. Raw
-    files that are missing are downloaded, as `fetch.fetch` does it.
+    .py. ``split_seed`` splits an own table and ``noise_seed`` (None: the same) draws its noise; the seed of a training
+    does neither, so that its seeds have one split. ``allow_partial`` accepts raw files with fewer or more rows than the
+    card says. ``table_options`` say what of an own table is modelled, and how. Raw files that are missing are
+    downloaded, as `fetch.fetch` does it.
 
     Raises:
         UsageError: no dataset has that name, or ``table_options`` are given for one, or name what is not there.
         DataError: raw files are damaged, or missing and cannot be downloaded, or the rows are unfit for a density.
     """
     if table.is_path(data):
-        return table.load_table(Path(data).expanduser(), table_options, seed=seed, taken=registry.names())
+        drawn_by = Seeds(split_seed, split_seed if noise_seed is None else noise_seed)
+        return table.load_table(Path(data).expanduser(), table_options, drawn_by, taken=registry.names())
     if table_options != _WHOLE:
         raise UsageError(
             f"{data} is a dataset with columns and splits of its own: options of tables do not go with it",

@@ -79,7 +79,8 @@ class Task(Part):
     ``space`` is the space of the rows and of all log-likelihoods. ``dequantised`` are the columns of a user's table
     that uniform noise was added to, and its width in their units. ``test_groups`` counts the photographs that the test
     rows are windows of; None where they are no windows. ``rows_sha256`` has a digest of each split's content: equal
-    ones are the same rows, whatever code made them. It is empty in records that are older than it.
+    ones are the same rows, whatever code made them. It is empty in records that are older than it. ``split_seed`` and
+    ``noise_seed`` are those of a user's table; None where nothing was drawn.
     """
 
     flow: str
@@ -98,32 +99,61 @@ class Task(Part):
     n_test: int
     test_groups: int | None = None
     rows_sha256: dict[str, str] = {}
+    split_seed: int | None = None
+    noise_seed: int | None = None
 
 
 class Setup(Part):
-    """How the flow was to be trained: the recipe, and every setting of flow and training that came of it."""
+    """How the flow was to be trained: the recipe, and every setting of flow and training that came of it.
+
+    ``init_seed`` and ``shuffle_seed``, of initial weights and of the batches' order alone, are ``seed`` where None.
+    """
 
     recipe: str
     seed: int
+    init_seed: int | None = None
+    shuffle_seed: int | None = None
     config: Settings
     config_hash: str
 
 
+class History(Part):
+    """A training epoch by epoch, each list as long as there were epochs.
+
+    ``train_ll_nats`` are means over the batches as they came, ``seconds`` those since training began, breaks left out;
+    ``learning_rate`` is the last step's, ``gradient_norm`` the mean over steps, before clipping.
+    """
+
+    train_ll_nats: list[Figure]
+    validation_ll_nats: list[Figure]
+    seconds: list[Figure]
+    learning_rate: list[Figure]
+    gradient_norm: list[Figure]
+
+
 class Training(Part):
-    """What training took. ``train_ll_nats`` is a mean over the best epoch's batches as they came."""
+    """What training took. ``train_ll_nats`` is a mean over the best epoch's batches as they came.
+
+    ``train_seconds`` are without what lay between a break and going on. ``changed`` tells what was different then
+    (other threads, say), ``retries`` how often training went back from what was not finite.
+    """
 
     epochs: int | None = None
     best_epoch: int | None = None
     train_seconds: Figure = None
     train_rows_per_second: Figure = None
     train_ll_nats: Figure = None
+    retries: int = 0
+    changed: tuple[str, ...] = ()
+    history: History | None = None
 
 
 class Likelihoods(Part):
     """Log-likelihoods as means over a whole split, in nats in the space of the task.
 
     ``nats_below_truth`` is the mean over test rows of the true log-density minus the flow's, with the error of the
-    paired differences.
+    paired differences. ``far_test_rows`` counts the test rows whose log-density is more than 10 standard deviations
+    from the mean; they are part of every mean but ``test_ll_without_far_rows_nats``.
     """
 
     validation_ll_nats: Figure = None
@@ -133,6 +163,8 @@ class Likelihoods(Part):
     true_test_ll_nats: Figure = None
     nats_below_truth: Estimate | None = None
     test_ll_own_units_nats: Figure = None
+    far_test_rows: int | None = None
+    test_ll_without_far_rows_nats: Figure = None
 
 
 class Check(Part):

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 16 << 20
 """A larger file is no record: a table of a thousand columns has one of 100 kB."""
+
+_NUMBERS = re.compile(r'\[\n[^][{}"]*\]')  # no string holds a line break
+
+DIGITS = 12
+"""Of the digest of its content in the name of a file beside a record."""
 
 _AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 """To open a file that may be a pipe, without waiting for whoever writes to it."""
@@ -60,11 +66,15 @@ def write(
 
     Raises:
         UsageError: they cannot be written.
+        UnreadableRecordError: a newer flowbench's record would be replaced.
     """
+    refuse_newer(folder / f"{record.run}.json")
     path = folder / f"{record.run}.json"
     contents = {"npy": None if test_lls is None else _npy(test_lls), "safetensors": weights}
     named = {
-        kind: f"{record.run}.{_digest(content)}.{kind}" for kind, content in contents.items() if content is not None
+        kind: f"{record.run}.{content_digest(content)}.{kind}"
+        for kind, content in contents.items()
+        if content is not None
     }
     record = record.model_copy(update={"files": Files(weights=named.get("safetensors"), test_lls=named.get("npy"))})
     candidates = _beside(path) | set(named.values())
@@ -79,8 +89,9 @@ def write(
 
 
 def strict_json(record: Record) -> bytes:
-    """The record as its file has it."""
-    return (json.dumps(record.model_dump(mode="json"), indent=2, allow_nan=False) + "\n").encode()
+    """The record as its file has it, each list of numbers on one line."""
+    text = json.dumps(record.model_dump(mode="json"), indent=2, allow_nan=False)
+    return (_NUMBERS.sub(lambda found: " ".join(found.group().split()), text) + "\n").encode()
 
 
 def read(path: Path) -> RunRecord:
@@ -125,14 +136,58 @@ def _files(folder: Path | str) -> Iterator[Path]:
 
 
 def finished(folder: Path, run: str) -> RunRecord | None:
-    """The record of ``run`` if it is there and ended ``ok``: no other run is ever taken for done."""
+    """The record of ``run`` if it ended ``ok`` and is whole: with its weights and its rows' likelihoods, undamaged.
+
+    What is there and is not, is warned of; no other run is ever taken for done.
+
+    Raises:
+        UnreadableRecordError: a newer flowbench wrote it.
+    """
     path = folder / f"{run}.json"
+    refuse_newer(path)
     try:
         record = _read_run(path) if path.is_file() else None
     except UnreadableRecordError as error:
         _warn(error)
         return None
-    return record if record is not None and record.status == "ok" else None
+    if record is None or record.status != "ok":
+        return None
+    for name in (record.files.weights, record.files.test_lls):
+        if name is None or not _is_whole(folder / name):
+            warn(f"{path} is no finished run any more: {name or 'a file beside it'} is not there, or is damaged")
+            return None
+    return record
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file beside a record has the content that it is named after."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS] == path.stem.rpartition(".")[2]
+    except OSError:
+        return False
+
+
+def refuse_newer(path: Path) -> None:
+    """Leave a record alone that this flowbench cannot read because it is older.
+
+    Raises:
+        UnreadableRecordError: there is one in ``path``.
+    """
+    try:
+        found = _object(path)
+    except UnreadableRecordError:
+        return  # not there, or of no use to anybody
+    _known(path, found)
+
+
+def remove(path: Path) -> None:
+    """Remove the record in ``path``, if there is one, and what is beside it."""
+    beside = _beside(path)
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+        for name in beside:
+            (path.parent / name).unlink(missing_ok=True)
 
 
 def read_test_lls(record: RunRecord, folder: Path) -> NDArray[np.float64] | None:
@@ -147,7 +202,9 @@ def read_test_lls(record: RunRecord, folder: Path) -> NDArray[np.float64] | None
     try:
         content = path.read_bytes()
         named = path.name.removesuffix(".npy").rpartition(".")[2]
-        if path.name != f"{record.run}.npy" and named != _digest(content):  # the first schema's names tell nothing
+        if path.name != f"{record.run}.npy" and named != content_digest(
+            content
+        ):  # the first schema's names tell nothing
             raise ValueError("its content is not what it is named after")
         return _array(content).astype(np.float64)
     except (OSError, ValueError, EOFError, TypeError) as error:
@@ -252,9 +309,9 @@ def _beside(path: Path) -> set[str]:
     return {name for name in (files.weights, files.test_lls) if name is not None}
 
 
-def _digest(content: bytes) -> str:
+def content_digest(content: bytes) -> str:
     """What a file beside a record is named after."""
-    return hashlib.sha256(content).hexdigest()[:12]
+    return hashlib.sha256(content).hexdigest()[:DIGITS]
 
 
 def _array(content: bytes) -> NDArray[Any]:

@@ -17,7 +17,7 @@ from flowbench.console import plural
 from flowbench.flows import Flow, FlowFile, built
 from flowbench.flows.core.density import log_likelihoods
 from flowbench.results.record import Check
-from flowbench.training import checkpoint
+from flowbench.training import weights
 from flowbench.training.calibration import calibrate
 from flowbench.training.checks import checks
 from flowbench.transforms import Network
@@ -135,6 +135,6 @@ def _saved(module: FlowFile, name: str) -> float:
     rows = torch.randn(20, 3)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "flow.safetensors"
-        checkpoint.save(path, flow, name, _small_options(module, {}), checkpoint.About())
-        again, _ = checkpoint.load(path)
+        weights.save(path, flow, name, _small_options(module, {}), weights.About())
+        again, _ = weights.load(path)
     return float((again(rows) - flow(rows)).abs().max())

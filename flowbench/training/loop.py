@@ -1,42 +1,34 @@
-"""Training by maximum likelihood: one loop that reads from top to bottom."""
+"""Training by maximum likelihood: one loop that reads from top to bottom, and can be left and gone on with."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import islice, pairwise
+from collections.abc import Callable
+from dataclasses import asdict
 
 import torch
 from torch import Tensor
 
 from flowbench.config import TrainingOptions
+from flowbench.console import warn
 from flowbench.data.rows import Rows, shuffled
-from flowbench.engines import choose
-from flowbench.engines.differentiate import run
 from flowbench.errors import DivergedError
 from flowbench.flows import Flow
 from flowbench.flows.core.density import log_likelihoods
+from flowbench.interrupts import unbroken
 from flowbench.training.calibration import calibrate
+from flowbench.training.divergence import divergence
+from flowbench.training.rehearsal import rehearse
+from flowbench.training.schedule import Clock, Schedule
+from flowbench.training.state import Epoch, State
 from flowbench.training.step import Descent
 
+RETRIES = 3
+"""Times that a training goes back from what is not finite, where that is wanted."""
 
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch gave. Likelihoods are means in nats; the training one is over the epoch's batches as they came."""
-
-    number: int
-    of: int | None
-    """Epochs at the most; None where only time or patience ends training."""
-    train_ll_nats: float
-    validation_ll_nats: float
-    best: bool
-    rows: int
-    train_seconds: float
-    """Descending, without calibration and validation."""
-    seconds: float
-    """Since training began."""
+SAVE_SECONDS, SAVING = 60.0, 1 / 200
+"""Between two states that are saved, and the part of the time that this may take, where nothing else is wanted."""
 
 
 def train(
@@ -46,100 +38,244 @@ def train(
     options: TrainingOptions,
     seed: int,
     on_step: Callable[[int, int], None] = lambda step, steps: None,
-) -> Iterator[Epoch]:
-    """Fit ``flow`` to ``rows`` (N, D), yielding after each epoch; all rows lie on the flow's device.
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> list[Epoch]:
+    """Fit ``flow`` to ``rows`` (N, D) from its beginning to its end; see `Fit`."""
+    fit = Fit(flow, rows, validation, options, seed)
+    fit.run(on_step, on_epoch)
+    return fit.epochs
 
-    However it ends (the last epoch, patience, time, an interrupt, a divergence), the flow is left in evaluation mode
-    with the weights and statistics of the epoch that was best by validation.
 
-    Raises:
-        DivergedError: a loss or a validation likelihood is not finite.
+class Fit:
+    """A training by maximum likelihood of ``flow`` on ``rows`` (N, D); all rows lie on the flow's device.
+
+    Args:
+        seed: of the batches' order.
+        start: where to go on; None: at the beginning.
+        closing: seconds that will be needed after training; they are part of ``options.max_seconds``.
     """
-    flow.fit_closed_form(rows)
-    flow.eval()
-    if not any(p.requires_grad for p in flow.parameters()):
-        return  # nothing to descend on
-    plan, clock, best = _Schedule(options, len(rows)), _Clock(options.max_seconds), _Best(flow)
-    descent = Descent(flow, options)
-    generator = torch.Generator(rows.device).manual_seed(seed)
-    epoch = 0
-    try:
-        while epoch != plan.last_epoch and epoch - best.epoch < options.patience and not (epoch and clock.over()):
-            epoch += 1
-            began = clock.seconds()
-            flow.train()
-            drawn = generator.get_state()
-            batches = shuffled(rows, plan.batches, generator)
-            losses = torch.empty(plan.steps, device=rows.device)
-            done = 0
-            while done < plan.steps and not (done and clock.over()):
-                # stays on the device: reading it here would wait for every step
-                losses[done] = descent.step(next(batches), plan.rate(epoch, done, clock.seconds()))
-                done += 1
-                on_step(done, plan.steps)
-            stopped = bool(descent.stopped)  # the one wait of the epoch
-            train_seconds = clock.seconds() - began
-            if stopped:
-                batches = shuffled(rows, plan.batches, generator.set_state(drawn))
-                raise _divergence(flow, batches, losses[:done], epoch)
 
-            flow.eval()
-            calibrate(flow, rows)
-            validation_ll = float(log_likelihoods(flow, validation).mean())
-            better = best.offer(epoch, validation_ll)
-            if options.plateau and not better and (epoch - best.epoch) % options.plateau == 0:
+    def __init__(
+        self,
+        flow: Flow,
+        rows: Rows,
+        validation: Rows,
+        options: TrainingOptions,
+        seed: int,
+        start: State | None = None,
+        closing: float = 0.0,
+    ) -> None:
+        self._flow, self._rows, self._validation, self._options = flow, rows, validation, options
+        self._start, self._closing = start, closing
+        self._generator = torch.Generator(rows.device).manual_seed(seed)
+        self._plan = Schedule(options, len(rows))
+        self._save: Callable[[State], None] = lambda state: None
+        self._next_save = math.inf
+        self._save_every: float | None = None
+        self._ending = False
+        self.epochs: list[Epoch] = [Epoch(**epoch) for epoch in start.numbers["epochs"]] if start else []
+        self.retries: int = start.numbers["retries"] if start else 0
+
+    def save_to(self, save: Callable[[State], None], every: float | None = None) -> None:
+        """Have a state saved every so many seconds, when an interrupt ends the training, and at its end.
+
+        None: every minute, or less often where saving takes long.
+        """
+        self._save, self._save_every = save, every
+        self._next_save = time.perf_counter() + (SAVE_SECONDS if every is None else every)
+
+    def end(self) -> None:
+        """Take no more steps. An epoch that is under way counts only if there is none before it."""
+        self._ending = True
+
+    def run(
+        self,
+        on_step: Callable[[int, int], None] = lambda step, steps: None,
+        on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    ) -> None:
+        """Train to the end.
+
+        However it ends (the last epoch, patience, time, an interrupt, a divergence), the flow is left in evaluation
+        mode with the weights and statistics of the epoch that was best by validation.
+
+        Raises:
+            DivergedError: a loss or every validation likelihood is not finite.
+        """
+        if not self._begin():
+            return  # nothing to descend on
+        try:
+            while self._goes_on():
+                self._descend(on_step)
+                if self._descent.stopped:  # the one wait of the epoch
+                    self._go_back()
+                else:
+                    on_epoch(self._evaluate())
+            if self.epochs and not self._best.epoch:
+                raise DivergedError(f"the validation log-likelihood was not finite in any of {len(self.epochs)} epochs")
+            self._ending = True
+            self._keep()
+        except KeyboardInterrupt:
+            if self._done or self.epochs:
+                self._keep()
+            raise
+        finally:
+            self._flow.load_state_dict(self._best.state)
+            self._flow.eval()
+
+    def _begin(self) -> bool:
+        flow, rows, start = self._flow, self._rows, self._start
+        if start is None:
+            flow.fit_closed_form(rows)
+        else:
+            flow.load_state_dict(start.part("flow"))
+        flow.eval()
+        if not any(p.requires_grad for p in flow.parameters()):
+            return False
+        self._ending |= bool(start and start.numbers["ended"])
+        self._evaluation = 0.0
+        if not self._ending:  # before the clock starts
+            self._evaluation = rehearse(flow, rows, self._validation, self._options, self._plan.batches[0])
+        self._best, self._descent = _Best(flow), Descent(flow, self._options)
+        self._losses = torch.empty(self._plan.steps, device=rows.device)
+        self._drawn = self._generator.get_state()  # before the epoch's order is drawn
+        self._done, self._descended = 0, 0.0  # steps of the epoch under way, and the seconds that they took
+        self._rate = self._options.learning_rate
+        if start is not None:
+            self._restore(start)
+        spent = start.numbers["seconds"] if start else 0.0
+        self._clock = Clock(self._options.max_seconds, spent, self._evaluation + self._closing)
+        return True
+
+    def _goes_on(self) -> bool:
+        epochs, best = len(self.epochs), self._best.epoch
+        if epochs == self._plan.last_epoch or epochs - best >= self._options.patience:
+            return False
+        if self._ending:
+            return bool(self._done) and not best
+        return self._done > 0 or not (epochs and self._clock.over())
+
+    def _descend(self, on_step: Callable[[int, int], None]) -> None:
+        """Take the epoch's steps, those that are left of it."""
+        self._flow.train()
+        plan, clock, epoch = self._plan, self._clock, len(self.epochs) + 1
+        began = clock.seconds() - self._descended
+        batches = shuffled(self._rows, plan.batches, self._generator.set_state(self._drawn))
+        for _ in range(self._done):
+            next(batches)
+        while self._done < plan.steps and not (self._done and (self._ending or clock.over())):
+            with unbroken():
+                self._rate = plan.rate(epoch, self._done, clock)
+                # stays on the device: reading it here would wait for every step
+                self._losses[self._done] = self._descent.step(next(batches), self._rate)
+                self._done += 1
+                self._descended = clock.seconds() - began
+            on_step(self._done, plan.steps)
+            if time.perf_counter() > self._next_save:
+                self._keep()
+        self._descended = clock.seconds() - began
+
+    def _evaluate(self) -> Epoch:
+        """Calibrate, validate, and end the epoch."""
+        flow, best, plan, done = self._flow, self._best, self._plan, self._done
+        began = self._clock.seconds()
+        flow.eval()
+        calibrate(flow, self._rows)
+        validation_ll = float(log_likelihoods(flow, self._validation).mean())
+        took = self._clock.seconds() - began
+        self._clock.reserved += took - self._evaluation
+        self._evaluation = took
+        with unbroken():
+            number = len(self.epochs) + 1
+            better = best.offer(number, validation_ll)
+            if self._options.plateau and not better and (number - best.epoch) % self._options.plateau == 0:
                 # over-fitting, or a rate too high to see more: neither is mended by going on from here
                 flow.load_state_dict(best.state)
                 plan.peak_rate /= 3
-            train_ll, seen = -float(losses[:done].mean()), plan.batches[done - 1].stop
-            yield Epoch(epoch, plan.last_epoch, train_ll, validation_ll, better, seen, train_seconds, clock.seconds())
-        if epoch and not best.epoch:
-            raise DivergedError(f"the validation log-likelihood was not finite in any of {epoch} epochs")
-    finally:
-        flow.load_state_dict(best.state)
-        flow.eval()
+            epoch = Epoch(
+                number=number,
+                of=plan.last_epoch,
+                train_ll_nats=-float(self._losses[:done].mean()),
+                validation_ll_nats=validation_ll,
+                best=better,
+                rows=plan.batches[done - 1].stop,
+                train_seconds=self._descended,
+                seconds=self._clock.seconds(),
+                learning_rate=self._rate,
+                gradient_norm=float(self._descent.state["norms"]) / done,
+            )
+            self.epochs.append(epoch)
+            self._next_epoch()
+        return epoch
 
+    def _go_back(self) -> None:
+        """From what is not finite to the best epoch, at half the rate.
 
-class _Schedule:
-    """Batches, length and learning rate, from the options and the number of training rows."""
+        Raises:
+            DivergedError: that is not wanted, or has been done often enough.
+        """
+        batches = shuffled(self._rows, self._plan.batches, self._generator.set_state(self._drawn))
+        error = divergence(self._flow, batches, self._losses[: self._done], len(self.epochs) + 1)
+        if self._options.on_divergence == "stop" or self.retries == RETRIES:
+            raise error
+        with unbroken():
+            warn(f"{error}; back to epoch {self._best.epoch}, at half the rate")
+            self._flow.load_state_dict(self._best.state)
+            self._descent.forget()
+            self._plan.peak_rate /= 2
+            self.retries += 1
+            self._next_epoch()
 
-    def __init__(self, options: TrainingOptions, rows: int) -> None:
-        self.options = options
-        # a 20th of the rows by default: a small table still gets many steps from an epoch
-        batch_size = options.batch_size or min(500, max(50, rows // 20))
-        self.peak_rate = options.learning_rate
-        self.steps = math.ceil(rows / batch_size)
-        cuts = [step * rows // self.steps for step in range(self.steps + 1)]
-        self.batches = [slice(start, stop) for start, stop in pairwise(cuts)]
-        """The steps' parts of an epoch's order: every row once an epoch, batches equal but for one row."""
-        self.last_epoch = options.max_epochs
-        if options.max_epochs is None and options.max_steps is not None:
-            self.last_epoch = math.ceil(options.max_steps / self.steps)
+    def _next_epoch(self) -> None:
+        self._drawn = self._generator.get_state()
+        self._done, self._descended = 0, 0.0
+        self._descent.state["norms"].zero_()
 
-    def rate(self, epoch: int, done: int, seconds: float) -> float:
-        """Linear warm-up; then constant, or half a cosine to zero at the last step or second, whichever is sooner."""
-        options = self.options
-        step = (epoch - 1) * self.steps + done
-        warm = min(1.0, (step + 1) / options.warmup_steps) if options.warmup_steps else 1.0
-        if options.schedule == "constant":
-            return self.peak_rate * warm
-        by_steps = step / (self.last_epoch * self.steps) if self.last_epoch else 0.0
-        by_time = seconds / options.max_seconds if options.max_seconds else 0.0
-        return self.peak_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, max(by_steps, by_time))))
+    def _keep(self) -> None:
+        """Save the state; what that costs bounds how often it is done."""
+        with unbroken():
+            began = time.perf_counter()
+            self._save(self._state())
+            now, every = time.perf_counter(), self._save_every
+            self._next_save = now + (max(SAVE_SECONDS, (now - began) / SAVING) if every is None else every)
 
+    def _state(self) -> State:
+        parts = {
+            "flow": self._flow.state_dict(),
+            "best": self._best.state,
+            "optimizer": self._descent.state,
+            "random": {"order": self._drawn, "torch": torch.get_rng_state()},
+            "epoch": {"losses": self._losses[: self._done]},
+        }
+        if self._rows.device.type == "cuda":
+            parts["random"]["cuda"] = torch.cuda.get_rng_state(self._rows.device)
+        numbers = {
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+            "ended": self._ending,
+            "steps_of_epoch": self._done,
+            "descended": self._descended,
+            "peak_rate": self._plan.peak_rate,
+            "rate": self._rate,
+            "retries": self.retries,
+            "seconds": self._clock.seconds(),
+        }
+        tensors = {f"{part}.{key}": value for part, values in parts.items() for key, value in values.items()}
+        return State(tensors, numbers)
 
-class _Clock:
-    """Seconds since training began, and whether they are used up."""
-
-    def __init__(self, max_seconds: float | None) -> None:
-        self._began = time.perf_counter()
-        self._max_seconds = math.inf if max_seconds is None else max_seconds
-
-    def seconds(self) -> float:
-        return time.perf_counter() - self._began
-
-    def over(self) -> bool:
-        return self.seconds() >= self._max_seconds
+    def _restore(self, state: State) -> None:
+        numbers, random = state.numbers, state.part("random")
+        best = [epoch for epoch in self.epochs if epoch.best]
+        if best:
+            self._best.epoch, self._best.validation_ll = best[-1].number, best[-1].validation_ll_nats
+        self._best.state = {key: value.to(self._rows.device) for key, value in state.part("best").items()}
+        for key, value in state.part("optimizer").items():
+            self._descent.state[key].copy_(value)
+        self._done, self._descended = numbers["steps_of_epoch"], numbers["descended"]
+        self._plan.peak_rate, self._rate = numbers["peak_rate"], numbers["rate"]
+        self._losses[: self._done] = state.tensors["epoch.losses"]
+        self._drawn = random["order"]
+        torch.set_rng_state(random["torch"])
+        if "cuda" in random and self._rows.device.type == "cuda":
+            torch.cuda.set_rng_state(random["cuda"], self._rows.device)
 
 
 class _Best:
@@ -158,20 +294,3 @@ class _Best:
 
     def _copy(self) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in self._flow.state_dict().items()}
-
-
-@torch.no_grad()
-def _divergence(flow: Flow, batches: Iterator[Tensor], losses: Tensor, epoch: int) -> DivergedError:
-    """Where and how an epoch left the finite. The weights are still those with which it did: none followed."""
-    step = int((~losses.isfinite()).nonzero()[0])
-    last = f"the last finite loss was {float(losses[step - 1]):.4g}" if step else "no loss of the epoch was finite"
-    x, culprit = next(islice(batches, step, None)), "the gradient"
-    engine = flow.engine or choose(x)
-    for index, ((leaf, _), stage) in enumerate(zip(flow.transform.leaves(), flow.stages(), strict=True)):
-        x, log_det = run([stage], x, engine)
-        if not (x.isfinite().all() and log_det.isfinite().all()):
-            culprit = f"transform {index} ({type(leaf).__name__})"
-            break
-    return DivergedError(
-        f"epoch {epoch}, step {step + 1}: the loss is {float(losses[step])}; {last}; first not finite: {culprit}"
-    )

@@ -38,8 +38,14 @@ class Descent:
         self._optimizer: Any
         if options.optimizer == "adam-inner-epsilon":
             self._optimizer = AdamInnerEpsilon(self._flat, **choice)
+            moments = self._optimizer.state
         else:
             self._optimizer = Adam([self._flat], **choice, fused=True, capturable=self._flat.is_cuda)
+            zeros = torch.zeros_like(self._flat.detach()), torch.zeros_like(self._flat.detach())
+            moments = {"exp_avg": zeros[0], "exp_avg_sq": zeros[1], "step": self.stopped.clone()}
+            self._optimizer.state[self._flat] = moments  # which it would make at its first step
+        self.state: dict[str, Tensor] = moments | {"norms": self._flat.new_zeros(())}
+        """All that steps change beside the flow: the optimizer's moments, and the sum of the gradients' norms."""
         self._optimizer.found_inf = self.stopped
         self._launch = (flow.engine or choose(self._flat)).launcher(self._flat.device)
 
@@ -54,6 +60,11 @@ class Descent:
         self._rate.fill_(rate)
         return self._launch(self._step, rows)
 
+    def forget(self) -> None:
+        """Begin anew from the weights that the flow has now: no moments, no steps, nothing that stops."""
+        for value in (*self.state.values(), self.stopped):
+            value.zero_()
+
     def _parts(self, flat: Tensor) -> list[Tensor]:
         """Views of what is shaped like the flat parameter, one for each of the flow's."""
         parts = flat.split([parameter.numel() for parameter in self._parameters])
@@ -64,6 +75,7 @@ class Descent:
             parameter.grad = gradient
         loss = self._flow.backpropagate(rows)
         norm = torch.linalg.vector_norm(self._flat.grad)
+        self.state["norms"] += norm
         loss = loss + norm * 0  # a norm that is not finite shows in it
         self.stopped.masked_fill_((loss - loss) != 0, 1)  # 1 and no more: Adam compares with 1
         if self._clip_norm is not None:
@@ -78,7 +90,7 @@ class AdamInnerEpsilon:
 
     Torch's Adam divides by √v̂ + ε. With ε = 1e-8 the difference is no detail: the root of ε, 1e-4, is what small
     gradients are divided by here. As in torch's fused Adam, a ``found_inf`` of 1 makes a step do nothing, and gradients
-    are divided by ``grad_scale``, if there is one; the device is never waited for.
+    are divided by ``grad_scale``, if there is one; the device is never waited for. ``state`` is changed in place.
     """
 
     def __init__(
@@ -92,6 +104,7 @@ class AdamInnerEpsilon:
         self._parameter, self._lr, self._betas, self._eps, self._weight_decay = parameter, lr, betas, eps, weight_decay
         self._mean, self._square = torch.zeros_like(parameter.detach()), torch.zeros_like(parameter.detach())
         self._steps = parameter.new_zeros(())
+        self.state = {"exp_avg": self._mean, "exp_avg_sq": self._square, "step": self._steps}
         self.found_inf = parameter.new_zeros(())
         self.grad_scale: Tensor | None = None
 

@@ -26,7 +26,8 @@ from flowbench.errors import DataError, UsageError
 from flowbench.flows import Flow
 from flowbench.flows.core.density import Density, Float64
 from flowbench.training.environment import resolve_device
-from flowbench.training.loop import Epoch, train
+from flowbench.training.loop import train
+from flowbench.training.state import Epoch
 
 Indices = NDArray[np.int64]
 
@@ -224,8 +225,10 @@ def _standardisation(rows: Float64, profile: Profile, widths: Float64) -> tuple[
 def _fit(config: RunConfig, parts: Sequence[torch.Tensor]) -> tuple[Flow, list[Epoch]]:
     """Train on standardised rows, those kept and those held out; the flow in double precision, on the CPU."""
     with _BUILDING, torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(config.seed)  # torch.manual_seed would move the GPUs' generators too
+        torch.default_generator.manual_seed(
+            config.stream("initialisation")
+        )  # torch.manual_seed would move the GPUs' generators too
         flow = flows.build(config.flow, parts[0].shape[1], config.model).to(config.device)
     rows, validation = (part.to(config.device) for part in parts)
-    epochs = list(train(flow, rows, validation, config.training, config.seed))
+    epochs = train(flow, rows, validation, config.training, config.stream("shuffling"))
     return flow.cpu().double(), epochs

@@ -13,7 +13,7 @@ from flowbench.errors import DataError, UsageError, did_you_mean
 from flowbench.flows.core.density import Density
 from flowbench.results import store
 from flowbench.results.store import UnreadableRecordError
-from flowbench.training import checkpoint
+from flowbench.training import weights
 
 NAMED = 10
 """Runs that a message names."""
@@ -48,7 +48,7 @@ def load(path: Path, device: str = "cpu") -> Trained:
     Raises:
         DataError: not a checkpoint of flowbench's, damaged, or of a flow without a run.
     """
-    flow, about = checkpoint.load(path)
+    flow, about = weights.load(path)
     try:
         density = Density(flow.to(device), about.preprocessing or ())
     except DataError as error:
@@ -76,13 +76,13 @@ def find(run: str, folder: Path) -> Path:
             raise DataError(f"there is no file {path}", "give a run's name, or a path to its .safetensors")
         return path
     path = folder / f"{run}.json"
-    weights = _weights(path)
-    if weights is None:
+    found = _weights(path)
+    if found is None:
         there = [other.stem for other in sorted(folder.glob("*.json")) if _weights(other)]
         alike = [name for name in there if name.startswith(run)] or there
         known = did_you_mean(run, alike[:NAMED]) if there else "it has none: `flowbench train` makes one"
         raise UsageError(f"{folder} has no trained run {run!r}", f"{known}; or give a path to its .safetensors file")
-    return weights
+    return found
 
 
 def _weights(path: Path) -> Path | None:

@@ -12,7 +12,7 @@ from torch.autograd.functional import jacobian
 
 from flowbench import flows
 from flowbench.errors import DataError, UsageError
-from flowbench.training import checkpoint
+from flowbench.training import weights
 from flowbench.training.contract import examine
 from flowbench.transforms import MADE, Affine, Network
 
@@ -133,10 +133,10 @@ def test_a_saved_flow_is_the_same_flow(name: str, dim: int, tmp_path: Path) -> N
     module = flows.load(name)
     small = {"hidden": (11, 13), "transforms": 3, "log_scale_bound": 2.0}
     options = module.Options(**{k: v for k, v in small.items() if k in module.Options.model_fields})
-    checkpoint.save(tmp_path / "flow.safetensors", flow, name, options, checkpoint.About(data="x"))
+    weights.save(tmp_path / "flow.safetensors", flow, name, options, weights.About(data="x"))
     torch.set_default_dtype(torch.float32)
-    again, about = checkpoint.load(tmp_path / "flow.safetensors")
-    assert about == checkpoint.About(data="x")
+    again, about = weights.load(tmp_path / "flow.safetensors")
+    assert about == weights.About(data="x")
     x = torch.randn(6, dim)
     assert torch.equal(again(x), flow(x))
     assert [path.name for path in tmp_path.iterdir()] == ["flow.safetensors"]
@@ -145,13 +145,13 @@ def test_a_saved_flow_is_the_same_flow(name: str, dim: int, tmp_path: Path) -> N
 def test_a_checkpoint_with_forbidden_weights_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "flow.safetensors"
     module = flows.load("maf")
-    checkpoint.save(path, module.build(3, module.Options()), "maf", module.Options(), checkpoint.About())
+    weights.save(path, module.build(3, module.Options()), "maf", module.Options(), weights.About())
     state = load_file(path)
     state["transform.transforms.0.conditioner.0.weight"][0, 1] = 1.0  # from column 2 to a unit of degree 1
     header = {"flow": "maf", "dim": "3", "options": module.Options().model_dump_json()}
     save_file(state, path, header)
     with pytest.raises(DataError, match="mask forbids"):
-        checkpoint.load(path)
+        weights.load(path)
 
 
 @pytest.mark.parametrize(
@@ -162,16 +162,16 @@ def test_a_checkpoint_with_a_damaged_header_is_refused(header: dict[str, str], t
     whole = {"flow": "maf", "dim": "3", "options": module.Options().model_dump_json(), "about": "{}"}
     state = {key: value.contiguous() for key, value in module.build(3, module.Options()).state_dict().items()}
     save_file(state, tmp_path / "flow.safetensors", whole)
-    checkpoint.load(tmp_path / "flow.safetensors")
+    weights.load(tmp_path / "flow.safetensors")
     save_file(state, tmp_path / "flow.safetensors", whole | header)
     with pytest.raises(DataError, match="not a readable checkpoint"):
-        checkpoint.load(tmp_path / "flow.safetensors")
+        weights.load(tmp_path / "flow.safetensors")
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"not one")
     with pytest.raises(DataError, match="not a readable checkpoint"):
-        checkpoint.load(tmp_path / "x.safetensors")
+        weights.load(tmp_path / "x.safetensors")
 
 
 def test_an_unknown_flow_gets_the_nearest_name() -> None:
@@ -222,7 +222,7 @@ def test_a_checkpoint_of_the_format_before_is_read(name: str, dim: int, tmp_path
             state[f"{older}.flat"] = network.flat.detach()
     header = {"flow": name, "dim": str(dim), "options": options.model_dump_json(), "about": "{}"}
     save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "old.safetensors", header)
-    again, _ = checkpoint.load(tmp_path / "old.safetensors")
+    again, _ = weights.load(tmp_path / "old.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(flow.parameters(), again.parameters(), strict=True))
 
 

@@ -22,7 +22,7 @@ CONFIG = RunConfig(
 
 def test_another_revision_s_run_has_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "time_flow", lambda flow, rows: [])
-    dataset = data.load("truth-banana", seed=0)
+    dataset = data.load("truth-banana")
     record = run.run(CONFIG, dataset, tmp_path, Progress(None))
     assert record.run == run.run_name(CONFIG, dataset)
     assert record.environment.code_digest == run.code_digest()
@@ -37,7 +37,7 @@ def test_errors_over_photographs_are_recorded_where_test_rows_are_windows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "time_flow", lambda flow, rows: [])
-    dataset = data.load("truth-banana", seed=0)
+    dataset = data.load("truth-banana")
     groups = np.arange(len(dataset.test)) % 7
     record = run.run(CONFIG, replace(dataset, test_groups=groups), tmp_path, Progress(None))
     assert store.read(tmp_path / f"{record.run}.json") == record

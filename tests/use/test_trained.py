@@ -30,7 +30,7 @@ from flowbench.data.tables.options import TableOptions
 from flowbench.errors import DataError, DivergedError, FlowbenchError, UsageError
 from flowbench.flows.core.density import ROWS, Density, log_likelihoods
 from flowbench.results import store as results
-from flowbench.training import checkpoint
+from flowbench.training import weights
 from flowbench.training.run import run
 from flowbench.use import trained
 from flowbench.use.trained import Trained
@@ -69,7 +69,7 @@ def finish(source: str, folder: Path, flow: str = "maf", **options: bool) -> Don
         flow=flow, data=source, recipe="fast", seed=0, device="cpu", threads=1, model=module.Options(**sizes),
         training=training,
     )  # fmt: skip
-    dataset = data.load(source, seed=0, table_options=TableOptions(**options))
+    dataset = data.load(source, table_options=TableOptions(**options))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("flowbench.training.run.time_flow", lambda flow, rows: [])  # two seconds
         return Done(run(config, dataset, folder, Progress(None)).run, folder, dataset)
@@ -361,8 +361,8 @@ def test_an_older_checkpoint_is_read(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_a_run_that_ended_badly_is_used_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = flows.load("gaussian")
-    about = checkpoint.About(status="diverged")
-    checkpoint.save(tmp_path / "x.safetensors", module.build(3, module.Options()), "gaussian", module.Options(), about)
+    about = weights.About(status="diverged")
+    weights.save(tmp_path / "x.safetensors", module.build(3, module.Options()), "gaussian", module.Options(), about)
     trained.load(tmp_path / "x.safetensors")
     assert "diverged" in capsys.readouterr().err
 

@@ -24,16 +24,17 @@ from flowbench.data.moments import Moments
 from flowbench.data.preprocessing import Dequantise, Standardise
 from flowbench.data.tables.files import TableFile
 from flowbench.data.tables.fitness import noise_widths, refuse_unfit, refuse_unscalable
-from flowbench.data.tables.options import TRAIN, TableOptions, assign
+from flowbench.data.tables.options import TRAIN, Seeds, TableOptions, assign
 from flowbench.data.tables.profile import Profiler
 from flowbench.errors import DataError
+from flowbench.seeds import stream
 
 CHUNK_VALUES = 1 << 20
 """Moved at a time: 8 MiB of float64."""
 
 
 def convert(
-    source: TableFile, columns: Sequence[str], options: TableOptions, seed: int, place: Path, fingerprint: str
+    source: TableFile, columns: Sequence[str], options: TableOptions, seeds: Seeds, place: Path, fingerprint: str
 ) -> None:
     """Write the splits of these columns to the folder ``place``, as `cache.read` reads them, and what is said of them.
 
@@ -43,7 +44,7 @@ def convert(
     """
     path = source.path
     with tempfile.TemporaryFile(dir=place) as file:
-        rows = _Rows(file, len(columns), seed)
+        rows = _Rows(file, len(columns), stream(seeds.noise, "noise"))
         profiler = Profiler(columns)
         groups = _spool(source, columns, options, profiler, rows)
         profile = profiler.profile()
@@ -51,7 +52,7 @@ def convert(
         say(path, said if profile.rows else [])
         refuse_unfit(path, profile, options)
         rows.widths = noise_widths(path, profile, options)
-        parts = assign(profile.rows, options, seed, groups)
+        parts = assign(profile.rows, options, seeds, groups)
         moments = Moments(len(columns))
         for chunk, part in rows.chunks(parts):
             moments.add(chunk[part == TRAIN])
@@ -89,7 +90,7 @@ class _Rows:
     def chunks(self, parts: NDArray[np.int8]) -> Iterator[tuple[Float64, NDArray[np.int8]]]:
         """The rows (n, D) some at a time, each time with theirs of the ``parts`` (N,)."""
         self._file.seek(0)
-        noise = np.random.default_rng([self._seed, 1])
+        noise = np.random.default_rng(self._seed)
         noisy = np.flatnonzero(self.widths)
         step = max(1, CHUNK_VALUES // self._dim)
         for start in range(0, len(parts), step):

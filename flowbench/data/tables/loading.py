@@ -8,7 +8,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,10 @@ from flowbench.data.dataset import Dataset, Splits
 from flowbench.data.sources import raw
 from flowbench.data.tables.convert import convert, say
 from flowbench.data.tables.files import OPENERS, TableFile, open_table
-from flowbench.data.tables.options import TableOptions
+from flowbench.data.tables.options import Seeds, TableOptions
 from flowbench.errors import DataError
 
-_VERSION = 3
+_VERSION = 4
 _LONGEST_NAME = 150  # bytes; file systems allow some 255 for all of a run's name
 
 
@@ -32,7 +32,7 @@ def is_path(data: str) -> bool:
     return data.lower().endswith(tuple(OPENERS)) or "/" in data or os.sep in data or data in (".", "..")
 
 
-def load_table(path: Path, options: TableOptions, *, seed: int, taken: Collection[str] = ()) -> Dataset:
+def load_table(path: Path, options: TableOptions, seeds: Seeds, taken: Collection[str] = ()) -> Dataset:
     """The columns of numbers of the table in ``path``, split and standardised.
 
     Every column is standardised with mean and population standard deviation of the training rows, in float64; the
@@ -45,15 +45,25 @@ def load_table(path: Path, options: TableOptions, *, seed: int, taken: Collectio
     """
     source = open_table(path)
     columns = options.select(source)
-    fingerprint = _fingerprint(source, columns, options, seed)
+    drawn = {
+        "split_seed": None if options.split == "time" else seeds.split,
+        "noise_seed": seeds.noise if options.dequantise else None,
+    }
+    fingerprint = _fingerprint(source, columns, options, drawn)
     folder = cache.place(f"table-v{_VERSION}", fingerprint)
     splits = cache.read(folder, fingerprint)
     if splits is None:
-        splits = _prepare(source, columns, options, seed, folder, fingerprint)
+        splits = _prepare(source, columns, options, seeds, folder, fingerprint)
     else:
         say(path, cache.read_about(folder))
     return Dataset.of(
-        splits, folder, name=_name(path, taken), version=_VERSION, space="standardised", fingerprint=fingerprint
+        splits,
+        folder,
+        name=_name(path, taken),
+        version=_VERSION,
+        space="standardised",
+        fingerprint=fingerprint,
+        **drawn,
     )
 
 
@@ -63,29 +73,27 @@ def _name(path: Path, taken: Collection[str]) -> str:
     return f"{name} (table)" if name in taken else name
 
 
-def _fingerprint(source: TableFile, columns: tuple[str, ...], options: TableOptions, seed: int) -> str:
+def _fingerprint(
+    source: TableFile, columns: tuple[str, ...], options: TableOptions, drawn: Mapping[str, int | None]
+) -> str:
     content = [raw.hash_file(file, "sha256") for file in source.files]
-    made = dataclasses.asdict(options) | {
-        "columns": columns,
-        "drop_columns": (),
-        "seed": seed if options.draws else None,
-    }
+    made = dataclasses.asdict(options) | {"columns": columns, "drop_columns": ()} | dict(drawn)
     return hashlib.sha256(json.dumps([f"table v{_VERSION}", content, made]).encode()).hexdigest()
 
 
 def _prepare(
-    source: TableFile, columns: tuple[str, ...], options: TableOptions, seed: int, folder: Path, fingerprint: str
+    source: TableFile, columns: tuple[str, ...], options: TableOptions, seeds: Seeds, folder: Path, fingerprint: str
 ) -> Splits:
     """Convert the table into the cache; where that cannot be written, into a temporary folder and then memory."""
     try:
         with cache.unfinished(folder, fingerprint) as place:
-            convert(source, columns, options, seed, place, fingerprint)
+            convert(source, columns, options, seeds, place, fingerprint)
         return _read(folder, fingerprint)
     except OSError as error:
         cache.warn_unwritable(folder.parent, error)
     try:
         with tempfile.TemporaryDirectory() as temporary:
-            convert(source, columns, options, seed, Path(temporary), fingerprint)
+            convert(source, columns, options, seeds, Path(temporary), fingerprint)
             splits = _read(Path(temporary), fingerprint)
             train, validation, test = (np.array(part) for part in (splits.train, splits.validation, splits.test))
             return dataclasses.replace(splits, train=train, validation=validation, test=test)

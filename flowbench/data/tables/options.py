@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,17 @@ from numpy.typing import NDArray
 from flowbench.console import note
 from flowbench.data.tables.files import TableFile
 from flowbench.errors import DataError, UsageError
+from flowbench.seeds import stream
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 """Parts of a split."""
+
+
+class Seeds(NamedTuple):
+    """Of the two things that are drawn for a table: which rows go to which split, and the noise."""
+
+    split: int = 0
+    noise: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,11 +57,6 @@ class TableOptions:
         """The column by whose values the rows are split, if there is one."""
         return None if self.split in ("random", "time") else self.split
 
-    @property
-    def draws(self) -> bool:
-        """Whether the arrays depend on a seed."""
-        return self.split != "time" or self.dequantise
-
     def select(self, table: TableFile) -> tuple[str, ...]:
         """The columns to model.
 
@@ -76,27 +80,27 @@ class TableOptions:
         return chosen
 
 
-def assign(rows: int, options: TableOptions, seed: int, groups: NDArray[np.int32] | None) -> NDArray[np.int8]:
+def assign(rows: int, options: TableOptions, seeds: Seeds, groups: NDArray[np.int32] | None) -> NDArray[np.int8]:
     """The part of each row (N,): ``TRAIN``, ``VALIDATION`` or ``TEST``; ``groups`` (N,) number the rows' groups.
 
     Raises:
         DataError: there are too few rows, or groups, for three parts.
     """
-    share = int(options.test_fraction * rows)
+    share, random = int(options.test_fraction * rows), np.random.default_rng(stream(seeds.split, "split"))
     if groups is not None:
-        return _assign_groups(groups, share, np.random.RandomState(seed))
+        return _assign_groups(groups, share, random)
     if share == 0:
         raise DataError(
             f"a test fraction of {options.test_fraction:g} of {rows} rows is less than one row", "give a larger one"
         )
-    order = np.random.RandomState(seed).permutation(rows) if options.split == "random" else np.arange(rows)
+    order = random.permutation(rows) if options.split == "random" else np.arange(rows)
     parts = np.full(rows, TRAIN, np.int8)
     parts[order[rows - 2 * share : rows - share]] = VALIDATION
     parts[order[rows - share :]] = TEST
     return parts
 
 
-def _assign_groups(groups: NDArray[np.int32], share: int, rng: np.random.RandomState) -> NDArray[np.int8]:
+def _assign_groups(groups: NDArray[np.int32], share: int, rng: np.random.Generator) -> NDArray[np.int8]:
     """Whole groups in random order to test or validation, where at least half of one is still wanted.
 
     The largest is always trained on, and each of the three gets a group.

@@ -80,7 +80,7 @@ def test_a_gaussian_in_own_units(tmp_path: Path) -> None:
 def test_the_seed_splits_and_marks(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     GOOD.to_csv(path, index=False)
-    first, again, other = load(str(path), seed=1), load(str(path), seed=1), load(str(path), seed=2)
+    first, again, other = (load(str(path), split_seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.train, again.train)
     assert first.fingerprint == again.fingerprint
     assert first.fingerprint != other.fingerprint

@@ -44,7 +44,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def loaded(path: Path, seed: int = 0, **options: object) -> Dataset:
-    return load(str(path), seed=seed, table_options=TableOptions(**options))  # type: ignore[arg-type]
+    return load(str(path), split_seed=seed, table_options=TableOptions(**options))  # type: ignore[arg-type]
 
 
 def refusal(path: Path, kind: type[FlowbenchError] = DataError, **options: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,17 @@ def content(flow: Flow, name: str, options: FlowOptions, about: About) -> bytes:
     """
     header = {"format": str(FORMAT), "flow": name, "dim": str(flow.dim), "options": options.model_dump_json()}
     header["about"] = about.model_dump_json()
-    return to_bytes({key: value.cpu().contiguous() for key, value in flow.state_dict().items()}, header)
+    return _in_one_order(to_bytes({key: value.cpu().contiguous() for key, value in flow.state_dict().items()}, header))
+
+
+def _in_one_order(content: bytes) -> bytes:
+    """The file with its metadata in the order of their names, not in a random one: equal weights, equal bytes."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
 def save(path: Path, flow: Flow, name: str, options: FlowOptions, about: About) -> None:

@@ -1,0 +1,61 @@
+"""Signals that end a command: which one came, and work that none of them tears.
+
+A signal raises KeyboardInterrupt wherever the program is. Inside ``unbroken`` it waits for the block's end, so that
+what belongs together is done or not begun; a second one does not wait.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+_depth = 0
+_waiting = False
+_stopped_by = 0
+
+
+def handle() -> None:
+    """Let SIGTERM and a closed terminal (SIGHUP) end what is under way as Ctrl-C does: nothing half-written stays.
+
+    What was started to outlive its terminal (``nohup``) does.
+    """
+    for number in SIGNALS:
+        if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _stop)
+
+
+def stopped_by() -> int:
+    """The number of the last signal that came, 0 if none did."""
+    return _stopped_by
+
+
+@contextmanager
+def unbroken() -> Iterator[None]:
+    """Work that a first signal waits for; it is raised at the end of the outermost block."""
+    global _depth, _waiting
+    if threading.current_thread() is not threading.main_thread():  # signals never come to it
+        yield
+        return
+    _depth += 1
+    try:
+        yield
+    finally:
+        _depth -= 1
+        due = _waiting and not _depth
+        if due:
+            _waiting = False
+    if due:
+        raise KeyboardInterrupt
+
+
+def _stop(number: int, _: object) -> None:
+    global _stopped_by, _waiting
+    _stopped_by = number
+    if _depth and not _waiting:
+        _waiting = True
+        return
+    raise KeyboardInterrupt

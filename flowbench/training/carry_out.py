@@ -1,0 +1,131 @@
+"""An order carried out: found finished, gone on with where it was broken off, or begun."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowbench.config import RunConfig
+from flowbench.console import Progress, note, plural, warn
+from flowbench.data import Dataset
+from flowbench.errors import DataError, UsageError, did_you_mean
+from flowbench.results.record import RunRecord
+from flowbench.results.store import finished, refuse_newer
+from flowbench.training import unfinished
+from flowbench.training.environment import environment
+from flowbench.training.memory import keep_freed_memory
+from flowbench.training.order import Order
+from flowbench.training.run import Keeping, run, run_name
+from flowbench.training.unfinished import About, Unfinished, held
+
+
+@dataclass(frozen=True)
+class How:
+    """What is done with an order that was carried out before, in part or whole.
+
+    ``force``: a finished run is trained again, and one that was broken off elsewhere gone on with. ``restart``: anew,
+    whatever there is. ``finish``: a broken-off run takes no more steps. ``wait``: for a process that is at it.
+    """
+
+    force: bool = False
+    restart: bool = False
+    finish: bool = False
+    wait: bool = False
+    checkpoint_every: float | None = None
+
+
+def carry_out(
+    order: Order, folder: Path, how: How, progress: Callable[[float | None], Progress] = Progress
+) -> RunRecord:
+    """The record of what was ordered: of an earlier run that finished, or of one that is done now.
+
+    Raises:
+        UsageError: it is being trained by another process, or was broken off elsewhere and neither ``force`` nor
+            ``restart`` says what to do.
+    """
+    order = order.wherever()
+    config, dataset = order.config(), order.dataset()
+    keep_freed_memory()  # of training: what a large table needed while it was converted is given back
+    # a table is what it holds, wherever it lies
+    config = config.model_copy(update={"data": dataset.card.name if dataset.card else dataset.name})
+    if dataset.dim == 1:
+        warn("with one column there is nothing to condition on: every affine flow is a Gaussian")
+    name = run_name(config, dataset)
+    with held(folder, name, how.wait):
+        refuse_newer(folder / f"{name}.json")
+        record = None if how.force or how.restart else finished(folder, name)
+        if record is not None:
+            note(f"{name} is already finished ({folder / name}.json); --force trains it again")
+            return record
+        keeping = _keeping(order, config, dataset, folder, how)
+        with progress(config.training.max_seconds) as shown:
+            record = run(config, dataset, folder, shown, keeping)
+    note(f"written to {folder / record.run}.json")
+    return record
+
+
+def _keeping(order: Order, config: RunConfig, dataset: Dataset, folder: Path, how: How) -> Keeping:
+    kept = Unfinished(folder, run_name(config, dataset))
+    if how.restart:
+        kept.remove()
+        return Keeping(order, kept, how.checkpoint_every)
+    start = kept.newest()
+    if start is None and _adopted(kept, config, dataset, folder):
+        start = kept.newest()
+    if start is None:
+        if how.finish:
+            raise UsageError(f"{kept.run} was not broken off: there is nothing to finish")
+        return Keeping(order, kept, how.checkpoint_every)
+    if start.about.rows_sha256 != dataset.rows_sha256:
+        raise DataError(f"{kept.run} was broken off on other rows", "--restart trains it on these")
+    changed = differences(start.about, config)
+    epochs = len(start.state.numbers["epochs"])
+    if changed and not how.force:
+        raise UsageError(
+            f"{kept.run} was broken off after {plural(epochs, 'epoch')}, where something was different: "
+            + "; ".join(changed),
+            "--force goes on all the same, --restart begins anew",
+        )
+    note(f"going on with {kept.run} after {plural(epochs, 'epoch')}" + "".join(f"; {each}" for each in changed))
+    since = tuple(f"{each}, from epoch {epochs + 1} on" for each in changed)
+    return Keeping(order, kept, how.checkpoint_every, start, start.about.changed + since, how.finish)
+
+
+def _adopted(kept: Unfinished, config: RunConfig, dataset: Dataset, folder: Path) -> bool:
+    """Take over the checkpoints of the same training elsewhere, by other threads or another version, if there are."""
+    kin = config.kin(dataset.fingerprint)
+    for place, about in unfinished.abouts(folder).items():
+        if about.kin == kin and about.run != kept.run:
+            with suppress(UsageError), held(place.parent.parent, about.run):  # else it is not broken off
+                kept.adopt(place)
+                return True
+    return False
+
+
+def differences(before: About, now: RunConfig) -> list[str]:
+    """What is different from when a run was broken off, beside its data and its settings."""
+    old, new = before.environment, environment(now.device, now.threads)
+    pairs = {name: (getattr(old, name), getattr(new, name)) for name in ("device", "device_name", "threads")}
+    pairs |= {name: (old.versions.get(name), new.versions.get(name)) for name in {**old.versions, **new.versions}}
+    found = [f"{name} {a} before, {b} now" for name, (a, b) in pairs.items() if a != b]
+    found += ["another revision of flowbench"] if old.code_digest != new.code_digest else []
+    found += ["another version of the flow's file"] if before.config.get("code") != now.code else []
+    return found
+
+
+def order_of(run: str, folder: Path) -> Order:
+    """What leads to a run that was broken off, by its name; it asks for the device and the threads that it had.
+
+    Raises:
+        UsageError: there is no checkpoint of such a run.
+    """
+    known = {about.run: about for about in unfinished.abouts(folder).values()}
+    name = Path(run).name.removesuffix(".json")
+    if name not in known:
+        there = f"{did_you_mean(name, known)}" if known else "none was broken off there"
+        raise UsageError(f"{folder} has no checkpoint of a run {name!r}", there)
+    about = known[name]
+    had = {"device": about.environment.device, "threads": about.environment.threads}
+    return Order.model_validate(about.order | had)

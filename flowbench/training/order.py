@@ -1,0 +1,75 @@
+"""What a user ordered: enough to find its configuration and its data again, here or elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from flowbench import plugins
+from flowbench.config import RunConfig, packaged_layers, resolve
+from flowbench.data import Dataset, TableOptions, load
+from flowbench.data.tables.loading import is_path
+
+
+class Order(BaseModel):
+    """A run as it was asked for. ``settings`` are the user's, by file or one by one; None of ``threads``: torch's own.
+
+    ``init_seed`` and ``shuffle_seed`` are for the initial weights and the batches' order alone (None: ``seed``);
+    ``split_seed`` and ``noise_seed`` (None: the same) for a table of the user's.
+    """
+
+    # settings may be infinite; strict JSON has a word for that
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+    flow: str
+    data: str
+    recipe: str = "fast"
+    seed: int = 0
+    init_seed: int | None = None
+    shuffle_seed: int | None = None
+    split_seed: int = 0
+    noise_seed: int | None = None
+    device: str = "auto"
+    threads: int | None = None
+    settings: dict[str, Any] = {}
+    allow_partial: bool = False
+    table: TableOptions = TableOptions()
+
+    def wherever(self) -> Order:
+        """The same from any working folder."""
+        flow = str(Path(self.flow).expanduser().absolute()) if self.flow.endswith(".py") else self.flow
+        own = is_path(self.data) or self.data.endswith(".py")
+        data = str(Path(self.data).expanduser().absolute()) if own else self.data
+        return self.model_copy(update={"flow": flow, "data": data})
+
+    def config(self) -> RunConfig:
+        """All that decides the run's numbers, checked before anything is loaded; torch takes the threads.
+
+        Raises:
+            UsageError: no such flow, dataset, recipe, device or setting.
+        """
+        import torch
+
+        from flowbench import flows
+        from flowbench.training.environment import resolve_device
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        flow, data = plugins.name_of("flows", self.flow), plugins.name_of("datasets", self.data)
+        where = {"device": resolve_device(self.device), "threads": torch.get_num_threads()}
+        packaged = packaged_layers(flow, "" if is_path(data) else data, self.recipe)
+        seeds = {"seed": self.seed, "init_seed": self.init_seed, "shuffle_seed": self.shuffle_seed}
+        known = {"flow": flow, "data": data, "recipe": self.recipe, "code": flows.code(flow)}
+        return resolve(flows.load(flow).Options, packaged, self.settings, **known, **seeds, **where)
+
+    def dataset(self) -> Dataset:
+        """The data; see `flowbench.data.load`."""
+        return load(
+            plugins.name_of("datasets", self.data),
+            split_seed=self.split_seed,
+            noise_seed=self.noise_seed,
+            allow_partial=self.allow_partial,
+            table_options=self.table,
+        )

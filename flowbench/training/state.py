@@ -1,0 +1,43 @@
+"""Where a training is: what its epochs gave, and what it needs to go on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch gave. Likelihoods are means in nats; the training one is over the epoch's batches as they came."""
+
+    number: int
+    of: int | None
+    """Epochs at the most; None where only time or patience ends training."""
+    train_ll_nats: float
+    validation_ll_nats: float
+    best: bool
+    rows: int
+    train_seconds: float
+    """Descending, without calibration and validation."""
+    seconds: float
+    """Since training began."""
+    learning_rate: float
+    """Of its last step."""
+    gradient_norm: float
+    """The mean over its steps, before clipping."""
+
+
+@dataclass(frozen=True)
+class State:
+    """All that a training needs to go on as if it had never stopped: tensors, and what JSON can hold."""
+
+    tensors: dict[str, Tensor]
+    numbers: dict[str, Any]
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """The tensors whose names begin with this one and a dot."""
+        return {
+            key.removeprefix(f"{name}."): value for key, value in self.tensors.items() if key.startswith(f"{name}.")
+        }

@@ -1,0 +1,234 @@
+"""What is kept of a run until it is finished: a folder of checkpoints, which one process at a time holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError
+from safetensors.torch import load as from_bytes
+from safetensors.torch import save as to_bytes
+
+from flowbench.console import note, warn
+from flowbench.errors import FlowbenchError, UsageError
+from flowbench.files import refuges, sweep, write_together
+from flowbench.results.record import Environment
+from flowbench.results.store import content_digest
+from flowbench.training.state import State
+
+FORMAT = 1
+
+KEPT = 2
+"""Checkpoints of a run: where the newest is damaged, there is the one before."""
+
+
+class About(BaseModel):
+    """What a checkpoint is of: the run, the order that leads to its configuration and data, and where it was done.
+
+    ``changed`` tells what was different after earlier breaks. ``seconds`` are those of the whole run.
+    """
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
+
+    format: int = FORMAT
+    run: str
+    kin: str
+    order: dict[str, Any]
+    config: dict[str, Any]
+    rows_sha256: dict[str, str]
+    environment: Environment
+    started_at: str
+    seconds: float
+    changed: tuple[str, ...] = ()
+
+
+class Checkpoint(BaseModel):
+    """A training that can be gone on with."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    path: Path
+    about: About
+    state: State
+
+
+class Unfinished:
+    """The checkpoints of a run: in the folder of results, or where that takes nothing, in a refuge."""
+
+    def __init__(self, folder: Path, run: str) -> None:
+        self.run = run
+        self._places = [_place(root, run) for root in (folder, *refuges())]
+
+    def write(self, about: About, state: State) -> None:
+        """Write a checkpoint, whole or not at all, and remove all but the last two. What fails is warned of."""
+        tensors = {key: value.detach().cpu().contiguous() for key, value in state.tensors.items()}
+        # strict JSON has no word for NaN, and a likelihood may be one: as Python has it
+        header = {"about": about.model_dump_json(), "numbers": json.dumps(state.numbers)}
+        content = to_bytes(tensors, header)
+        number = max((_number(path) for path in self._paths()), default=0) + 1
+        for place in self._places:
+            path = place / f"{number:06}.{content_digest(content)}.safetensors"
+            try:
+                write_together({path: content})
+            except UsageError as error:
+                warn(f"no checkpoint: {error}")
+                continue
+            if place != self._places[0]:
+                warn(f"the checkpoint of {self.run} is in {place}")
+            break
+        for path in self._paths()[:-KEPT]:
+            with suppress(OSError):
+                path.unlink()
+
+    def newest(self) -> Checkpoint | None:
+        """The newest checkpoint that is not damaged; what is, is warned of."""
+        for path in reversed(self._paths()):
+            try:
+                return read(path)
+            except FlowbenchError as error:
+                warn(f"{error}; the checkpoint before it is taken, if there is one")
+        return None
+
+    def adopt(self, other: Path) -> None:
+        """Take the checkpoints in a folder of another name."""
+        for path in _checkpoints(other):
+            self._places[0].mkdir(parents=True, exist_ok=True)
+            path.replace(self._places[0] / path.name)
+
+    def remove(self) -> None:
+        """Remove all checkpoints: the run is finished."""
+        for path in self._paths():
+            with suppress(OSError):
+                path.unlink()
+        for place in self._places[1:]:
+            with suppress(OSError):
+                place.rmdir()
+
+    def _paths(self) -> list[Path]:
+        """The checkpoints, the newest last."""
+        return sorted((path for place in self._places for path in _checkpoints(place)), key=_number)
+
+
+def read(path: Path) -> Checkpoint:
+    """The checkpoint in a file.
+
+    Raises:
+        FlowbenchError: it is none, damaged, or of a later flowbench.
+    """
+    try:
+        content = path.read_bytes()
+        if path.stem.rpartition(".")[2] != content_digest(content):
+            raise ValueError("its content is not what it is named after")
+        header = _header(content)
+        about = About.model_validate_json(header["about"])
+        if about.format > FORMAT:
+            raise ValueError(f"its format is {about.format}, this flowbench knows {FORMAT}")
+        return Checkpoint(path=path, about=about, state=State(from_bytes(content), json.loads(header["numbers"])))
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise FlowbenchError(f"{path} is not a readable checkpoint: {error}") from error
+
+
+def abouts(folder: Path) -> dict[Path, About]:
+    """What the newest checkpoint of each unfinished run is of, by the folder of its checkpoints."""
+    found = {}
+    for root in (folder, *refuges()):
+        for place in sorted((root / "unfinished").glob("*")):
+            for path in reversed(_checkpoints(place)):
+                with suppress(OSError, KeyError, ValueError), path.open("rb") as file:
+                    found[place] = About.model_validate_json(_header(file.read(HEADER_BYTES))["about"])
+                    break
+    return found
+
+
+HEADER_BYTES = 1 << 24
+"""A longer header is none of a checkpoint's."""
+
+
+def _header(content: bytes) -> dict[str, str]:
+    """The metadata of a safetensors file, of which this is the beginning."""
+    size = int.from_bytes(content[:8], "little")
+    found: dict[str, str] = json.loads(content[8 : 8 + size])["__metadata__"]
+    return found
+
+
+@contextmanager
+def held(folder: Path, run: str, wait: bool = False) -> Iterator[None]:
+    """Hold a run, so that no other process trains it meanwhile; the system lets go of what a dead process held.
+
+    Raises:
+        UsageError: another process holds it, and it is not to be waited for.
+    """
+    place = _place(folder, run)
+    lock = _acquired(place, run, wait)
+    sweep(folder)
+    sweep(place)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            if lock is not None and not isinstance(lock, SoftFileLock):
+                (place / "lock").unlink(missing_ok=True)  # while it is held: whoever waits for it opens a new one
+            if lock is not None:
+                lock.release()
+            place.rmdir()  # empty only if the run is finished
+            place.parent.rmdir()
+
+
+def _acquired(place: Path, run: str, wait: bool) -> BaseFileLock | None:
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        lock: BaseFileLock = FileLock(place / "lock")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a file system without locks: a file that is there is one
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                holder = _holder(place)
+                if not wait:
+                    hint = "wait for it, stop it, or name another folder with --out"
+                    raise UsageError(f"{run} is being trained by {holder}", hint) from None
+                note(f"waiting for {run}: it is being trained by {holder}")
+                lock.acquire()
+    except OSError as error:
+        warn(f"{place} takes no lock ({error.strerror or error}): see to it that no other process trains this run")
+        return None
+    if not isinstance(lock, SoftFileLock):  # which says it itself
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        with suppress(OSError):
+            (place / "lock").write_text(f"{os.getpid()}\n{platform.node()}\n{now}\n", "utf-8")
+    return lock
+
+
+def _holder(place: Path) -> str:
+    with suppress(OSError, ValueError):
+        process, host, *since = (place / "lock").read_text("utf-8").split("\n")
+        return f"process {int(process)} on {host}" + (f" since {since[0]}" if since and since[0] else "")
+    return "another process"
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder of checkpoints that nobody needs."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _place(root: Path, run: str) -> Path:
+    return root / "unfinished" / run
+
+
+def _checkpoints(place: Path) -> list[Path]:
+    return sorted(place.glob("[0-9]*.safetensors"), key=_number)
+
+
+def _number(path: Path) -> int:
+    number = path.name.partition(".")[0]
+    return int(number) if number.isdigit() else 0
