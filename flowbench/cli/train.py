@@ -159,8 +159,8 @@ def train(
         typer.Option(
             metavar="RUN",
             rich_help_panel=_BREAKS,
-            help="Go on with this run, which was broken off; nothing else is needed. (The command that began it goes "
-            "on, too.)",
+            help="Go on with this run, which was broken off; nothing else is needed. The command that began it goes "
+            "on, too.",
             show_default=False,
         ),
     ] = None,

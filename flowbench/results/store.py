@@ -6,9 +6,6 @@ renaming of the record alone decides which are valid: nobody reads a record besi
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import io
 import json
 import os
 import re
@@ -26,6 +23,7 @@ from pydantic_core import from_json
 from flowbench.console import warn
 from flowbench.errors import FlowbenchError
 from flowbench.files import write_together
+from flowbench.results.beside import array, content_digest, is_whole, npy
 from flowbench.results.record import SCHEMA_VERSION, Files, Record, RunRecord
 
 if TYPE_CHECKING:
@@ -35,9 +33,6 @@ MOST_BYTES = 16 << 20
 """A larger file is no record: a table of a thousand columns has one of 100 kB."""
 
 _NUMBERS = re.compile(r'\[\n[^][{}"]*\]')  # no string holds a line break
-
-DIGITS = 12
-"""Of the digest of its content in the name of a file beside a record."""
 
 _AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 """To open a file that may be a pipe, without waiting for whoever writes to it."""
@@ -70,7 +65,7 @@ def write(
     """
     refuse_newer(folder / f"{record.run}.json")
     path = folder / f"{record.run}.json"
-    contents = {"npy": None if test_lls is None else _npy(test_lls), "safetensors": weights}
+    contents = {"npy": None if test_lls is None else npy(test_lls), "safetensors": weights}
     named = {
         kind: f"{record.run}.{content_digest(content)}.{kind}"
         for kind, content in contents.items()
@@ -153,19 +148,10 @@ def finished(folder: Path, run: str) -> RunRecord | None:
     if record is None or record.status != "ok":
         return None
     for name in (record.files.weights, record.files.test_lls):
-        if name is None or not _is_whole(folder / name):
+        if name is None or not is_whole(folder / name):
             warn(f"{path} is no finished run any more: {name or 'a file beside it'} is not there, or is damaged")
             return None
     return record
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a file beside a record has the content that it is named after."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS] == path.stem.rpartition(".")[2]
-    except OSError:
-        return False
 
 
 def refuse_newer(path: Path) -> None:
@@ -206,7 +192,7 @@ def read_test_lls(record: RunRecord, folder: Path) -> NDArray[np.float64] | None
             content
         ):  # the first schema's names tell nothing
             raise ValueError("its content is not what it is named after")
-        return _array(content).astype(np.float64)
+        return array(content).astype(np.float64)
     except (OSError, ValueError, EOFError, TypeError) as error:
         raise UnreadableRecordError(f"{path} is damaged: {error}", "run it again with --force") from error
 
@@ -307,33 +293,6 @@ def _beside(path: Path) -> set[str]:
     except UnreadableRecordError:
         return set()
     return {name for name in (files.weights, files.test_lls) if name is not None}
-
-
-def content_digest(content: bytes) -> str:
-    """What a file beside a record is named after."""
-    return hashlib.sha256(content).hexdigest()[:DIGITS]
-
-
-def _array(content: bytes) -> NDArray[Any]:
-    """As `np.load` has it; of rows as `_npy` writes them without parsing their header, which takes longer than they."""
-    rows = max(len(content) - len(_header(0)), 0) // 4
-    header = _header(rows)
-    if content.startswith(header) and len(content) == len(header) + 4 * rows:
-        return np.frombuffer(content, "<f4", offset=len(header))
-    return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
-
-
-@functools.cache
-def _header(rows: int) -> bytes:
-    out = io.BytesIO()
-    np.lib.format.write_array_header_1_0(out, {"descr": "<f4", "fortran_order": False, "shape": (rows,)})
-    return out.getvalue()
-
-
-def _npy(values: NDArray[np.floating[Any]]) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, np.asarray(values, dtype="<f4"), allow_pickle=False)
-    return buffer.getvalue()
 
 
 def _from_v1(old: dict[str, Any]) -> dict[str, Any]:

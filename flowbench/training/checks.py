@@ -13,12 +13,17 @@ from torch import Tensor
 from flowbench.data.rows import Rows
 from flowbench.flows import Flow
 from flowbench.results.record import Check
+from flowbench.training.clock import seconds_of
 from flowbench.transforms import MADE
 
 ROUNDTRIP_ROWS, JACOBIAN_ROWS = 256, 3
 
 JACOBIAN_COLUMNS, JACOBIAN_VALUES = 1024, 1 << 22
 """Columns beyond which the Jacobian of one row is enough; numbers of copied rows at a time: 32 MiB of float64."""
+
+
+REHEARSED_COLUMNS = 32
+"""Of a Jacobian, to foresee what all of them take."""
 
 
 def checks(flow: Flow, rows: Rows, test_lls: NDArray[np.float64]) -> dict[str, Check]:
@@ -41,6 +46,23 @@ def checks(flow: Flow, rows: Rows, test_lls: NDArray[np.float64]) -> dict[str, C
         violation = max(_order_violation(made, few) for made in conditioners)
         held["order"] = Check.of(violation, 0.0, "max |d parameters of column i / d column >= i|")
     return held
+
+
+def checks_seconds(flow: Flow, rows: Rows) -> float:
+    """The seconds that `checks` will take, by a round trip and a few columns of the Jacobian.
+
+    The flow's Jacobian is one, and for each parameter of a column there is one of all conditioners.
+    """
+    exact = copy.deepcopy(flow).cpu().double().eval()
+    x = rows[:ROUNDTRIP_ROWS].cpu().double()
+    n, columns = (JACOBIAN_ROWS if flow.dim <= JACOBIAN_COLUMNS else 1), min(flow.dim, REHEARSED_COLUMNS)
+    copies = x[:n].repeat(columns, 1).requires_grad_()
+
+    def some_columns() -> None:
+        torch.autograd.grad(exact.to_noise(copies)[0].sum(), copies)
+
+    jacobians = 1 + max((m.univariate.parameters for m in exact.modules() if isinstance(m, MADE)), default=0)
+    return seconds_of(lambda: _roundtrip(exact, x)) + jacobians * seconds_of(some_columns) * flow.dim / columns
 
 
 @torch.no_grad()

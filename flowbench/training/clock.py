@@ -130,7 +130,28 @@ def _enough(sample: Sample, at_once: int, seconds: float, rounds: int) -> bool:
 def time_flow(flow: Flow, rows: Rows, batches: tuple[int, ...] = BATCHES) -> list[Timing]:
     """Time a density of ``rows`` (N, D), repeated as often as a batch needs, and a sample, at each batch size."""
     first = rows[: max(batches)]
-    return [_time_batch(flow, repeated(first, batch), batch) for batch in batches]
+    return [_time_batch(_works(flow, first, batch), batch) for batch in batches]
+
+
+def time_flow_seconds(flow: Flow, rows: Rows, batches: tuple[int, ...] = BATCHES) -> float:
+    """The seconds that `time_flow` will take, by one run of each piece of work."""
+    first = rows[: max(batches)]
+    return sum(_measuring(seconds_of(work)) for batch in batches for work in _works(flow, first, batch).values())
+
+
+def _measuring(once: float) -> float:
+    """The seconds that `measure` takes for a piece of work: two runs, then its rounds."""
+    block = max(once, BLOCK_SECONDS)
+    return 2 * once + (
+        0.0 if once >= LONG_SECONDS else min(max(SECONDS, ROUNDS * block), max(ROUNDS * SECONDS, 3 * once))
+    )
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Of a second run, the device waited for: what compiles does so in the first."""
+    once = runner(work)
+    once(1)
+    return once(1)
 
 
 def repeated(rows: torch.Tensor, batch: int) -> torch.Tensor:
@@ -138,8 +159,12 @@ def repeated(rows: torch.Tensor, batch: int) -> torch.Tensor:
     return rows.repeat(-(-batch // len(rows)), 1)[:batch].contiguous()
 
 
-def _time_batch(flow: Flow, rows: torch.Tensor, batch: int) -> Timing:
-    works = {"density": lambda: flow.log_prob(rows), "sampling": lambda: flow.sample(batch)}
+def _works(flow: Flow, first: torch.Tensor, batch: int) -> dict[str, Callable[[], object]]:
+    rows = repeated(first, batch)
+    return {"density": lambda: flow.log_prob(rows), "sampling": lambda: flow.sample(batch)}
+
+
+def _time_batch(works: Mapping[str, Callable[[], object]], batch: int) -> Timing:
     samples = measure({name: runner(work) for name, work in works.items()})
     micro = 1e6 / batch
     (density_q1, density_q2, density_q3), (sampling_q1, sampling_q2, sampling_q3) = (

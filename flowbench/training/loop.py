@@ -140,6 +140,7 @@ class Fit:
         self._drawn = self._generator.get_state()  # before the epoch's order is drawn
         self._done, self._descended = 0, 0.0  # steps of the epoch under way, and the seconds that they took
         self._rate = self._options.learning_rate
+        self._cut_short = False  # an epoch, by time
         if start is not None:
             self._restore(start)
         spent = start.numbers["seconds"] if start else 0.0
@@ -152,7 +153,7 @@ class Fit:
             return False
         if self._ending:
             return bool(self._done) and not best
-        return self._done > 0 or not (epochs and self._clock.over())
+        return self._done > 0 or not (epochs and (self._cut_short or self._clock.over()))
 
     def _descend(self, on_step: Callable[[int, int], None]) -> None:
         """Take the epoch's steps, those that are left of it."""
@@ -173,6 +174,7 @@ class Fit:
             if time.perf_counter() > self._next_save:
                 self._keep()
         self._descended = clock.seconds() - began
+        self._cut_short = self._done < plan.steps
 
     def _evaluate(self) -> Epoch:
         """Calibrate, validate, and end the epoch."""

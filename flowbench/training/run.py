@@ -28,6 +28,7 @@ from flowbench.training.clock import time_flow
 from flowbench.training.environment import environment
 from flowbench.training.loop import Fit
 from flowbench.training.order import Order
+from flowbench.training.rehearsal import foresee_closing
 from flowbench.training.state import Epoch, State
 from flowbench.training.unfinished import About, Checkpoint, Unfinished
 
@@ -88,7 +89,7 @@ class _Run:
         outcome, place = self._outcome, self._folder
         try:
             test = self._on_device("test")
-            self._train()
+            self._train(test)
             self._evaluate(test)
             outcome.status, outcome.error = "interrupted", UNCLOSED
             self._write()  # before anything else takes time
@@ -105,6 +106,8 @@ class _Run:
         finally:
             with unbroken():
                 record, place = self._write()
+                if outcome.status != "interrupted":
+                    store.remove(self._folder / f"{self._name}-interrupted.json")  # as it was before its closing
             if outcome.status == "interrupted" and self._keeping:
                 note(f"to go on: flowbench train --resume {self._name} --out {self._folder}")
         if place != self._folder:
@@ -112,18 +115,17 @@ class _Run:
             raise UsageError(f"{self._folder} took no results: {record.run} is in {place}", hint)
         if self._keeping:
             self._keeping.unfinished.remove()
-        if record.status == "ok":
-            store.remove(self._folder / f"{self._name}-interrupted.json")
         return record
 
     def _on_device(self, split: str) -> Rows:
         return on_device(getattr(self._dataset, split), self._config.device)
 
-    def _train(self) -> None:
+    def _train(self, test: Rows) -> None:
         config, keeping, outcome, progress = self._config, self._keeping, self._outcome, self._progress
         rows, validation = self._on_device("train"), self._on_device("validation")
         start = keeping.start.state if keeping and keeping.start else None
-        fit = Fit(self._flow, rows, validation, config.training, config.stream("shuffling"), start)
+        closing = foresee_closing(self._flow, test) if config.training.max_seconds else 0.0
+        fit = Fit(self._flow, rows, validation, config.training, config.stream("shuffling"), start, closing)
         outcome.epochs = fit.epochs
         if keeping:
             fit.save_to(self._save, keeping.every)

@@ -22,8 +22,8 @@ from safetensors.torch import save as to_bytes
 from flowbench.console import note, warn
 from flowbench.errors import FlowbenchError, UsageError
 from flowbench.files import refuges, sweep, write_together
+from flowbench.results.beside import content_digest
 from flowbench.results.record import Environment
-from flowbench.results.store import content_digest
 from flowbench.training.state import State
 
 FORMAT = 1

@@ -103,7 +103,7 @@ def test_it_trains(mapped: MappedRows) -> None:
     torch.manual_seed(0)
     module = flows.load("realnvp")
     flow = module.build(DIM, module.Options(transforms=2, hidden=(8,)))
-    epochs = list(train(flow, mapped, mapped, TrainingOptions(batch_size=50, max_epochs=5, warmup_steps=5), 0))
+    epochs = train(flow, mapped, mapped, TrainingOptions(batch_size=50, max_epochs=5, warmup_steps=5), 0)
     assert [epoch.rows for epoch in epochs] == [N] * 5
     assert epochs[-1].validation_ll_nats == pytest.approx(-1.5 * np.log(2 * np.pi * np.e), abs=0.15)
 

@@ -374,8 +374,10 @@ class TestReading:
         record = make_record()
         assert results.finished(tmp_path, record.run) is None
         results.write(record, tmp_path)
-        assert results.finished(tmp_path, record.run) == record
-        results.write(make_record(status=status), tmp_path)
+        assert results.finished(tmp_path, record.run) is None  # without its weights and rows
+        path = results.write(record, tmp_path, np.zeros(3), b"weights")
+        assert results.finished(tmp_path, record.run) == results.read(path)
+        results.write(make_record(status=status), tmp_path, np.zeros(3), b"weights")
         assert results.finished(tmp_path, record.run) is None
 
     def test_a_damaged_run_is_not_finished(self, tmp_path, capsys):

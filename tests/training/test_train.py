@@ -14,7 +14,9 @@ from flowbench.config import TrainingOptions
 from flowbench.errors import DataError, DivergedError
 from flowbench.flows import Flow
 from flowbench.flows.core.density import log_likelihoods
-from flowbench.training.loop import Epoch, _Schedule, train
+from flowbench.training.loop import train
+from flowbench.training.schedule import Schedule
+from flowbench.training.state import Epoch
 from flowbench.training.step import AdamInnerEpsilon
 
 QUICK: dict[str, Any] = {"batch_size": 100, "max_epochs": 3, "warmup_steps": 5}
@@ -35,7 +37,7 @@ def built(name: str = "maf", **options: object) -> Flow:
 
 
 def fit(flow: Flow, n: int = 1000, seed: int = 0, **options: Any) -> list[Epoch]:
-    return list(train(flow, rows(n), rows(500, 1), TrainingOptions(**(QUICK | options)), seed))
+    return train(flow, rows(n), rows(500, 1), TrainingOptions(**(QUICK | options)), seed)
 
 
 @pytest.mark.parametrize("name", flows.names())
@@ -77,7 +79,7 @@ def test_an_interrupt_leaves_the_best_weights_too() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        seen.extend(train(flow, rows(1000), rows(500, 1), TrainingOptions(**QUICK), 0, interrupt))
+        train(flow, rows(1000), rows(500, 1), TrainingOptions(**QUICK), 0, interrupt, seen.append)
     assert len(seen) == 2
     best = max(epoch.validation_ll_nats for epoch in seen)
     assert log_likelihoods(flow, rows(500, 1)).mean() == pytest.approx(best, abs=1e-9)
@@ -97,10 +99,13 @@ def test_a_plateau_goes_on_from_the_best_at_a_third_of_the_rate() -> None:
     options = TrainingOptions(
         **QUICK | {"max_epochs": 12, "warmup_steps": 0}, schedule="constant", learning_rate=rate, plateau=1
     )
-    for epoch in train(flow, rows(1000), rows(500, 1), options, 0, watch):
+
+    def remember(epoch: Epoch) -> None:
         fallen.append(not epoch.best)
         if epoch.best:
-            best = {name: p.detach().clone() for name, p in flow.named_parameters()}
+            best.update({name: p.detach().clone() for name, p in flow.named_parameters()})
+
+    train(flow, rows(1000), rows(500, 1), options, 0, watch, remember)
     assert len(jumps) >= 2
     for gone, allowed in jumps:
         assert 0.1 * allowed < gone < 3.2 * allowed  # one step of Adam moves no weight further
@@ -121,7 +126,7 @@ def test_however_short_the_time_a_step_is_taken() -> None:
 def test_every_row_is_seen_once_an_epoch() -> None:
     (epoch,) = fit(built(), 83, batch_size=50, max_epochs=1)
     assert epoch.rows == 83
-    plan = _Schedule(TrainingOptions(batch_size=50), 83)
+    plan = Schedule(TrainingOptions(batch_size=50), 83)
     seen = torch.cat([torch.arange(83)[batch] for batch in plan.batches])
     assert torch.equal(seen, torch.arange(83))
     assert {batch.stop - batch.start for batch in plan.batches} == {41, 42}
@@ -163,7 +168,7 @@ def test_a_divergence_says_where(poisoned: int, optimizer: str) -> None:
                 next(chain.transforms[2 * poisoned].parameters()).fill_(torch.inf)  # type: ignore[index,union-attr]
 
     with pytest.raises(DivergedError) as error:
-        list(train(flow, rows(1000), rows(500, 1), TrainingOptions(**QUICK, optimizer=optimizer), 0, poison))
+        train(flow, rows(1000), rows(500, 1), TrainingOptions(**QUICK, optimizer=optimizer), 0, poison)
     assert "epoch 1, step 4: the loss is nan; the last finite loss was" in str(error.value)
     assert f"first not finite: transform {2 * poisoned} (MaskedAutoregressive)" in str(error.value)
     assert all(p.isfinite().all() for p in flow.parameters())

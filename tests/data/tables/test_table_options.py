@@ -15,6 +15,7 @@ from pyarrow import parquet
 from flowbench.data import Dataset, TableOptions, load
 from flowbench.data.tables import convert as table_convert
 from flowbench.errors import DataError, FlowbenchError, UsageError
+from flowbench.seeds import stream
 
 RNG = np.random.RandomState(0)
 N = 500
@@ -91,7 +92,7 @@ def test_a_dataset_with_a_name_takes_no_options() -> None:
 
 def test_rows_keep_their_order_and_parts_are_those_of_the_permutation(path: Path) -> None:
     data = loaded(path, columns=("time", "a"), seed=3)
-    order = np.random.RandomState(3).permutation(N)
+    order = np.random.default_rng(stream(3, "split")).permutation(N)
     expected = {"train": order[:400], "validation": order[400:450], "test": order[450:]}
     for part, which in expected.items():
         np.testing.assert_allclose(rows(data, part)[:, 0] * 7, np.sort(which), atol=1e-3)
