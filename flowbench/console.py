@@ -124,7 +124,7 @@ class Progress(_Live):
 
     def __init__(self, max_seconds: float | None) -> None:
         self.max_seconds = max_seconds
-        self._live = self._status = stderr.status("") if _is_live() else None
+        self._live = self._status = stderr.status("") if is_live() else None
         self._parts: list[tuple[int, str]] = []
         self._best_ll = float("-inf")
         self._last_line = float("-inf")
@@ -191,7 +191,7 @@ class Working(_Live):
     """What is being done, on a terminal's last line; elsewhere a line of each thing that is done."""
 
     def __init__(self) -> None:
-        self._live = self._status = stderr.status("") if _is_live() else None
+        self._live = self._status = stderr.status("") if is_live() else None
 
     def on(self, what: str) -> None:
         """It is this."""
@@ -217,7 +217,7 @@ class Transfer(_Live):
         size = f" ({decimal(total)})" if total is not None else ""
         note(f"fetching {what}{size}" + (f", going on at {decimal(done)}" if done else ""))
         self._live = self._bar = None
-        if _is_live():
+        if is_live():
             columns = progress.BarColumn(), progress.DownloadColumn(), progress.TransferSpeedColumn()
             self._bar = progress.Progress(*columns, progress.TimeRemainingColumn(), console=stderr, transient=True)
             self._live = self._bar
@@ -232,5 +232,6 @@ class Transfer(_Live):
             note(f"{self._what}: {decimal(self._done)} of {decimal(self._total)}")
 
 
-def _is_live() -> bool:
+def is_live() -> bool:
+    """Whether stderr is a terminal that lines can be drawn anew on."""
     return stderr.is_terminal and not stderr.is_dumb_terminal and not os.environ.get("CI")

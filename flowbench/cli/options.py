@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,11 @@ Threads = Annotated[
     int | None, typer.Option(min=1, help="The number of CPU threads.", show_default="torch's own choice")
 ]
 SET_HELP = "Change a setting, e.g. hidden=512,512. May be repeated."
+
+
+def csv_names(text: str | None) -> tuple[str, ...]:
+    """Names as a line of CSV has them: with commas between, and in quotation marks where they have commas."""
+    return tuple(next(csv.reader([text]), [])) if text else ()
 
 
 def use_threads(threads: int | None) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from flowbench.cli import complete
-from flowbench.cli.options import SET_HELP, Device, Json, Out, Threads
+from flowbench.cli.options import SET_HELP, Device, Json, Out, Threads, csv_names
 from flowbench.console import print_json, print_result
 from flowbench.errors import FlowbenchError, UsageError
 
@@ -230,7 +229,7 @@ def train(
             threads=threads,
             settings=user_layers(config, settings or []) | {k: v for k, v in given.items() if v is not None},
             allow_partial=allow_partial,
-            table=TableOptions(_names(columns), _names(drop_columns), dropna, split, test_fraction, dequantise),
+            table=TableOptions(csv_names(columns), csv_names(drop_columns), dropna, split, test_fraction, dequantise),
         )
     how = How(force, restart, finish is not None, checkpoint_every=checkpoint_every)
     _show(carry_out(order, folder, how), as_json)
@@ -262,8 +261,3 @@ def _show(record: RunRecord, as_json: bool) -> None:
         hint = "a lower learning_rate, a log_scale_bound, or a clip_norm keeps it finite"
         diverged = record.status == "diverged"
         raise FlowbenchError(f"the run {record.status}: {record.error}", hint=hint if diverged else None)
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    """Names as a line of CSV has them: with commas between, and in quotation marks where they have commas."""
-    return tuple(next(csv.reader([text]), [])) if text else ()

@@ -96,8 +96,14 @@ def give_way(available: int | None) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)
+    if available is not None:
+        limit_to(available)
+
+
+def limit_to(available: int) -> None:
+    """Refuse this process more memory than is ``available`` to it; where the system cannot, nothing is done."""
     used = _field(Path("/proc/self/status"), "VmData")
-    if available is not None and used is not None:
+    if used is not None:
         import resource  # not everywhere
 
         resource.setrlimit(resource.RLIMIT_DATA, (used + available, resource.getrlimit(resource.RLIMIT_DATA)[1]))

@@ -18,7 +18,7 @@ from flowbench.training.environment import environment
 from flowbench.training.memory import keep_freed_memory
 from flowbench.training.order import Order
 from flowbench.training.run import Keeping, run, run_name
-from flowbench.training.unfinished import About, Unfinished, held
+from flowbench.training.unfinished import About, HeldError, Unfinished, held
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,12 @@ def carry_out(
     """The record of what was ordered: of an earlier run that finished, or of one that is done now.
 
     Raises:
-        UsageError: it is being trained by another process, or was broken off elsewhere and neither ``force`` nor
-            ``restart`` says what to do.
+        HeldError: it is being trained by another process.
+        UsageError: it was broken off elsewhere, and neither ``force`` nor ``restart`` says what to do.
     """
     order = order.wherever()
-    config, dataset = order.config(), order.dataset()
+    config, dataset = _resolved(order)
     keep_freed_memory()  # of training: what a large table needed while it was converted is given back
-    # a table is what it holds, wherever it lies
-    config = config.model_copy(update={"data": dataset.card.name if dataset.card else dataset.name})
     if dataset.dim == 1:
         warn("with one column there is nothing to condition on: every affine flow is a Gaussian")
     name = run_name(config, dataset)
@@ -64,6 +62,17 @@ def carry_out(
             record = run(config, dataset, folder, shown, keeping)
     note(f"written to {folder / record.run}.json")
     return record
+
+
+def name_of(order: Order) -> str:
+    """The name of the run that an order leads to, here."""
+    return run_name(*_resolved(order))
+
+
+def _resolved(order: Order) -> tuple[RunConfig, Dataset]:
+    config, dataset = order.config(), order.dataset()
+    # a table is what it holds, wherever it lies
+    return config.model_copy(update={"data": dataset.card.name if dataset.card else dataset.name}), dataset
 
 
 def _keeping(order: Order, config: RunConfig, dataset: Dataset, folder: Path, how: How) -> Keeping:
@@ -98,7 +107,7 @@ def _adopted(kept: Unfinished, config: RunConfig, dataset: Dataset, folder: Path
     kin = config.kin(dataset.fingerprint)
     for place, about in unfinished.abouts(folder).items():
         if about.kin == kin and about.run != kept.run:
-            with suppress(UsageError), held(place.parent.parent, about.run):  # else it is not broken off
+            with suppress(HeldError), held(place.parent.parent, about.run):  # else it is not broken off
                 kept.adopt(place)
                 return True
     return False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +29,10 @@ FORMAT = 1
 
 KEPT = 2
 """Checkpoints of a run: where the newest is damaged, there is the one before."""
+
+
+class HeldError(UsageError):
+    """Another process is at the run (exit 2)."""
 
 
 class About(BaseModel):
@@ -166,7 +169,7 @@ def held(folder: Path, run: str, wait: bool = False) -> Iterator[None]:
     """Hold a run, so that no other process trains it meanwhile; the system lets go of what a dead process held.
 
     Raises:
-        UsageError: another process holds it, and it is not to be waited for.
+        HeldError: another process holds it, and it is not to be waited for.
     """
     place = _place(folder, run)
     lock = _acquired(place, run, wait)
@@ -196,7 +199,7 @@ def _acquired(place: Path, run: str, wait: bool) -> BaseFileLock | None:
                 holder = _holder(place)
                 if not wait:
                     hint = "wait for it, stop it, or name another folder with --out"
-                    raise UsageError(f"{run} is being trained by {holder}", hint) from None
+                    raise HeldError(f"{run} is being trained by {holder}", hint) from None
                 note(f"waiting for {run}: it is being trained by {holder}")
                 lock.acquire()
     except OSError as error:
@@ -214,11 +217,6 @@ def _holder(place: Path) -> str:
         process, host, *since = (place / "lock").read_text("utf-8").split("\n")
         return f"process {int(process)} on {host}" + (f" since {since[0]}" if since and since[0] else "")
     return "another process"
-
-
-def discard(folder: Path) -> None:
-    """Remove a folder of checkpoints that nobody needs."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _place(root: Path, run: str) -> Path:

@@ -1,0 +1,219 @@
+"""``flowbench sweep``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flowbench.cli import complete
+from flowbench.cli.options import SET_HELP, Device, Json, Out, csv_names
+from flowbench.console import note, plural, print_json, print_result
+from flowbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from flowbench.sweep.conduct import State
+    from flowbench.sweep.spec import Job, Spec
+
+_MACHINES = "Machines"
+
+
+def sweep(
+    flows: Annotated[
+        list[str],
+        typer.Argument(
+            help="Flows, or one .toml file that says what to sweep over (a path, or the name of one in configs/).",
+            show_default=False,
+            autocompletion=complete.flows,
+        ),
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(help="Datasets or tables, with commas between.", show_default="patches"),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds, from --seed on.", show_default="1")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="The first seed.", show_default="0")] = None,
+    split_seed: Annotated[
+        int | None, typer.Option(min=0, help="Seeds the split of a table of your own.", show_default="0")
+    ] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE,VALUE",
+            help="Vary a setting, e.g. transforms=5,10 or hidden=[64,64],[128,128]. May be repeated: every combination "
+            "is trained.",
+        ),
+    ] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=SET_HELP)] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file of settings.", show_default=False)] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="How to train.", autocompletion=complete.recipes, show_default="fast")
+    ] = None,
+    max_epochs: Annotated[
+        int | None, typer.Option(min=0, help="The largest number of epochs.", show_default="the recipe's")
+    ] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(help="End each run so many seconds after its first step.", show_default=False)
+    ] = None,
+    pick: Annotated[
+        bool | None,
+        typer.Option(
+            "--pick",
+            help="Choose, for each flow and dataset, the grid's best configuration by validation; `compare` marks the "
+            "others as not chosen.",
+        ),
+    ] = None,
+    allow_partial: Annotated[
+        bool | None, typer.Option("--allow-partial", help="Accept raw files with fewer rows than the published data.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Train finished runs again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, and train none.")] = False,
+    max_hours: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, help="Stop after so many hours; the same command goes on from there.", show_default=False
+        ),
+    ] = None,
+    device: Device = "auto",
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, rich_help_panel=_MACHINES, help="CPU threads of each run.", show_default="its part of the machine"
+        ),
+    ] = None,
+    at_once: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            min=1,
+            rich_help_panel=_MACHINES,
+            help="Runs at a time.",
+            show_default="one a GPU, else one a processor",
+        ),
+    ] = None,
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            rich_help_panel=_MACHINES,
+            help="The memory that a run may take, in GB.",
+            show_default="its part of what is free",
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            rich_help_panel=_MACHINES,
+            help="Send the runs to a Ray cluster: its address, or auto.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Train many flows: every flow on every dataset, with every setting of a grid and every seed.
+
+    Runs are carried out side by side, and each is written as it ends. What
+    fails does not stop the others. Started again, a sweep does what is
+    missing and goes on with what was broken off.
+    """
+    from flowbench.config import user_layers
+    from flowbench.files import ensure_writable
+    from flowbench.results.store import results_dir
+    from flowbench.sweep import spec as specs
+
+    options = {"max_epochs": max_epochs, "max_seconds": max_seconds}
+    given: dict[str, Any] = {
+        "data": csv_names(data) if data else None,
+        "seeds": seeds,
+        "seed": seed,
+        "split_seed": split_seed,
+        "grid": specs.grid(grid) if grid else None,
+        "recipe": recipe,
+        "pick": pick,
+        "allow_partial": allow_partial,
+        "device": None if device == "auto" else device,
+    }
+    given = {key: value for key, value in given.items() if value is not None}
+    fields = _file(flows[0]) if flows[0].endswith(".toml") else {"flows": flows}
+    if flows[0].endswith(".toml") and len(flows) > 1:
+        raise UsageError("a file says which flows: none can be named beside it")
+    own = user_layers(config, settings or []) | {key: value for key, value in options.items() if value is not None}
+    spec = specs.checked(fields | given | ({"settings": fields.get("settings", {}) | own} if own else {}))
+    folder = results_dir(out)
+    ensure_writable(folder)
+    jobs, gpus = specs.jobs(spec), _checked(spec)
+    if dry_run:
+        return _list(jobs, as_json)
+    began = time.monotonic()
+    deadline = None if max_hours is None else began + 3600 * max_hours
+    bound = None if memory is None else int(memory * 1e9)
+    from flowbench.sweep.run import Machines, carry_out_sweep
+
+    machines = Machines(at_once, threads, gpus, bound, ray)
+    states = carry_out_sweep(spec, folder, machines, force, deadline)
+    _end(states, folder, as_json, time.monotonic() - began)
+
+
+def _file(name: str) -> dict[str, Any]:
+    from flowbench.config import shipped
+    from flowbench.sweep import spec as specs
+
+    path = Path(name).expanduser()
+    there = shipped("configs") / path.name
+    return specs.read(path if path.exists() or len(path.parts) > 1 or not there.is_file() else there)
+
+
+def _checked(spec: Spec) -> int:
+    """Look for what cannot be trained before anything is; the number of GPUs that there are to train on."""
+    import torch
+
+    from flowbench.sweep.spec import jobs
+
+    for job in jobs(spec.model_copy(update={"seeds": 1})):
+        job.order.config()
+    wanted = spec.device == "auto" or spec.device.startswith("cuda")
+    return torch.cuda.device_count() if wanted else 0
+
+
+def _list(jobs: list[Job], as_json: bool) -> None:
+    from rich.table import Table
+
+    if as_json:
+        print_json({"runs": [job.order.model_dump(mode="json") for job in jobs]})
+        return
+    table = Table(title=plural(len(jobs), "run"), title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for name in ("flow", "data", "settings", "seed"):
+        table.add_column(name)
+    for job in jobs:
+        table.add_row(job.order.flow, job.order.data, job.settings, str(job.order.seed))
+    print_result(table)
+
+
+def _end(states: list[State], folder: Path, as_json: bool, seconds: float) -> None:
+    """Print what came of the sweep; exits with 1 where a run ended badly, with 3 where some are missing."""
+    from flowbench.report.outputs import outputs
+    from flowbench.report.ranking.tables import tables
+    from flowbench.report.ranking.write import FORMS, write_ranking
+    from flowbench.results.store import read_all
+
+    ours = {state.run for state in states if state.run}
+    records = {path: record for path, record in read_all(folder).items() if record.run in ours}
+    if as_json:
+        print_json({"runs": [record.model_dump(mode="json") for record in records.values()]})
+    elif any(record.status == "ok" for record in records.values()):
+        write_ranking(tables(records), outputs([], FORMS))
+    bad = [state for state in states if state.stage in ("failed", "diverged")]
+    missing = [state for state in states if not state.ended or state.stage == "interrupted"]
+    for state in bad:
+        note(f"{state.job.label} {state.stage}: {state.error} ({folder / 'logs' / state.job.label}.log)")
+    done = len(states) - len(bad) - len(missing)
+    more = "; the same command does what is missing" if missing else ""
+    retried = sum(state.retried > 0 for state in states)
+    again = f", {retried} of them retried" if retried else ""
+    note(f"{done} of {plural(len(states), 'run')} done in {seconds:.0f} s{again}, {len(bad)} ended badly{more}")
+    if bad or missing:
+        raise SystemExit(1 if bad else 3)

@@ -1,0 +1,144 @@
+"""What is done in a worker's process: one run, its log in a file, its progress told to whoever conducts the sweep."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from flowbench import interrupts
+from flowbench.console import Progress, show_error
+from flowbench.errors import FlowbenchError
+from flowbench.sweep.spec import Job
+
+Ending = Literal["ok", "finished", "diverged", "failed", "interrupted", "held"]
+
+
+@dataclass(frozen=True)
+class Told:
+    """How far a run is."""
+
+    epoch: int
+    of: int | None
+    validation_ll_nats: float
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a run ended: ``finished`` long before, ``held`` by another process, or as its record says.
+
+    ``contents`` are the files of its record by name, where they are to be sent.
+    """
+
+    ending: Ending
+    run: str | None = None
+    error: str | None = None
+    contents: dict[str, bytes] = field(default_factory=dict)
+
+
+class Telling(Progress):
+    """A run's progress, told and written to its log."""
+
+    def __init__(self, max_seconds: float | None, tell: Callable[[Told], None]) -> None:
+        super().__init__(max_seconds)
+        self._tell = tell
+
+    def epoch(self, number: int, of: int | None, train_ll: float, validation_ll: float, *more: Any) -> None:
+        """As of a `Progress`."""
+        super().epoch(number, of, train_ll, validation_ll, *more)
+        seconds = more[-1]
+        left = [(of - number) * seconds / number] if of else []
+        left += [max(0.0, self.max_seconds - seconds)] if self.max_seconds else []
+        with suppress(OSError):  # nobody listens any longer
+            self._tell(Told(number, of, validation_ll, min(left, default=None)))
+
+
+def work(job: Job, folder: Path, log: Path, tell: Callable[[Told], None], again: bool = False) -> Done:
+    """Carry out a job's order; ``again`` trains what is finished once more. It never raises but for an interrupt."""
+    from flowbench.results.store import finished
+    from flowbench.training.carry_out import How, carry_out, name_of
+    from flowbench.training.unfinished import HeldError
+
+    with _standard_error_to(log):
+        try:
+            name = name_of(job.order)
+            if not again and finished(folder, name):
+                return Done("finished", name)
+            record = carry_out(job.order, folder, How(force=again), lambda seconds: Telling(seconds, tell))
+        except HeldError as error:
+            return Done("held", error=str(error))
+        except FlowbenchError as error:
+            show_error(error)
+            return Done("failed", error=str(error))
+        except Exception as error:
+            import traceback
+
+            traceback.print_exc()
+            return Done("failed", error=f"{type(error).__name__}: {error}")
+    return Done(record.status, record.run, record.error)
+
+
+def work_away(job: Job, known: frozenset[str], tell: Callable[[Told], None]) -> Done:
+    """As `work`, on a machine that shares no folder: what it wrote is sent along; ``known`` runs are not done again."""
+    from flowbench.results import store
+    from flowbench.training.carry_out import name_of
+
+    name = name_of(job.order)
+    if name in known:
+        return Done("finished", name)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        done = work(job, folder / "results", folder / "log", tell)
+        contents = {"log": (folder / "log").read_bytes()}
+        if done.run is not None:
+            path = folder / "results" / f"{done.run}.json"
+            files = store.read(path).files
+            names = [path.name, *(beside for beside in (files.weights, files.test_lls) if beside)]
+            contents |= {each: (path.parent / each).read_bytes() for each in names}
+    return Done(done.ending, done.run, done.error, contents)
+
+
+def prepare(threads: int, memory: int | None, surroundings: dict[str, str], parent: int) -> None:
+    """Make this process a worker: its share of the machine, deaf to the terminal, gone when its parent is."""
+    os.environ.update({"OMP_NUM_THREADS": str(threads)} | surroundings)
+    interrupts.handle()
+    with open(os.devnull, "r+b") as nothing:
+        for stream in (0, 1, 2):
+            os.dup2(nothing.fileno(), stream)
+    if memory is not None:
+        from flowbench.timing.memory import limit_to
+
+        limit_to(memory)
+    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+
+
+def _follow(parent: int) -> None:
+    """End when the parent has: what is under way is saved first."""
+    import signal
+
+    while os.getppid() == parent:
+        time.sleep(0.3)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(10)
+    os._exit(1)
+
+
+@contextmanager
+def _standard_error_to(log: Path) -> Iterator[None]:
+    """What is said meanwhile goes to a file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    before = os.dup(2)
+    try:
+        with log.open("ab") as file:
+            os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
