@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 
@@ -88,10 +87,7 @@ def flow(tmp_path: Path) -> Path:
 
 
 def flowbench(*words: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flowbench", *map(str, words)]
-    root = str(Path(__file__).parents[1])
-    known = os.environ | {"PYTHONPATH": root, "XDG_CACHE_HOME": str(cwd / "cache")} | environment
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=known)
+    return forked.flowbench(*words, cwd=cwd, XDG_CACHE_HOME=str(cwd / "cache"), **environment)
 
 
 @pytest.mark.parametrize("engine", [TORCH, NumbaEngine(), None], ids=["eager", "numba", "chosen"])
