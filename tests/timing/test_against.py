@@ -44,7 +44,10 @@ def record(tmp_path: Path) -> CostComparison:
 
 @pytest.fixture
 def other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Put a fake in the place of this flowbench too: no torch has to start."""
+    """Put a fake in the place of this flowbench too: no torch has to start. And nobody watches over it, since a watch
+    is a thread for each request, and they are thousands.
+    """
+    monkeypatch.setattr(sides.SideProcess, "patience", None)
 
     def put(**answers: object) -> str:
         python = fake(tmp_path / "new", **answers)
