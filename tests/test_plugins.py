@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 
@@ -192,7 +193,7 @@ def test_the_list_says_where_plugins_come_from(tmp_path: Path) -> None:
 
 def test_a_flow_is_trained_on_a_dataset_of_ones_own(tmp_path: Path) -> None:
     path = dataset(tmp_path / "my_dataset.py")
-    done = flowbench("train", "gaussian", "--data", str(path), "--json", "--out", str(tmp_path / "results"))
+    done = forked.flowbench("train", "gaussian", "--data", path, "--json", "--out", tmp_path / "results")
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert record["task"]["data"] == "my_dataset"

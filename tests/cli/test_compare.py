@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 from ranking_cases import rows, write_run
 
@@ -25,11 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def compare(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flowbench", "compare", *arguments]
-    environment = {"FLOWBENCH_RESULTS_DIR": "/nowhere"} | environment
-    return subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | environment, timeout=60, check=False
-    )
+    return forked.flowbench("compare", *arguments, **{"FLOWBENCH_RESULTS_DIR": "/nowhere"} | environment)
 
 
 def flows(done: subprocess.CompletedProcess[str]) -> list[str]:

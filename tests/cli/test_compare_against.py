@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from xml.etree import ElementTree
 
+import forked
 import pytest
 from gate_cases import rows, write_run
 
@@ -19,8 +18,7 @@ def folders(tmp_path):
 
 
 def gate(folders, *arguments):
-    command = [sys.executable, "-m", "flowbench", "compare", str(folders[0]), "--against", str(folders[1]), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return forked.flowbench("compare", folders[0], "--against", folders[1], *arguments)
 
 
 def test_nothing_has_changed(folders):
@@ -91,8 +89,7 @@ def test_a_baseline_that_cannot_be_written(folders):
 
 
 def test_options_of_the_gate_need_a_baseline(tmp_path):
-    command = [sys.executable, "-m", "flowbench", "compare", str(tmp_path), "--accept"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = forked.flowbench("compare", tmp_path, "--accept")
     assert done.returncode == 2
     assert "name one with --against" in done.stderr
 

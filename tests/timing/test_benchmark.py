@@ -19,6 +19,8 @@ from flowbench.results import costs
 from flowbench.results import store as results
 from flowbench.timing import benchmark, scaling, works, yardsticks
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 
 def invoke(*arguments: str) -> tuple[int, str]:
     outcome = CliRunner().invoke(app, ["time", *arguments])
@@ -89,9 +91,10 @@ def test_connections_are_the_weights_that_masks_leave() -> None:
     assert yardsticks.connections(shaken("gaussian", 3)) == 0
 
 
-def test_the_floor_is_the_counted_operations_at_the_measured_rate(tmp_path: Path) -> None:
+def test_the_floor_is_the_counted_operations_at_the_measured_rate(tmp_path: Path, matrix_rate: float) -> None:
     row = timed(tmp_path, "maf", "--dim", "3", "--hidden", "2", "--transforms", "2", "--batch", "10")
     density, sampling, step = row.shapes[0].costs
+    assert row.matrix_gflops == pytest.approx(matrix_rate / 1e9)
     floor = 2 * 18 * 10 / row.matrix_gflops / 1e3
     assert density.arithmetic_us == pytest.approx(floor)
     assert sampling.arithmetic_us == pytest.approx(floor)

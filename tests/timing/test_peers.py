@@ -24,6 +24,8 @@ from flowbench.timing.peer_worker import Order
 from flowbench.timing.worker_process import running
 from flowbench.training.clock import WorkError
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 linux = pytest.mark.skipif(sys.platform != "linux", reason="no other system tells a process's peak")
 SMALL = {flow: peers.Model(flow, 4, (8, 8), 2) for flow in ("maf", "iaf")}
 WIDE = peers.Model("iaf", 80, (8,), 2)
@@ -201,6 +203,8 @@ def test_figures_are_on_disk_when_flowbench_is_ended(ends: str, code: int, tmp_p
         "import os, signal\n"
         "from flowbench.cli.app import main\n"
         "from flowbench.console import Working\n"
+        "from flowbench.timing import benchmark\n"
+        "benchmark.matrix_rate = lambda device: 1e9\n"  # three seconds
         f"Working.on = lambda self, what: 'sampling' in what and os.kill(os.getpid(), signal.{ends})\n"
         "main()\n"
     )

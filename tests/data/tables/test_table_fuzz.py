@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -239,9 +238,7 @@ def test_ten_thousand_columns(kind: str, tmp_path: Path) -> None:
 
 def run(path: Path, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     tiny = ["--set", "hidden=4", "--set", "transforms=1", "--max-epochs", "1", "--out", str(folder / "results")]
-    command = [sys.executable, "-m", "flowbench", "train", "maf", "--data", str(path), *tiny, *options]
-    environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    return forked.flowbench("train", "maf", "--data", path, *tiny, *options, XDG_CACHE_HOME=str(folder / "cache"))
 
 
 def test_a_table_with_everything_goes_through_the_command_line(tmp_path: Path) -> None:
