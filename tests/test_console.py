@@ -56,7 +56,7 @@ def test_slow_epochs_have_a_line_each_and_the_last_only_one(log: io.StringIO, cl
 def test_the_live_line_fits_the_terminal(width: int, clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Console(file=io.StringIO(), force_terminal=True, width=width)
     monkeypatch.setattr(console, "stderr", terminal)
-    monkeypatch.setattr(console, "_is_live", lambda: True)
+    monkeypatch.setattr(console, "is_live", lambda: True)
     shown: list[str] = []
     progress = console.Progress(3600.0)
     assert progress._status

@@ -138,8 +138,9 @@ def sweep(
         "device": None if device == "auto" else device,
     }
     given = {key: value for key, value in given.items() if value is not None}
-    fields = _file(flows[0]) if flows[0].endswith(".toml") else {"flows": flows}
-    if flows[0].endswith(".toml") and len(flows) > 1:
+    by_file = flows[0].endswith(".toml")
+    fields: dict[str, Any] = _file(flows[0]) if by_file else {"flows": flows}
+    if by_file and len(flows) > 1:
         raise UsageError("a file says which flows: none can be named beside it")
     own = user_layers(config, settings or []) | {key: value for key, value in options.items() if value is not None}
     spec = specs.checked(fields | given | ({"settings": fields.get("settings", {}) | own} if own else {}))

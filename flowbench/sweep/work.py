@@ -96,7 +96,7 @@ def work_away(job: Job, known: frozenset[str], tell: Callable[[Told], None]) -> 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         done = work(job, folder / "results", folder / "log", tell)
-        contents = {"log": (folder / "log").read_bytes()}
+        contents: dict[str, bytes] = {}
         if done.run is not None:
             path = folder / "results" / f"{done.run}.json"
             files = store.read(path).files

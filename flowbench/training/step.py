@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim import Adam
+from torch.optim.adam import adam
 
 from flowbench.config import TrainingOptions
 from flowbench.engines import choose
@@ -34,17 +34,9 @@ class Descent:
         self._clip_norm = options.clip_norm
         self.stopped = self._flat.new_zeros((), dtype=torch.float32)  # as fused Adam wants it
         self._rate = self._flat.new_tensor(options.learning_rate, dtype=torch.float32)  # a graph reads it where it lies
-        choice: Any = {"lr": self._rate, "eps": options.epsilon, "weight_decay": options.weight_decay}
-        self._optimizer: Any
-        if options.optimizer == "adam-inner-epsilon":
-            self._optimizer = AdamInnerEpsilon(self._flat, **choice)
-            moments = self._optimizer.state
-        else:
-            self._optimizer = Adam([self._flat], **choice, fused=True, capturable=self._flat.is_cuda)
-            zeros = torch.zeros_like(self._flat.detach()), torch.zeros_like(self._flat.detach())
-            moments = {"exp_avg": zeros[0], "exp_avg_sq": zeros[1], "step": self.stopped.clone()}
-            self._optimizer.state[self._flat] = moments  # which it would make at its first step
-        self.state: dict[str, Tensor] = moments | {"norms": self._flat.new_zeros(())}
+        kind = AdamInnerEpsilon if options.optimizer == "adam-inner-epsilon" else Adam
+        self._optimizer = kind(self._flat, self._rate, eps=options.epsilon, weight_decay=options.weight_decay)
+        self.state: dict[str, Tensor] = self._optimizer.state | {"norms": self._flat.new_zeros(())}
         """All that steps change beside the flow: the optimizer's moments, and the sum of the gradients' norms."""
         self._optimizer.found_inf = self.stopped
         self._launch = (flow.engine or choose(self._flat)).launcher(self._flat.device)
@@ -85,12 +77,53 @@ class Descent:
         return loss
 
 
+class Adam:
+    """θ ← θ − lr·m̂/(√v̂ + ε), with coupled L2 (Kingma and Ba 2015), in one kernel of torch's.
+
+    A ``found_inf`` of 1 makes a step do nothing, and gradients are divided by ``grad_scale``, if there is one; the
+    device is never waited for. ``state`` is changed in place. Torch's own class does the same, but to construct one
+    imports torch's compiler, which takes seconds.
+    """
+
+    def __init__(self, parameter: Parameter, lr: Tensor, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
+        self._parameter, self._lr = parameter, lr
+        self.state = {
+            "exp_avg": torch.zeros_like(parameter.detach()),
+            "exp_avg_sq": torch.zeros_like(parameter.detach()),
+            "step": parameter.new_zeros((), dtype=torch.float32),
+        }
+        self._choice: dict[str, Any] = {"beta1": 0.9, "beta2": 0.999, "eps": eps, "weight_decay": weight_decay}
+        self.found_inf = parameter.new_zeros((), dtype=torch.float32)
+        self.grad_scale: Tensor | None = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One update from the gradient that is there."""
+        assert self._parameter.grad is not None
+        mean, square, steps = self.state.values()
+        adam(
+            [self._parameter],
+            [self._parameter.grad],
+            [mean],
+            [square],
+            [],
+            [steps],
+            fused=True,
+            capturable=self._parameter.is_cuda,
+            grad_scale=self.grad_scale,
+            found_inf=self.found_inf,
+            lr=self._lr,
+            amsgrad=False,
+            maximize=False,
+            **self._choice,
+        )
+
+
 class AdamInnerEpsilon:
     """θ ← θ − lr·m̂/√(v̂ + ε), with coupled L2 (gpapamak/maf, ml/step_strategies.py).
 
     Torch's Adam divides by √v̂ + ε. With ε = 1e-8 the difference is no detail: the root of ε, 1e-4, is what small
-    gradients are divided by here. As in torch's fused Adam, a ``found_inf`` of 1 makes a step do nothing, and gradients
-    are divided by ``grad_scale``, if there is one; the device is never waited for. ``state`` is changed in place.
+    gradients are divided by here. ``found_inf``, ``grad_scale`` and ``state`` are as of `Adam`.
     """
 
     def __init__(
