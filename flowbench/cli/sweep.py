@@ -14,8 +14,9 @@ from flowbench.console import note, plural, print_json, print_result
 from flowbench.errors import UsageError
 
 if TYPE_CHECKING:
+    from flowbench.results.record import RunRecord
     from flowbench.sweep.conduct import State
-    from flowbench.sweep.spec import Job, Spec
+    from flowbench.sweep.spec import Job
 
 _MACHINES = "Machines"
 
@@ -146,17 +147,18 @@ def sweep(
     spec = specs.checked(fields | given | ({"settings": fields.get("settings", {}) | own} if own else {}))
     folder = results_dir(out)
     ensure_writable(folder)
-    jobs, gpus = specs.jobs(spec), _checked(spec)
+    jobs = specs.jobs(spec)
+    gpus = gpus_for(jobs)
     if dry_run:
         return _list(jobs, as_json)
     began = time.monotonic()
     deadline = None if max_hours is None else began + 3600 * max_hours
     bound = None if memory is None else int(memory * 1e9)
-    from flowbench.sweep.run import Machines, carry_out_sweep
+    from flowbench.sweep.run import Machines, carry_out_all
 
-    machines = Machines(at_once, threads, gpus, bound, ray)
-    states = carry_out_sweep(spec, folder, machines, force, deadline)
-    _end(states, folder, as_json, time.monotonic() - began)
+    states = carry_out_all(jobs, folder, Machines(at_once, threads, gpus, bound, ray), force, deadline)
+    print_sweep(states, folder, as_json)
+    end_sweep(states, folder, time.monotonic() - began)
 
 
 def _file(name: str) -> dict[str, Any]:
@@ -168,16 +170,20 @@ def _file(name: str) -> dict[str, Any]:
     return specs.read(path if path.exists() or len(path.parts) > 1 or not there.is_file() else there)
 
 
-def _checked(spec: Spec) -> int:
-    """Look for what cannot be trained before anything is; the number of GPUs that there are to train on."""
+def gpus_for(jobs: list[Job]) -> int:
+    """Look for what cannot be trained before anything is; the number of GPUs that there are to train on.
+
+    Raises:
+        UsageError: no such flow, recipe, device or setting.
+    """
     import torch
 
-    from flowbench.sweep.spec import jobs
-
-    for job in jobs(spec.model_copy(update={"seeds": 1})):
-        job.order.config()
-    wanted = spec.device == "auto" or spec.device.startswith("cuda")
-    return torch.cuda.device_count() if wanted else 0
+    first = min(job.order.seed for job in jobs)
+    for job in jobs:
+        if job.order.seed == first:
+            job.order.config()
+    device = jobs[0].order.device
+    return torch.cuda.device_count() if device == "auto" or device.startswith("cuda") else 0
 
 
 def _list(jobs: list[Job], as_json: bool) -> None:
@@ -194,19 +200,29 @@ def _list(jobs: list[Job], as_json: bool) -> None:
     print_result(table)
 
 
-def _end(states: list[State], folder: Path, as_json: bool, seconds: float) -> None:
-    """Print what came of the sweep; exits with 1 where a run ended badly, with 3 where some are missing."""
+def records_of(states: list[State], folder: Path) -> dict[Path, RunRecord]:
+    """The records of the runs that have one."""
+    from flowbench.results.store import read
+
+    paths = [folder / f"{state.run}.json" for state in states if state.run]
+    return {path: read(path) for path in paths}
+
+
+def print_sweep(states: list[State], folder: Path, as_json: bool) -> None:
+    """Print the runs' records, as one JSON document or ranked."""
     from flowbench.report.outputs import outputs
     from flowbench.report.ranking.tables import tables
     from flowbench.report.ranking.write import FORMS, write_ranking
-    from flowbench.results.store import read_all
 
-    ours = {state.run for state in states if state.run}
-    records = {path: record for path, record in read_all(folder).items() if record.run in ours}
+    records = records_of(states, folder)
     if as_json:
         print_json({"runs": [record.model_dump(mode="json") for record in records.values()]})
     elif any(record.status == "ok" for record in records.values()):
         write_ranking(tables(records), outputs([], FORMS))
+
+
+def end_sweep(states: list[State], folder: Path, seconds: float) -> None:
+    """Say what came of the runs; exits with 1 where one ended badly, with 3 where some are missing."""
     bad = [state for state in states if state.stage in ("failed", "diverged")]
     missing = [state for state in states if not state.ended or state.stage == "interrupted"]
     for state in bad:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,6 +15,7 @@ from flowbench.errors import FlowbenchError, UsageError
 
 if TYPE_CHECKING:
     from flowbench.results.record import RunRecord
+    from flowbench.training.order import Order
 
 _TABLES = "Tables of your own"
 _SETTINGS = "Settings"
@@ -47,6 +49,9 @@ def train(
         int,
         typer.Option(**_SEED, help="Seeds the training: its initial weights and its batches."),
     ] = 0,
+    seeds: Annotated[
+        int, typer.Option(min=1, rich_help_panel=_SEEDS, help="Train so many seeds, from --seed on, side by side.")
+    ] = 1,
     device: Device = "auto",
     threads: Threads = None,
     allow_partial: Annotated[
@@ -231,8 +236,30 @@ def train(
             allow_partial=allow_partial,
             table=TableOptions(csv_names(columns), csv_names(drop_columns), dropna, split, test_fraction, dequantise),
         )
+    if seeds > 1:
+        return _seeds(order, seeds, folder, force, as_json)
     how = How(force, restart, finish is not None, checkpoint_every=checkpoint_every)
     _show(carry_out(order, folder, how), as_json)
+
+
+def _seeds(order: Order, seeds: int, folder: Path, force: bool, as_json: bool) -> None:
+    """Train so many seeds of an order, and print what they are together."""
+    from flowbench.cli.sweep import end_sweep, gpus_for, records_of
+    from flowbench.report.seeds import summary_of_seeds
+    from flowbench.sweep.run import Machines, carry_out_all
+    from flowbench.sweep.spec import Job
+
+    began = time.monotonic()
+    orders = [order.wherever().model_copy(update={"seed": order.seed + i}) for i in range(seeds)]
+    jobs = [Job(i, each) for i, each in enumerate(orders)]
+    machines = Machines(threads=order.threads, gpus=gpus_for(jobs))
+    states = carry_out_all(jobs, folder, machines, force)
+    records = list(records_of(states, folder).values())
+    if as_json:
+        print_json({"runs": [record.model_dump(mode="json") for record in records]})
+    elif records:
+        print_result(summary_of_seeds(records, folder))
+    end_sweep(states, folder, time.monotonic() - began)
 
 
 def _refuse_more(context: typer.Context) -> None:

@@ -1,7 +1,8 @@
-"""A sweep from its order to its record: on this machine, or on a cluster."""
+"""Many runs carried out, on this machine or on a cluster."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from flowbench.console import note, plural
 from flowbench.sweep.board import Board
 from flowbench.sweep.conduct import State, Workers, conduct
 from flowbench.sweep.local import Local, shares
-from flowbench.sweep.spec import Job, Spec, jobs
+from flowbench.sweep.spec import Job
 
 
 @dataclass(frozen=True)
@@ -27,18 +28,18 @@ class Machines:
     ray: str | None = None
 
 
-def carry_out_sweep(
-    spec: Spec, folder: Path, machines: Machines, again: bool = False, deadline: float | None = None
+def carry_out_all(
+    jobs: Sequence[Job], folder: Path, machines: Machines, again: bool = False, deadline: float | None = None
 ) -> list[State]:
-    """Carry out all runs of a sweep, each in its own time; what became of each. Logs of those that ended well go.
+    """Carry out all runs, each in its own time; what became of each. Logs of those that ended well go.
 
     Raises:
         UsageError: there is no such cluster.
     """
     logs = folder / "logs"
-    workers, wanted = _workers(spec, folder, machines, again)
-    with Board(workers.free) as board:
-        states = conduct(wanted, workers, board.show, deadline)
+    workers, threads = _workers(jobs, folder, machines, again)
+    with Board(min(workers.free, len(jobs))) as board:
+        states = conduct([job.with_threads(threads) for job in jobs], workers, board.show, deadline)
     for state in states:
         if state.stage in ("ok", "finished"):
             with suppress(OSError):
@@ -48,14 +49,13 @@ def carry_out_sweep(
     return states
 
 
-def _workers(spec: Spec, folder: Path, machines: Machines, again: bool) -> tuple[Workers, list[Job]]:
+def _workers(jobs: Sequence[Job], folder: Path, machines: Machines, again: bool) -> tuple[Workers, int]:
+    """Who carries them out, and the threads of each run."""
     if machines.ray is not None:
         from flowbench.sweep.cluster import Cluster
 
         threads = machines.threads or 1
-        cluster = Cluster(machines.ray, threads, machines.memory, spec.device, folder, again)
-        return cluster, jobs(spec, threads)
-    share = shares(len(jobs(spec)), machines.at_once, machines.threads, machines.gpus, machines.memory)
-    wanted = jobs(spec, share.threads)
-    note(f"{plural(len(wanted), 'run')}, {share.slots} at a time, {plural(share.threads, 'thread')} each")
-    return Local(share, folder, folder / "logs", again), wanted
+        return Cluster(machines.ray, threads, machines.memory, jobs[0].order.device, folder, again), threads
+    share = shares(len(jobs), machines.at_once, machines.threads, machines.gpus, machines.memory)
+    note(f"{plural(len(jobs), 'run')}, {share.slots} at a time, {plural(share.threads, 'thread')} each")
+    return Local(share, folder, folder / "logs", again), share.threads

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flowbench.config import as_set
+from flowbench.data import TableOptions
 from flowbench.errors import UsageError, did_you_mean
 from flowbench.training.order import Order
 
@@ -35,6 +36,7 @@ class Spec(BaseModel):
     recipe: str = "fast"
     device: str = "auto"
     allow_partial: bool = False
+    table: TableOptions = TableOptions()
     pick: bool = False
 
 
@@ -44,12 +46,16 @@ class Job:
 
     number: int
     order: Order
-    varied: dict[str, Any]
+    varied: dict[str, Any] = field(default_factory=dict)
 
     @property
     def settings(self) -> str:
         """What sets it apart beside flow, data and seed."""
         return " ".join(f"{key}={as_set(value)}" for key, value in self.varied.items())
+
+    def with_threads(self, threads: int) -> Job:
+        """The same with so many threads."""
+        return replace(self, order=self.order.model_copy(update={"threads": threads}))
 
     @property
     def label(self) -> str:
@@ -59,12 +65,8 @@ class Job:
         return "-".join("".join(c if c.isalnum() or c in "._=," else "_" for c in part) for part in parts)
 
 
-def jobs(spec: Spec, threads: int | None = None) -> list[Job]:
-    """All runs of a sweep: flow by flow within dataset, the grid's last setting and then the seed varying fastest.
-
-    Raises:
-        UsageError: a setting that a flow does not have, or with no such value.
-    """
+def jobs(spec: Spec) -> list[Job]:
+    """All runs of a sweep: flow by flow within dataset, the grid's last setting and then the seed varying fastest."""
     found: list[Job] = []
     points = [dict(zip(spec.grid, values, strict=True)) for values in itertools.product(*spec.grid.values())]
     for data, flow, point, seed in itertools.product(spec.data, spec.flows, points, range(spec.seeds)):
@@ -75,9 +77,9 @@ def jobs(spec: Spec, threads: int | None = None) -> list[Job]:
             seed=spec.seed + seed,
             split_seed=spec.split_seed,
             device=spec.device,
-            threads=threads,
             settings=spec.settings | point,
             allow_partial=spec.allow_partial,
+            table=spec.table,
         )
         found.append(Job(len(found), order.wherever(), point))
     return found
