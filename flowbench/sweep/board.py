@@ -16,7 +16,7 @@ from flowbench.console import is_live, note, printable, stderr
 from flowbench.sweep.conduct import Stage, State
 
 ORDER: tuple[Stage, ...] = (
-    "running", "failed", "diverged", "interrupted", "elsewhere", "ok", "finished", "waiting"
+    "running", "starting", "failed", "diverged", "interrupted", "elsewhere", "ok", "finished", "waiting"
 )  # fmt: skip
 """What is shown first where the terminal has not room for all runs."""
 

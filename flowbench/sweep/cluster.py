@@ -12,7 +12,7 @@ from flowbench.errors import UsageError
 from flowbench.results.store import finished, read, read_test_lls, write
 from flowbench.sweep.conduct import Event, Lost
 from flowbench.sweep.spec import Job
-from flowbench.sweep.work import Done, Told, work_away
+from flowbench.sweep.work import Begun, Done, Told, work_away
 
 TELL_SECONDS = 0.5
 """Between two messages of a run's progress, at the least."""
@@ -120,9 +120,9 @@ def _task(job: Job, known: frozenset[str], queue: Any) -> Done:
     """In a process on some node."""
     last = 0.0
 
-    def tell(told: Told) -> None:
+    def tell(told: Begun | Told) -> None:
         nonlocal last
-        if time.monotonic() - last > TELL_SECONDS:
+        if isinstance(told, Begun) or told.epoch == told.of or time.monotonic() - last > TELL_SECONDS:
             last = time.monotonic()
             queue.put_nowait((job.number, told))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from flowbench.sweep.spec import Job
-from flowbench.sweep.work import Done, Told
+from flowbench.sweep.work import Begun, Done, Told
 
 TRIES = 3
 """Of a run whose process or machine dies."""
@@ -26,9 +26,9 @@ class Lost:
     why: str
 
 
-Event = Told | Done | Lost
+Event = Begun | Told | Done | Lost
 
-Stage = Literal["waiting", "running", "elsewhere", "ok", "finished", "diverged", "failed", "interrupted"]
+Stage = Literal["waiting", "starting", "running", "elsewhere", "ok", "finished", "diverged", "failed", "interrupted"]
 
 
 @dataclass
@@ -48,7 +48,7 @@ class State:
     @property
     def ended(self) -> bool:
         """Whether there is nothing more to come of it."""
-        return self.stage not in ("waiting", "running", "elsewhere")
+        return self.stage not in ("waiting", "starting", "running", "elsewhere")
 
 
 class Workers(Protocol):
@@ -91,8 +91,7 @@ def conduct(
                 break
             for state in _startable(states, workers.free):
                 workers.start(state.job)
-                state.stage, state.began, state.told = "running", time.monotonic(), None
-                show(states, state)
+                state.stage, state.told, state.error = "starting", None, None
             for job, event in workers.events(LOOK_SECONDS):
                 state = by_number[job.number]
                 if _take(state, event):
@@ -101,7 +100,7 @@ def conduct(
     finally:
         workers.stop()
         for state in states:
-            if state.stage == "running":
+            if state.stage in ("starting", "running"):
                 state.stage = "interrupted"
     return states
 
@@ -113,7 +112,10 @@ def _startable(states: Sequence[State], free: int) -> list[State]:
 
 
 def _take(state: State, event: Event) -> bool:
-    """Take note of an event; whether the run has ended, or begins anew."""
+    """Take note of an event; whether the run has begun, ended, or is to begin anew."""
+    if isinstance(event, Begun):
+        state.stage, state.began = "running", time.monotonic()
+        return True
     if isinstance(event, Told):
         state.told = event
         return False

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from flowbench.sweep.conduct import Event, Lost
 from flowbench.sweep.spec import Job
-from flowbench.sweep.work import Done, Told, prepare, work
+from flowbench.sweep.work import Begun, Done, Told, prepare, work
 
 _SPAWN = multiprocessing.get_context("spawn")  # a fork would share torch's threads and locks
 
@@ -118,7 +118,7 @@ class _Slot:
         self.job = job
         self.future = self._pool.submit(_work, job, folder, log, again)
 
-    def heard(self) -> Iterator[Told]:
+    def heard(self) -> Iterator[Begun | Told]:
         with suppress(EOFError, OSError):
             while self.told.poll():
                 yield self.told.recv()

@@ -21,6 +21,11 @@ Ending = Literal["ok", "finished", "diverged", "failed", "interrupted", "held"]
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A run is under way."""
+
+
+@dataclass(frozen=True)
 class Told:
     """How far a run is."""
 
@@ -43,10 +48,14 @@ class Done:
     contents: dict[str, bytes] = field(default_factory=dict)
 
 
+Tell = Callable[[Begun | Told], None]
+"""How whoever conducts the sweep is told."""
+
+
 class Telling(Progress):
     """A run's progress, told and written to its log."""
 
-    def __init__(self, max_seconds: float | None, tell: Callable[[Told], None]) -> None:
+    def __init__(self, max_seconds: float | None, tell: Tell) -> None:
         super().__init__(max_seconds)
         self._tell = tell
 
@@ -60,12 +69,14 @@ class Telling(Progress):
             self._tell(Told(number, of, validation_ll, min(left, default=None)))
 
 
-def work(job: Job, folder: Path, log: Path, tell: Callable[[Told], None], again: bool = False) -> Done:
+def work(job: Job, folder: Path, log: Path, tell: Tell, again: bool = False) -> Done:
     """Carry out a job's order; ``again`` trains what is finished once more. It never raises but for an interrupt."""
     from flowbench.results.store import finished
     from flowbench.training.carry_out import How, carry_out, name_of
     from flowbench.training.unfinished import HeldError
 
+    with suppress(OSError):
+        tell(Begun())
     with _standard_error_to(log):
         try:
             name = name_of(job.order)
@@ -85,7 +96,7 @@ def work(job: Job, folder: Path, log: Path, tell: Callable[[Told], None], again:
     return Done(record.status, record.run, record.error)
 
 
-def work_away(job: Job, known: frozenset[str], tell: Callable[[Told], None]) -> Done:
+def work_away(job: Job, known: frozenset[str], tell: Tell) -> Done:
     """As `work`, on a machine that shares no folder: what it wrote is sent along; ``known`` runs are not done again."""
     from flowbench.results import store
     from flowbench.training.carry_out import name_of
