@@ -1,12 +1,10 @@
-"""What is imported once, for all commands that ``forked`` runs: each would spend three to five seconds on it.
+"""What is imported once, for all commands that ``forked`` runs: each would spend two seconds on it.
 
 And flowbench's clock is told to be brief. After each training it times the flow for two seconds; for whether a row
 with times is written, and is read again, a moment says as much. Lengths and medians have tests of their own.
 """
 
 from __future__ import annotations
-
-import torch._dynamo  # noqa: F401  # what making an optimizer imports, in two seconds
 
 from flowbench import engines
 from flowbench.training import clock

@@ -41,7 +41,7 @@ class Board:
     def show(self, states: Sequence[State], changed: State | None) -> None:
         """The states as they are; ``changed`` has begun or ended."""
         if self._live:
-            self._live.update(Group(Text(self._counts(states)), _table(states, stderr.height - 6)))
+            self._live.update(_page(states, self._counts(states), stderr.height - 6))
         elif changed is not None:
             note(f"{_line(changed)} ({self._counts(states)})")
 
@@ -52,20 +52,24 @@ class Board:
         return " · ".join([*parts, *([] if left is None else [f"about {_clock(left)} left"])])
 
 
-def _table(states: Sequence[State], room: int) -> Table:
+def _page(states: Sequence[State], counts: str, room: int) -> Group:
+    """The counts, and as many runs as there is room for; those that matter most, in their order."""
+    by_rank = sorted(states, key=lambda state: (ORDER.index(state.stage), state.job.number))
+    shown = sorted(by_rank[: max(1, room)], key=lambda state: state.job.number)
+    more = [Text(f"and {len(states) - len(shown)} more")] if len(shown) < len(states) else []
+    return Group(Text(counts), _table(shown), *more)
+
+
+def _table(states: Sequence[State]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("flow", "data", "settings", "seed", "", "", "time", "left"):
         table.add_column(name, overflow="ellipsis", no_wrap=True)
-    by_rank = sorted(states, key=lambda state: (ORDER.index(state.stage), state.job.number))
-    shown = sorted(by_rank[: max(1, room)], key=lambda state: state.job.number)
-    for state in shown:
+    for state in states:
         order, told = state.job.order, state.told
         left = told.seconds_left if told and state.stage == "running" else None
         cells = (order.flow, order.data, state.job.settings, str(order.seed), _stage(state), _progress(state))
         times = _clock(_seconds(state)), "" if left is None else _clock(left)
         table.add_row(*(Text(printable(cell)) for cell in (*cells, *times)))
-    if len(shown) < len(states):
-        table.add_row(Text(f"and {len(states) - len(shown)} more"))
     return table
 
 

@@ -58,6 +58,8 @@ class Telling(Progress):
     def __init__(self, max_seconds: float | None, tell: Tell) -> None:
         super().__init__(max_seconds)
         self._tell = tell
+        with suppress(OSError):  # nobody listens any longer
+            tell(Begun())
 
     def epoch(self, number: int, of: int | None, train_ll: float, validation_ll: float, *more: Any) -> None:
         """As of a `Progress`."""
@@ -65,7 +67,7 @@ class Telling(Progress):
         seconds = more[-1]
         left = [(of - number) * seconds / number] if of else []
         left += [max(0.0, self.max_seconds - seconds)] if self.max_seconds else []
-        with suppress(OSError):  # nobody listens any longer
+        with suppress(OSError):
             self._tell(Told(number, of, validation_ll, min(left, default=None)))
 
 
@@ -75,8 +77,6 @@ def work(job: Job, folder: Path, log: Path, tell: Tell, again: bool = False) -> 
     from flowbench.training.carry_out import How, carry_out, name_of
     from flowbench.training.unfinished import HeldError
 
-    with suppress(OSError):
-        tell(Begun())
     with _standard_error_to(log):
         try:
             name = name_of(job.order)

@@ -1,0 +1,161 @@
+"""Sweeps on this machine, in real processes: what is killed, and what is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flowbench.sweep.local import shares
+
+TINY = ["--set", "hidden=8", "--set", "transforms=1"]
+
+
+def begun(folder: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "flowbench", *words, "--out", str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    return [record for record in found if record["kind"] == "run"]
+
+
+def bits(folder: Path) -> dict[str, tuple[bytes, bytes]]:
+    """The rows and the weights of each run, by its name."""
+    return {
+        record["run"]: tuple((folder / record["files"][kind]).read_bytes() for kind in ("test_lls", "weights"))
+        for record in records(folder)
+    }
+
+
+def children(process: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, parent = path.read_text().rpartition(")")[2].split()[1], path.parent.name
+        except OSError:
+            continue
+        if int(name) == process and b"spawn_main" in (path.parent / "cmdline").read_bytes():
+            found.append(int(parent))
+    return found
+
+
+def test_a_sweep_lands_each_run_and_again_finds_them_finished(tmp_path: Path) -> None:
+    words = ["sweep", "maf", "--seeds", "2", *TINY, "--max-epochs", "2"]
+    (tmp_path / "table.npy").write_bytes(b"no table")
+    first = begun(tmp_path / "results", *words, "--data", f"digits,{tmp_path / 'table.npy'}")
+    stdout, stderr = first.communicate(timeout=120)
+    assert first.returncode == 1, stderr  # the table's runs
+    assert "2 of 4 runs done" in stderr
+    assert "2 ended badly" in stderr
+    assert "digits: 64 columns" in stdout
+    assert [row["setup"]["seed"] for row in records(tmp_path / "results")] in ([0, 1], [1, 0])
+    logs = {path.name: path.read_text() for path in (tmp_path / "results" / "logs").iterdir()}
+    assert set(logs) == {f"maf-table.npy-seed{seed}.log" for seed in (0, 1)}
+    assert all("error:" in log for log in logs.values())
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "results").glob("*.json")}
+    again = begun(tmp_path / "results", *words, "--data", "digits")
+    _, stderr = again.communicate(timeout=120)
+    assert again.returncode == 0
+    assert stderr.count(": finished") == 2
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "results").glob("*.json")} == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+def test_a_killed_worker_or_driver_costs_nothing_but_time(tmp_path: Path) -> None:
+    shared = ["--data", "digits", *TINY, "--max-epochs", "60"]
+    words = ["train", "maf", "--seeds", "2", *shared, "--threads", "1"]
+    worker, driver = begun(tmp_path / "worker", *words), begun(tmp_path / "driver", *words)
+    wait_for_running(worker, 2)
+    os.kill(children(worker.pid)[0], signal.SIGKILL)
+    wait_for_running(driver, 2)
+    orphans = children(driver.pid)
+    driver.kill()
+    driver.communicate()
+    stdout, stderr = worker.communicate(timeout=120)
+    assert worker.returncode == 0, stderr
+    means = [row["likelihoods"]["test_ll_nats"]["mean"] for row in records(tmp_path / "worker")]
+    assert f"mean over 2 seeds                   {np.mean(means):.3f} nats" in stdout
+    assert f"standard deviation over seeds       {np.std(means, ddof=1):.3f} nats" in stdout
+    assert "2 standard errors over test rows" in stdout
+    assert "1 of them retried" in stderr
+    found = bits(tmp_path / "worker")
+    assert len(found) == 2
+
+    until = time.monotonic() + 20
+    while any(Path(f"/proc/{orphan}").exists() for orphan in orphans):  # none lives on alone
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    again = begun(tmp_path / "driver", *words)
+    _, stderr = again.communicate(timeout=120)
+    assert again.returncode == 0, stderr
+    assert bits(tmp_path / "driver") == found
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith((".tmp", "lock"))]
+
+    alone = begun(tmp_path / "alone", "train", "maf", "--seed", "1", "--threads", "1", *shared)
+    alone.communicate(timeout=120)
+    assert bits(tmp_path / "alone").items() <= found.items()
+
+
+def wait_for_running(driver: subprocess.Popen[str], runs: int) -> None:
+    assert driver.stderr is not None
+    seen = 0
+    while seen < runs:
+        line = driver.stderr.readline()
+        assert line, "it ended before"
+        seen += ": running" in line
+    time.sleep(1.0)  # into the training
+
+
+def test_a_stopped_sweep_saves_what_runs(tmp_path: Path) -> None:
+    words = ["sweep", "maf", "--data", "digits", "--set", "hidden=8", "--max-epochs", "100000"]
+    driver = begun(tmp_path, *words)
+    wait_for_running(driver, 1)
+    driver.terminate()
+    began = time.monotonic()
+    driver.communicate(timeout=60)
+    assert driver.returncode == 143
+    assert time.monotonic() - began < 5
+    (row,) = records(tmp_path)
+    assert row["status"] == "interrupted"
+    assert len(list(tmp_path.glob("unfinished/*/*.safetensors"))) == 1
+
+
+def test_what_cannot_be_trained_is_found_before_anything_is(tmp_path: Path) -> None:
+    done = begun(tmp_path, "sweep", "maf", "realnvp", "--grid", "transfroms=5,10")
+    _, stderr = done.communicate(timeout=60)
+    assert done.returncode == 2
+    assert "did you mean transforms" in stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("jobs", "at_once", "threads", "gpus", "expected"),
+    [
+        (18, None, None, 0, (4, 1)),  # slots, threads
+        (2, None, None, 0, (2, 2)),
+        (1, None, None, 0, (1, 4)),
+        (18, None, 2, 0, (2, 2)),
+        (18, 3, None, 0, (3, 1)),
+        (18, None, 8, 0, (1, 8)),
+        (18, None, None, 2, (2, 2)),
+    ],
+)
+def test_the_machine_is_divided_among_the_runs(
+    jobs: int, at_once: int | None, threads: int | None, gpus: int, expected: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
+    share = shares(jobs, at_once, threads, gpus, None)
+    assert (share.slots, share.threads) == expected
+    if gpus:
+        assert [each["CUDA_VISIBLE_DEVICES"] for each in share.surroundings] == ["0", "1"]
