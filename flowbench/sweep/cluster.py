@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,7 @@ class Cluster:
             from ray.util.queue import Queue
         except ImportError as error:
             raise UsageError("ray is not installed", "pip install 'flowbench[ray]'") from error
+        _refuse_silence(address)
         try:
             ray.init(address=address, log_to_driver=False, logging_level="error", configure_logging=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -114,6 +116,17 @@ class Cluster:
             self._ray.cancel(reference, force=True)
         self._queue.shutdown()
         self._ray.shutdown()
+
+
+def _refuse_silence(address: str) -> None:
+    """Whoever does not answer is asked once here: Ray itself waits for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdigit()):
+        return  # a name that Ray knows
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise UsageError(f"there is no Ray cluster at {address}: {error.strerror or error}") from error
 
 
 def _task(job: Job, known: frozenset[str], queue: Any) -> Done:
