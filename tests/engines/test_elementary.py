@@ -49,3 +49,16 @@ def test_beyond_the_ends_they_saturate_and_nan_stays(dtype: type) -> None:
     assert (last[1:] >= last[:-1]).all()  # into infinity, without a NaN on the way
     _tanh(x, out)
     np.testing.assert_array_equal(out, np.array([np.nan, 1, 1, -1, -1], dtype))
+
+
+def test_a_kernel_that_cannot_be_kept_is_used_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice(x):
+        return 2 * x
+
+    kernel = jit(twice)
+
+    def no_room(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(kernel._cache), "_save_overload", no_room)
+    assert kernel(3.5) == 7.0

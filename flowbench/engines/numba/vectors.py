@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,23 @@ def jit(function: Any, reorder_sums: bool = False) -> Any:
     # kernels hold those of other files, of which numba's own stamp knows nothing: a folder for each state of them all
     numba.config.CACHE_DIR = str(Path(folder or Path(__file__).parent / "__pycache__") / f"numba-{_digest()}")
     try:
-        return numba.njit(cache=True, **options)(function)
+        return _kept_where_there_is_room(numba.njit(cache=True, **options)(function))
     except RuntimeError:  # no folder can be written: compiled anew in each process
         return numba.njit(**options)(function)
     finally:
         numba.config.CACHE_DIR = folder
+
+
+def _kept_where_there_is_room(kernel: Any) -> Any:
+    """The kernel, for which a disk that is full costs its keeping and not its use."""
+    save = kernel._cache.save_overload
+
+    def save_overload(signature: Any, compiled: Any) -> None:
+        with suppress(OSError):
+            save(signature, compiled)
+
+    kernel._cache.save_overload = save_overload
+    return kernel
 
 
 @functools.cache
