@@ -25,7 +25,7 @@ def sweep(
     flows: Annotated[
         list[str],
         typer.Argument(
-            help="Flows, or one .toml file that says what to sweep over (a path, or the name of one in configs/).",
+            help="Flows, or one .toml file that says what to sweep over (a path, or papers.toml).",
             show_default=False,
             autocompletion=complete.flows,
         ),
@@ -166,7 +166,7 @@ def _file(name: str) -> dict[str, Any]:
     from flowbench.sweep import spec as specs
 
     path = Path(name).expanduser()
-    there = shipped("configs") / path.name
+    there = shipped("configs") / f"sweep-{path.name}"
     return specs.read(path if path.exists() or len(path.parts) > 1 or not there.is_file() else there)
 
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from flowbench.data.rows import Rows
 from flowbench.flows import Flow
 from flowbench.results.record import Check
-from flowbench.training.clock import seconds_of
 from flowbench.transforms import MADE
 
 ROUNDTRIP_ROWS, JACOBIAN_ROWS = 256, 3
@@ -48,8 +47,8 @@ def checks(flow: Flow, rows: Rows, test_lls: NDArray[np.float64]) -> dict[str, C
     return held
 
 
-def checks_seconds(flow: Flow, rows: Rows) -> float:
-    """The seconds that `checks` will take, by a round trip and a few columns of the Jacobian.
+def checks_seconds(flow: Flow, rows: Rows, seconds_of: Callable[[Callable[[], object]], float]) -> float:
+    """The seconds that `checks` will take, by those of a round trip and a few columns of the Jacobian.
 
     The flow's Jacobian is one, and for each parameter of a column there is one of all conditioners.
     """

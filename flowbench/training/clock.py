@@ -133,8 +133,10 @@ def time_flow(flow: Flow, rows: Rows, batches: tuple[int, ...] = BATCHES) -> lis
     return [_time_batch(_works(flow, first, batch), batch) for batch in batches]
 
 
-def time_flow_seconds(flow: Flow, rows: Rows, batches: tuple[int, ...] = BATCHES) -> float:
-    """The seconds that `time_flow` will take, by one run of each piece of work."""
+def time_flow_seconds(
+    flow: Flow, rows: Rows, seconds_of: Callable[[Callable[[], object]], float], batches: tuple[int, ...] = BATCHES
+) -> float:
+    """The seconds that `time_flow` will take, by those of each piece of work."""
     first = rows[: max(batches)]
     return sum(_measuring(seconds_of(work)) for batch in batches for work in _works(flow, first, batch).values())
 
@@ -145,13 +147,6 @@ def _measuring(once: float) -> float:
     return 2 * once + (
         0.0 if once >= LONG_SECONDS else min(max(SECONDS, ROUNDS * block), max(ROUNDS * SECONDS, 3 * once))
     )
-
-
-def seconds_of(work: Callable[[], object]) -> float:
-    """Of a second run, the device waited for: what compiles does so in the first."""
-    once = runner(work)
-    once(1)
-    return once(1)
 
 
 def repeated(rows: torch.Tensor, batch: int) -> torch.Tensor:

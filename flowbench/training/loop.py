@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 import torch
-from torch import Tensor
 
 from flowbench.config import TrainingOptions
 from flowbench.console import warn
@@ -19,9 +18,9 @@ from flowbench.flows.core.density import log_likelihoods
 from flowbench.interrupts import unbroken
 from flowbench.training.calibration import calibrate
 from flowbench.training.divergence import divergence
-from flowbench.training.rehearsal import rehearse
+from flowbench.training.rehearsal import Rehearsal
 from flowbench.training.schedule import Clock, Schedule
-from flowbench.training.state import Epoch, State
+from flowbench.training.state import Best, Epoch, State
 from flowbench.training.step import Descent
 
 RETRIES = 3
@@ -52,7 +51,8 @@ class Fit:
     Args:
         seed: of the batches' order.
         start: where to go on; None: at the beginning.
-        closing: seconds that will be needed after training; they are part of ``options.max_seconds``.
+        test: what will be tested on after training: the time for it, and for checks, is part of
+            ``options.max_seconds``.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class Fit:
         options: TrainingOptions,
         seed: int,
         start: State | None = None,
-        closing: float = 0.0,
+        test: Rows | None = None,
     ) -> None:
         self._flow, self._rows, self._validation, self._options = flow, rows, validation, options
-        self._start, self._closing = start, closing
+        self._start, self._test = start, test
         self._generator = torch.Generator(rows.device).manual_seed(seed)
         self._plan = Schedule(options, len(rows))
         self._save: Callable[[State], None] = lambda state: None
@@ -132,10 +132,13 @@ class Fit:
         if not any(p.requires_grad for p in flow.parameters()):
             return False
         self._ending |= bool(start and start.numbers["ended"])
+        rehearsal, closing = Rehearsal(flow), 0.0  # before the clock starts: what it compiles is not counted
         self._evaluation = 0.0
-        if not self._ending:  # before the clock starts
-            self._evaluation = rehearse(flow, rows, self._validation, self._options, self._plan.batches[0])
-        self._best, self._descent = _Best(flow), Descent(flow, self._options)
+        if not self._ending:
+            batch = self._plan.batches[0]
+            self._evaluation = rehearsal.training(rows, self._validation, self._options, batch)
+            closing = rehearsal.closing(self._test) if self._options.max_seconds and self._test is not None else 0.0
+        self._best, self._descent = Best(flow), Descent(flow, self._options)
         self._losses = torch.empty(self._plan.steps, device=rows.device)
         self._drawn = self._generator.get_state()  # before the epoch's order is drawn
         self._done, self._descended = 0, 0.0  # steps of the epoch under way, and the seconds that they took
@@ -143,8 +146,8 @@ class Fit:
         self._cut_short = False  # an epoch, by time
         if start is not None:
             self._restore(start)
-        spent = start.numbers["seconds"] if start else 0.0
-        self._clock = Clock(self._options.max_seconds, spent, self._evaluation + self._closing)
+        spent = (start.numbers["seconds"] if start else 0.0) + (rehearsal.spent if self._options.max_seconds else 0.0)
+        self._clock = Clock(self._options.max_seconds, spent, self._evaluation + closing)
         return True
 
     def _goes_on(self) -> bool:
@@ -278,21 +281,3 @@ class Fit:
         torch.set_rng_state(random["torch"])
         if "cuda" in random and self._rows.device.type == "cuda":
             torch.cuda.set_rng_state(random["cuda"], self._rows.device)
-
-
-class _Best:
-    """The best epoch by validation so far, and the flow's state then; before the first, the state it began with."""
-
-    def __init__(self, flow: Flow) -> None:
-        self._flow = flow
-        self.epoch, self.validation_ll, self.state = 0, -math.inf, self._copy()
-
-    def offer(self, epoch: int, validation_ll: float) -> bool:
-        """Keep the flow as it is now if it is better than all before; return whether it is."""
-        better = validation_ll > self.validation_ll
-        if better:
-            self.epoch, self.validation_ll, self.state = epoch, validation_ll, self._copy()
-        return better
-
-    def _copy(self) -> dict[str, Tensor]:
-        return {name: value.clone() for name, value in self._flow.state_dict().items()}

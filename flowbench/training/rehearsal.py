@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import time
+from collections.abc import Callable
 
 import torch
 
@@ -12,7 +14,7 @@ from flowbench.flows import Flow
 from flowbench.flows.core.density import log_likelihoods
 from flowbench.training.calibration import calibrate
 from flowbench.training.checks import checks_seconds
-from flowbench.training.clock import seconds_of, time_flow_seconds
+from flowbench.training.clock import runner, time_flow_seconds
 from flowbench.training.step import Descent
 
 ROWS = 2000
@@ -22,24 +24,45 @@ SLACK = 1.1
 """What is foreseen of the closing is multiplied by it: machines are noisy, and to end early costs less than late."""
 
 
-def rehearse(flow: Flow, rows: Rows, validation: Rows, options: TrainingOptions, batch: slice) -> float:
-    """Take a step, calibrate and validate with a copy of the flow; the seconds that all rows will take to evaluate.
+class Rehearsal:
+    """A run's pieces, each done twice by a copy of the flow: the first time compiles, the second tells what it takes.
 
-    Compilation is no part of them. Nothing of the flow or of the random numbers is touched.
+    Nothing of the flow or of the random numbers is touched. ``spent`` are the seconds so far without compilation.
     """
-    understudy = copy.deepcopy(flow)
-    with torch.random.fork_rng(devices=[]):
-        Descent(understudy.train(), options).step(rows[batch], options.learning_rate)
-        understudy.eval()
-        return sum(
-            seconds_of(lambda: evaluate(understudy, part[:ROWS])) * max(1.0, len(part) / ROWS)  # noqa: B023  # at once
-            for part, evaluate in ((rows, calibrate), (validation, log_likelihoods))
-        )
 
+    def __init__(self, flow: Flow) -> None:
+        self._understudy = copy.deepcopy(flow)
+        self._began = time.perf_counter()
+        self._compiling = 0.0
 
-def foresee_closing(flow: Flow, test: Rows) -> float:
-    """The seconds that test rows, times and checks will take once training has ended; their kernels are compiled."""
-    understudy = copy.deepcopy(flow).eval()
-    with torch.random.fork_rng(devices=[]):
-        test_rows = seconds_of(lambda: log_likelihoods(understudy, test[:ROWS])) * max(1.0, len(test) / ROWS)
-        return SLACK * (test_rows + time_flow_seconds(understudy, test) + checks_seconds(understudy, test))
+    @property
+    def spent(self) -> float:
+        """Seconds, compilation left out."""
+        return time.perf_counter() - self._began - self._compiling
+
+    def training(self, rows: Rows, validation: Rows, options: TrainingOptions, batch: slice) -> float:
+        """Take a step, calibrate and validate; the seconds that an evaluation of all rows takes."""
+        flow = self._understudy
+        with torch.random.fork_rng(devices=[]):
+            descent = Descent(flow.train(), options)
+            self.seconds_of(lambda: descent.step(rows[batch], options.learning_rate))
+            flow.eval()
+            return sum(
+                self.seconds_of(lambda: evaluate(flow, part[:ROWS])) * max(1.0, len(part) / ROWS)  # noqa: B023  # now
+                for part, evaluate in ((rows, calibrate), (validation, log_likelihoods))
+            )
+
+    def closing(self, test: Rows) -> float:
+        """The seconds that test rows, times and checks will take once training has ended."""
+        flow = self._understudy.eval()
+        with torch.random.fork_rng(devices=[]):
+            test_rows = self.seconds_of(lambda: log_likelihoods(flow, test[:ROWS])) * max(1.0, len(test) / ROWS)
+            times = time_flow_seconds(flow, test, self.seconds_of)
+            return SLACK * (test_rows + times + checks_seconds(flow, test, self.seconds_of))
+
+    def seconds_of(self, work: Callable[[], object]) -> float:
+        """Of a second run, the device waited for."""
+        once = runner(work)
+        first, second = once(1), once(1)
+        self._compiling += max(0.0, first - second)
+        return second

@@ -28,7 +28,6 @@ from flowbench.training.clock import time_flow
 from flowbench.training.environment import environment
 from flowbench.training.loop import Fit
 from flowbench.training.order import Order
-from flowbench.training.rehearsal import foresee_closing
 from flowbench.training.state import Epoch, State
 from flowbench.training.unfinished import About, Checkpoint, Unfinished
 
@@ -124,8 +123,7 @@ class _Run:
         config, keeping, outcome, progress = self._config, self._keeping, self._outcome, self._progress
         rows, validation = self._on_device("train"), self._on_device("validation")
         start = keeping.start.state if keeping and keeping.start else None
-        closing = foresee_closing(self._flow, test) if config.training.max_seconds else 0.0
-        fit = Fit(self._flow, rows, validation, config.training, config.stream("shuffling"), start, closing)
+        fit = Fit(self._flow, rows, validation, config.training, config.stream("shuffling"), start, test)
         outcome.epochs = fit.epochs
         if keeping:
             fit.save_to(self._save, keeping.every)

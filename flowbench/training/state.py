@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+
+from flowbench.flows import Flow
 
 
 @dataclass(frozen=True)
@@ -41,3 +44,21 @@ class State:
         return {
             key.removeprefix(f"{name}."): value for key, value in self.tensors.items() if key.startswith(f"{name}.")
         }
+
+
+class Best:
+    """The best epoch by validation so far, and the flow's state then; before the first, the state it began with."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+        self.epoch, self.validation_ll, self.state = 0, -math.inf, self._copy()
+
+    def offer(self, epoch: int, validation_ll: float) -> bool:
+        """Keep the flow as it is now if it is better than all before; return whether it is."""
+        better = validation_ll > self.validation_ll
+        if better:
+            self.epoch, self.validation_ll, self.state = epoch, validation_ll, self._copy()
+        return better
+
+    def _copy(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self._flow.state_dict().items()}
