@@ -129,7 +129,7 @@ class TestForms:
         assert any(note.startswith("not chosen:") for note in only(grid(), passed_over=PASSED_OVER).notes)
         assert not any(note.startswith("not chosen:") for note in only(grid(), passed_over={"another"}).notes)
 
-    @pytest.mark.parametrize(("form", "bold"), [(markdown, "**0.400"), (latex, r"\textbf{0.400")])
+    @pytest.mark.parametrize(("form", "bold"), [(markdown, "**"), (latex, r"\textbf")])
     def test_documents_have_the_mark_and_only_the_chosen_in_bold(self, form, bold):
         found = form([ranking(only(grid(), sort="test", passed_over=PASSED_OVER))]).splitlines()
         lines = {rate: next(line for line in found if rate in line) for rate in ("=0.1", "=0.2", "=0.3")}
