@@ -93,9 +93,9 @@ def printed(found, width=None, **console):
     return out.getvalue()
 
 
-def shown(records, width=None, **console):
+def shown(records, width=None, passed_over=(), **console):
     """As ``printed``, of records."""
-    return printed(tables(by_path(records)), width, **console)
+    return printed(tables(by_path(records), passed_over=passed_over), width, **console)
 
 
 def line_of(text, start):

@@ -90,10 +90,12 @@ def compare(
     from flowbench.report.outputs import outputs
     from flowbench.report.ranking.tables import tables
     from flowbench.report.ranking.write import FORMS, write_pairs, write_ranking
+    from flowbench.results import sweeps
 
     gc.disable()  # all that is made here lives till the end; to look for garbage in it took half the time
     to = outputs(forms, FORMS)
-    found = tables(results.read_all(folder), data, flow, sort)
+    runs, swept = sweeps.with_runs(folder)
+    found = tables(runs, data, flow, sort, sweeps.passed_over(swept))
     (write_pairs if pairs else write_ranking)(found, to)
 
 

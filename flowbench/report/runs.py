@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +13,6 @@ from flowbench.results.record import RunRecord
 from flowbench.results.store import UnreadableRecordError, read_test_lls
 
 SPLITS = ("test", "validation", "train")
-
-_CANONICAL = json.JSONEncoder(sort_keys=True).encode
 
 
 @dataclass(frozen=True)
@@ -44,12 +41,6 @@ class Run:
 def code(record: RunRecord) -> str:
     """What tells the code of two runs apart."""
     return record.environment.code_digest or record.environment.git_revision or ""
-
-
-def configuration(record: RunRecord, ignored: Collection[str] = ()) -> str:
-    """Every setting of flow and training but those ``ignored``: what decides numbers beside seed and machine."""
-    config = record.setup.config
-    return _CANONICAL({key: value for key, value in config.items() if key not in ignored} if ignored else config)
 
 
 def reason(record: RunRecord) -> str:

@@ -7,8 +7,9 @@ which the configuration reads back.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -45,6 +46,8 @@ def _settings(config: Any, info: ValidationInfo) -> Any:
 
 
 _AS_IT_IS = (str, int, type(None))
+
+_CANONICAL = json.JSONEncoder(sort_keys=True).encode
 
 Figure = Annotated[float | None, AfterValidator(_finite_or_none), PlainSerializer(_finite_or_none)]
 """A finite number, or None where there is none: NaN and infinities become None."""
@@ -259,6 +262,12 @@ class RunRecord(Record):
         """The record as it was before anything was measured."""
         nothing = {"training": Training(), "likelihoods": Likelihoods(), "checks": {}, "timings": []}
         return self.model_copy(update=nothing)
+
+
+def configuration(record: RunRecord, ignored: Collection[str] = ()) -> str:
+    """Every setting of flow and training but those ``ignored``: what decides numbers beside seed and machine."""
+    config = record.setup.config
+    return _CANONICAL({key: value for key, value in config.items() if key not in ignored} if ignored else config)
 
 
 def model_name(flow: str, settings: Mapping[str, Any]) -> str:

@@ -24,7 +24,8 @@ from flowbench.console import warn
 from flowbench.errors import FlowbenchError
 from flowbench.files import write_together
 from flowbench.results.beside import array, content_digest, is_whole, npy
-from flowbench.results.record import SCHEMA_VERSION, Files, Record, RunRecord
+from flowbench.results.first_schema import from_v1
+from flowbench.results.record import SCHEMA_VERSION, Files, Part, RunRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +38,7 @@ _NUMBERS = re.compile(r'\[\n[^][{}"]*\]')  # no string holds a line break
 _AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 """To open a file that may be a pipe, without waiting for whoever writes to it."""
 
-R = TypeVar("R", bound=Record)
+P = TypeVar("P", bound=Part)
 
 
 class UnreadableRecordError(FlowbenchError):
@@ -63,18 +64,15 @@ def write(
         UsageError: they cannot be written.
         UnreadableRecordError: a newer flowbench's record would be replaced.
     """
-    refuse_newer(folder / f"{record.run}.json")
     path = folder / f"{record.run}.json"
+    refuse_newer(path)
     contents = {"npy": None if test_lls is None else npy(test_lls), "safetensors": weights}
-    named = {
-        kind: f"{record.run}.{content_digest(content)}.{kind}"
-        for kind, content in contents.items()
-        if content is not None
-    }
+    there = {kind: content for kind, content in contents.items() if content is not None}
+    named = {kind: f"{record.run}.{content_digest(content)}.{kind}" for kind, content in there.items()}
     record = record.model_copy(update={"files": Files(weights=named.get("safetensors"), test_lls=named.get("npy"))})
     candidates = _beside(path) | set(named.values())
     try:
-        files = {folder / name: contents[kind] or b"" for kind, name in named.items()}
+        files = {folder / name: there[kind] for kind, name in named.items()}
         write_together(files | {path: strict_json(record)})  # the record last: where it is, the rest is
     finally:
         for name in candidates - _beside(path):  # whichever record is there now
@@ -83,7 +81,7 @@ def write(
     return path
 
 
-def strict_json(record: Record) -> bytes:
+def strict_json(record: Part) -> bytes:
     """The record as its file has it, each list of numbers on one line."""
     text = json.dumps(record.model_dump(mode="json"), indent=2, allow_nan=False)
     return (_NUMBERS.sub(lambda found: " ".join(found.group().split()), text) + "\n").encode()
@@ -95,26 +93,29 @@ def read(path: Path) -> RunRecord:
     Raises:
         UnreadableRecordError: the file is damaged, of a newer schema, or no record of a run.
     """
-    return parsed(path, document(path), RunRecord, _from_v1)
+    return parsed(path, document(path), RunRecord, from_v1)
 
 
 def read_all(
-    folder: Path, on_damage: Callable[[Path, UnreadableRecordError], None] = lambda _, error: _warn(error)
+    folder: Path,
+    on_damage: Callable[[Path, UnreadableRecordError], None] = lambda _, error: _warn(error),
+    on_other: Callable[[Path, dict[str, Any]], None] = lambda _, found: None,
 ) -> dict[Path, RunRecord]:
     """All records of runs under ``folder``, subfolders too, in the order of their paths.
 
-    Records of times are passed over, and so is whatever is no file (a pipe would be waited for); a file that is no
-    record is passed over, after ``on_damage``, which warns.
+    Records of other kinds go to ``on_other``, which passes over them. Whatever is no file is passed over (a pipe would
+    be waited for); a file that is no record is, too, after ``on_damage``, which warns.
     """
     found = {}
     for path in _files(folder):
         try:
             record = _read_run(path)
+            if isinstance(record, RunRecord):
+                found[path] = record
+            else:
+                on_other(path, record)
         except UnreadableRecordError as error:
             on_damage(path, error)
-        else:
-            if record is not None:
-                found[path] = record
     return found
 
 
@@ -145,7 +146,7 @@ def finished(folder: Path, run: str) -> RunRecord | None:
     except UnreadableRecordError as error:
         _warn(error)
         return None
-    if record is None or record.status != "ok":
+    if not isinstance(record, RunRecord) or record.status != "ok":
         return None
     for name in (record.files.weights, record.files.test_lls):
         if name is None or not is_whole(folder / name):
@@ -164,7 +165,7 @@ def refuse_newer(path: Path) -> None:
         found = _object(path)
     except UnreadableRecordError:
         return  # not there, or of no use to anybody
-    _known(path, found)
+    known(path, found)
 
 
 def remove(path: Path) -> None:
@@ -188,9 +189,8 @@ def read_test_lls(record: RunRecord, folder: Path) -> NDArray[np.float64] | None
     try:
         content = path.read_bytes()
         named = path.name.removesuffix(".npy").rpartition(".")[2]
-        if path.name != f"{record.run}.npy" and named != content_digest(
-            content
-        ):  # the first schema's names tell nothing
+        # the first schema's names tell nothing
+        if path.name != f"{record.run}.npy" and named != content_digest(content):
             raise ValueError("its content is not what it is named after")
         return array(content).astype(np.float64)
     except (OSError, ValueError, EOFError, TypeError) as error:
@@ -221,11 +221,15 @@ def document(path: Path) -> dict[str, Any]:
     Raises:
         UnreadableRecordError: it is none, or of a newer schema.
     """
-    return _known(path, _object(path))
+    return known(path, _object(path))
 
 
-def _known(path: Path, found: dict[str, Any]) -> dict[str, Any]:
-    """The object, if it is of a schema that this flowbench knows."""
+def known(path: Path, found: dict[str, Any]) -> dict[str, Any]:
+    """The object, if it is of a schema that this flowbench knows.
+
+    Raises:
+        UnreadableRecordError: it is of a newer one.
+    """
     version = found.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise UnreadableRecordError(
@@ -244,30 +248,30 @@ def _object(path: Path) -> dict[str, Any]:
     return found
 
 
-def parsed(path: Path, found: dict[str, Any], kind: type[R], from_v1: Callable[[Any], dict[str, Any]]) -> R:
+def parsed(path: Path, found: dict[str, Any], kind: type[P], upgraded: Callable[[Any], dict[str, Any]]) -> P:
     """The record in a document.
 
     Raises:
         UnreadableRecordError: it is no record of that kind.
     """
     try:
-        return kind.model_validate(from_v1(found) if found.get("schema_version") == 1 else found)
+        return kind.model_validate(upgraded(found) if found.get("schema_version") == 1 else found)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UnreadableRecordError(f"{path} is not a record: {where}: {first['msg']}") from error
 
 
-def _read_run(path: Path) -> RunRecord | None:
-    """As ``read``; None where it is of another kind: a record of times, or what was printed as JSON."""
+def _read_run(path: Path) -> RunRecord | dict[str, Any]:
+    """As ``read``; the object as it is where it is of another kind: a record of times, or what was printed as JSON."""
     with suppress(OSError, ValueError):  # an older schema, another kind, or no record: what follows tells them apart
         record = RunRecord.model_validate_json(_content(path))  # twice as fast as by way of a document
         if record.schema_version == SCHEMA_VERSION:
             return record
     found = _object(path)
     if found.get("kind", "run") != "run":
-        return None
-    return parsed(path, _known(path, found), RunRecord, _from_v1)
+        return found
+    return parsed(path, known(path, found), RunRecord, from_v1)
 
 
 def _content(path: Path) -> bytes:
@@ -293,23 +297,3 @@ def _beside(path: Path) -> set[str]:
     except UnreadableRecordError:
         return set()
     return {name for name in (files.weights, files.test_lls) if name is not None}
-
-
-def _from_v1(old: dict[str, Any]) -> dict[str, Any]:
-    """The first schema's flat fields, sorted into parts: a mean and its error were two fields of one name."""
-
-    def estimate(name: str, stderr: str) -> dict[str, Any] | None:
-        return None if old.get(name) is None else {"mean": old[name], "stderr": old.get(stderr)}
-
-    means = {
-        name: estimate(name, stderr)
-        for name, stderr in (
-            ("test_ll_nats", "test_ll_stderr_nats"),
-            ("gaussian_test_ll_nats", "gaussian_test_ll_stderr_nats"),
-            ("bits_per_pixel", "bits_per_pixel_stderr"),
-            ("nats_below_truth", "nats_below_truth_stderr"),
-        )
-    }
-    beside = {"weights": f"{old.get('run')}.safetensors", "test_lls": f"{old.get('run')}.npy"}
-    parts = {"task": old, "setup": old, "training": old, "likelihoods": old | means, "files": beside}
-    return old | parts | {"schema_version": SCHEMA_VERSION, "kind": "run"}

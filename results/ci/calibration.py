@@ -24,9 +24,9 @@ import numpy as np
 
 from flowbench.report.gate.likelihoods import findings
 from flowbench.report.gate.lines import Line
-from flowbench.report.runs import Run, configuration, each_once, grouped
+from flowbench.report.runs import Run, each_once, grouped
 from flowbench.results import store
-from flowbench.results.record import Estimate
+from flowbench.results.record import Estimate, configuration
 from flowbench.results.statistics import mean_and_stderr
 
 FLOWS = ("maf", "iaf", "realnvp")

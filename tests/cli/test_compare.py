@@ -12,6 +12,9 @@ import forked
 import pytest
 from ranking_cases import rows, write_run
 
+from flowbench.results import store, sweeps
+from flowbench.results.sweeps import Sweep
+
 MEANS = {"maf": 0.0, "iaf": -0.003, "realnvp": -0.2}
 
 
@@ -25,6 +28,11 @@ def folder(tmp_path: Path) -> Path:
 
 def compare(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return forked.flowbench("compare", *arguments, **{"FLOWBENCH_RESULTS_DIR": "/nowhere"} | environment)
+
+
+def marks(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    assert (done.returncode, done.stderr) == (0, "")
+    return {row["flow"]: row["mark"] for row in csv.DictReader(io.StringIO(done.stdout)) if row["kind"] == "runs"}
 
 
 def flows(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -45,6 +53,15 @@ def test_lines_are_ranked_by_validation_or_as_asked(folder: Path) -> None:
     assert flows(compare(*mine, "--sort", "test")) == ["maf", "iaf", "realnvp"]
     assert flows(compare(*mine, "--sort", "name")) == ["iaf", "maf", "realnvp"]
     assert flows(compare(str(folder), "--flow", "maf", "--format", "csv")) == ["maf", "maf"]
+
+
+def test_what_a_sweep_did_not_choose_is_not_best_on_test_rows_either(folder: Path) -> None:
+    arguments = [str(folder), "--data", "mine", "--sort", "test", "--format", "csv"]
+    (run,) = (path.stem for path in folder.glob("maf-*.json") if store.read(path).task.data == "mine")
+    assert marks(compare(*arguments)) == {"maf": "best", "iaf": "tied", "realnvp": ""}
+    sweep = Sweep(name="grid", started_at="", ordered={}, runs=[run], not_chosen=[run])
+    sweeps.write(sweep, folder / "below")
+    assert marks(compare(*arguments)) == {"maf": "not chosen", "iaf": "best", "realnvp": ""}
 
 
 def test_a_filter_that_matches_nothing_is_code_3(folder: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from flowbench.console import plural
 from flowbench.report.gate.findings import Verdict
-from flowbench.report.runs import Run, code, configuration, each_once, grouped, other_rows
+from flowbench.report.runs import Run, code, each_once, grouped, other_rows
 from flowbench.report.settings import differing
-from flowbench.results.record import RunRecord
+from flowbench.results.record import RunRecord, configuration
 
 
 @dataclass(frozen=True)

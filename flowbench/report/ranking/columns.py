@@ -18,7 +18,7 @@ from flowbench.results.record import Environment, Estimate, RunRecord
 NEARLY_AS_FAST = 1.5
 """A direction is coloured as fast if it costs at most this many times what the same line's faster one does."""
 
-STYLES = {"best": "bold", "tied": "underline", "": ""}
+STYLES = {"best": "bold", "tied": "underline", "not chosen": "dim", "": ""}
 """Of the figures of lines with these marks, in a terminal as in LaTeX."""
 
 NOTHING = Figure(None, None)

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
-from flowbench.report.runs import Run, code, configuration, grouped, has_rows_of, test_lls
+from flowbench.report.runs import Run, code, grouped, has_rows_of, test_lls
 from flowbench.report.settings import differing
 from flowbench.results.inference import Difference, Lls, difference, holm
-from flowbench.results.record import Estimate, RunRecord
+from flowbench.results.record import Estimate, RunRecord, configuration
 from flowbench.results.statistics import mean_and_stderr
 
 LEVEL = 0.05
 """A line whose adjusted p-value is above it is tied with the best."""
 
-Mark = Literal["best", "tied", ""]
+NOT_CHOSEN: Final = "not chosen"
+"""Marks a line that a sweep passed over on validation rows: its test rows are not to choose it after all."""
+
+Mark = Literal["best", "tied", "not chosen", ""]
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ class OverSeeds:
 class ToBest:
     """Mean test log-likelihood minus the best line's, in nats; ``difference`` is paired over the test rows.
 
-    ``p`` is two-sided and adjusted by Holm over the table's lines. Both are None where the likelihoods of the rows are
-    not there: then nothing is known of the error.
+    ``p`` is two-sided and adjusted by Holm over the table's lines that may be tied; None of one that was not chosen.
+    Both are None where the likelihoods of the rows are not there: then nothing is known of the error.
     """
 
     mean: float
@@ -112,11 +115,17 @@ def mean(found: OverSeeds | None) -> float | None:
     return None if found is None else found.mean
 
 
-def lines(runs: Sequence[Run]) -> list[Line]:
-    """The runs on one data, the seeds of a configuration in one line; none is held against another yet."""
+def lines(runs: Sequence[Run], passed_over: Collection[str] = ()) -> list[Line]:
+    """The runs on one data, the seeds of a configuration in one line; none is held against another yet.
+
+    Those of which every run is one of ``passed_over``, by name, are marked as not chosen.
+    """
     groups = [part for group in grouped(runs, _key) for part in _each_seed_once(group)]
     settings = differing([group[0].record for group in groups])
-    return [_line(group, own) for group, own in zip(groups, settings, strict=True)]
+    return [
+        _line(group, own, NOT_CHOSEN if all(run.record.run in passed_over for run in group) else "")
+        for group, own in zip(groups, settings, strict=True)
+    ]
 
 
 def _key(record: RunRecord) -> Hashable:
@@ -137,7 +146,7 @@ def _each_seed_once(group: tuple[Run, ...]) -> list[tuple[Run, ...]]:
     return [tuple(part.values()) for part in parts]
 
 
-def _line(runs: tuple[Run, ...], settings: dict[str, str]) -> Line:
+def _line(runs: tuple[Run, ...], settings: dict[str, str], mark: Mark) -> Line:
     ended = tuple(run for run in runs if run.nats is not None)
     found = [run.record.likelihoods for run in ended]
     return Line(
@@ -150,6 +159,7 @@ def _line(runs: tuple[Run, ...], settings: dict[str, str]) -> Line:
         gaussian_test_ll_nats=_over_seeds([each.gaussian_test_ll_nats for each in found]),
         bits_per_pixel=_over_seeds([each.bits_per_pixel for each in found]),
         nats_below_truth=_over_seeds([each.nats_below_truth for each in found]),
+        mark=mark,
     )
 
 
@@ -182,13 +192,17 @@ def _median(found: Sequence[float | None]) -> float | None:
 
 
 def held_against(found: Sequence[Line], best: Line) -> list[Line]:
-    """The lines with their differences to the best of them, and the marks of the best and of those tied with it."""
+    """The lines with their differences to the best of them, and the marks of the best and of those tied with it.
+
+    Lines that were not chosen keep their mark: as they cannot be tied, the others are not adjusted for them.
+    """
     its = rows_of(best)
     measured = [_measured(line, best, its) for line in found]
-    p_values = iter(holm([two_sided(found) for _, found in measured if found is not None]).tolist())
+    rivals = [None if line.mark == NOT_CHOSEN else each for line, (_, each) in zip(found, measured, strict=True)]
+    p_values = iter(holm([two_sided(each) for each in rivals if each is not None]).tolist())
     return [
-        _marked(line, best, *one, None if one[1] is None else next(p_values))
-        for line, one in zip(found, measured, strict=True)
+        _marked(line, best, *one, None if rival is None else next(p_values))
+        for line, one, rival in zip(found, measured, rivals, strict=True)
     ]
 
 
@@ -230,5 +244,5 @@ def _marked(line: Line, best: Line, test: OverSeeds | None, found: Difference | 
     if test is None or best.test_ll_nats is None:
         return line
     nats = test.mean - best.test_ll_nats.mean if found is None else found.mean
-    mark: Mark = "tied" if p is not None and p > LEVEL else ""
+    mark: Mark = "tied" if p is not None and p > LEVEL else line.mark
     return replace(line, test_ll_nats=test, to_best=ToBest(nats, found, p), mark=mark)

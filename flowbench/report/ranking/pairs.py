@@ -11,7 +11,7 @@ from flowbench.errors import NothingToCompareError
 from flowbench.report.layout import Column, decimals, without_common
 from flowbench.report.ranking.columns import columns, heading
 from flowbench.report.ranking.document import SCHEMA_VERSION
-from flowbench.report.ranking.lines import LEVEL, Line, paired, rows_of, two_sided
+from flowbench.report.ranking.lines import LEVEL, NOT_CHOSEN, Line, paired, rows_of, two_sided
 from flowbench.report.ranking.sheet import Sheet, sheet
 from flowbench.report.ranking.tables import Table
 from flowbench.report.runs import has_rows_of
@@ -112,10 +112,15 @@ def matrix_sheet(matrix: Matrix, most: int = MOST) -> Sheet:
     found = [
         numbered,
         *(column for column in others if column.folds),
+        Column("", tuple(map(_not_chosen, lines)), rank=14, folds=True, named=False, right=False),
         *(Column(f"{n + 1}", tuple(row[n] for row in cells), rank=2 + n) for n in range(len(lines))),
     ]
     title = f"{heading(matrix.table)}; row − column"
     return sheet(title, found, len(lines), {}, notes)
+
+
+def _not_chosen(line: Line) -> str:
+    return NOT_CHOSEN if line.mark == NOT_CHOSEN else ""
 
 
 def _cells(pair: Pair) -> tuple[str, str]:
@@ -134,7 +139,8 @@ def pairs_document(found: Sequence[Matrix]) -> dict[str, Any]:
             "data_version": matrix.table.task.data_version,
             "data_fingerprint": matrix.table.task.data_fingerprint,
             "lines": [
-                {"model": each.model, "settings": each.settings, "seeds": each.seeds} for each in matrix.table.lines
+                {"model": each.model, "mark": each.mark, "settings": each.settings, "seeds": each.seeds}
+                for each in matrix.table.lines
             ],
             "pairs": [_raw(pair) for pair in matrix.pairs],
             "notes": list(matrix.notes),
@@ -153,9 +159,10 @@ def _csv_rows(matrix: Matrix) -> list[dict[str, Any]]:
     task, lines = matrix.table.task, matrix.table.lines
     kept, _ = without_common(columns(matrix.table), len(lines))
     telling = [column for column in kept[1:] if column.folds]
+    said = [[column.said(index) for column in telling if column.cells[index]] for index in range(len(lines))]
     names = [
-        ", ".join([line.model, *(column.said(index) for column in telling if column.cells[index])])
-        for index, line in enumerate(lines)
+        ", ".join(filter(None, [line.model, *words, _not_chosen(line)]))
+        for line, words in zip(lines, said, strict=True)
     ]
     about = {"data": task.data, "data_version": task.data_version, "data_fingerprint": task.data_fingerprint}
     return [about | _raw(pair) | {"row": names[pair.row], "column": names[pair.column]} for pair in matrix.pairs]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from flowbench.errors import NothingToCompareError, did_you_mean
 from flowbench.report.layout import given_groups
-from flowbench.report.ranking.lines import Line, held_against, lines, mean
+from flowbench.report.ranking.lines import NOT_CHOSEN, Line, held_against, lines, mean
 from flowbench.report.runs import Run, each_once, grouped, is_of, reason
 from flowbench.results.published import Published, published, published_shape
 from flowbench.results.record import Estimate, RunRecord, Task
@@ -44,7 +44,7 @@ class Table:
 
     @property
     def best(self) -> Line | None:
-        """The line that others are held against; None where none ended well."""
+        """The line that others are held against; None where none ended well, or a sweep chose none of them."""
         return next((line for line in self.lines if line.mark == "best"), None)
 
     @property
@@ -55,12 +55,16 @@ class Table:
 
 
 def tables(
-    records: Mapping[Path, RunRecord], data: str | None = None, flow: str | None = None, sort: Sort = "validation"
+    records: Mapping[Path, RunRecord],
+    data: str | None = None,
+    flow: str | None = None,
+    sort: Sort = "validation",
+    passed_over: Collection[str] = frozenset(),
 ) -> list[Table]:
     """One table for each data, by name, of records by their files. Partial data, or other data of one name, is other.
 
     The best of a table is the first by validation log-likelihood, so that nobody selects on test rows, unless ``sort``
-    is ``test``.
+    is ``test``. It is never one of which every run is ``passed_over``: the names of runs that a sweep did not choose.
 
     Raises:
         NothingToCompareError: there is no record, or none of this data and flow.
@@ -68,7 +72,10 @@ def tables(
     chosen = _chosen(records, data, flow)
     found = grouped(chosen, lambda record: (record.task.data, record.task.data_version, record.task.data_fingerprint))
     names = [group[0].record.task.data for group in found]
-    return [_table(group, names.count(group[0].record.task.data) > 1, sort) for group in sorted(found, key=_data)]
+    return [
+        _table(group, names.count(group[0].record.task.data) > 1, sort, passed_over)
+        for group in sorted(found, key=_data)
+    ]
 
 
 def _chosen(records: Mapping[Path, RunRecord], data: str | None, flow: str | None) -> list[Run]:
@@ -91,9 +98,9 @@ def _data(group: Sequence[Run]) -> tuple[str, int, str]:
     return task.data, task.data_version, task.data_fingerprint
 
 
-def _table(runs: Sequence[Run], several: bool, sort: Sort) -> Table:
-    found = sorted(lines(runs), key=_ORDERS["test" if sort == "test" else "validation"])
-    best = found[0] if found[0].test_ll_nats else None
+def _table(runs: Sequence[Run], several: bool, sort: Sort, passed_over: Collection[str]) -> Table:
+    found = sorted(lines(runs, passed_over), key=_ORDERS["test" if sort == "test" else "validation"])
+    best = next((line for line in found if line.test_ll_nats and line.mark != NOT_CHOSEN), None)
     found = held_against(found, best) if best else found
     task = runs[0].record.task
     entries, refusal = _published_for(task)
@@ -193,7 +200,9 @@ def _notes_on_marks(found: Sequence[Line], best: Line | None) -> Iterable[str]:
         yield f"tied: the paired difference to the best may be chance (p > 0.05, by Holm over {tested} differences)"
     if any(line.to_best and line.to_best.difference and not line.to_best.difference.seeds_dof for line in found):
         yield "of one seed, ± is the error over test rows alone: another seed may change more than that"
-    if any(line.to_best and line.to_best.p is None for line in found):
+    if any(line.mark == NOT_CHOSEN for line in found):
+        yield "not chosen: a sweep chose other settings of the flow on validation rows, so it is neither best nor tied"
+    if any(line.to_best and line.to_best.difference is None for line in found):
         yield "to best without ±: per-row likelihoods of the same test rows are not there, and no tie is looked for"
     if any(line.is_below_gaussian for line in found):
         yield f"{BELOW_GAUSSIAN} below its Gaussian: the one fitted to the same training rows gives the test rows more"
