@@ -157,7 +157,13 @@ def sweep(
     from flowbench.sweep.run import Machines, carry_out_all
 
     states = carry_out_all(jobs, folder, Machines(at_once, threads, gpus, bound, ray), force, deadline)
-    print_sweep(states, folder, as_json)
+    records = records_of(states, folder)
+    if spec.pick:
+        from flowbench.sweep.choice import record_sweep
+
+        chosen = record_sweep(spec, states, list(records.values()), folder).chosen
+        note(f"chosen by validation: {', '.join(chosen) or 'nothing before all runs have ended'}")
+    _print(records, folder, as_json)
     end_sweep(states, folder, time.monotonic() - began)
 
 
@@ -208,17 +214,17 @@ def records_of(states: list[State], folder: Path) -> dict[Path, RunRecord]:
     return {path: read(path) for path in paths}
 
 
-def print_sweep(states: list[State], folder: Path, as_json: bool) -> None:
+def _print(records: dict[Path, RunRecord], folder: Path, as_json: bool) -> None:
     """Print the runs' records, as one JSON document or ranked."""
     from flowbench.report.outputs import outputs
     from flowbench.report.ranking.tables import tables
     from flowbench.report.ranking.write import FORMS, write_ranking
+    from flowbench.results.sweeps import passed_over, read_all
 
-    records = records_of(states, folder)
     if as_json:
         print_json({"runs": [record.model_dump(mode="json") for record in records.values()]})
     elif any(record.status == "ok" for record in records.values()):
-        write_ranking(tables(records), outputs([], FORMS))
+        write_ranking(tables(records, passed_over=passed_over(read_all(folder))), outputs([], FORMS))
 
 
 def end_sweep(states: list[State], folder: Path, seconds: float) -> None:

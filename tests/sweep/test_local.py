@@ -50,7 +50,7 @@ def children(process: int) -> list[int]:
 
 
 def test_a_sweep_lands_each_run_and_again_finds_them_finished(tmp_path: Path) -> None:
-    words = ["sweep", "maf", "--seeds", "2", *TINY, "--max-epochs", "2"]
+    words = ["sweep", "maf", *TINY, "--grid", "transforms=1,2", "--max-epochs", "2", "--pick"]
     (tmp_path / "table.npy").write_bytes(b"no table")
     first = begun(tmp_path / "results", *words, "--data", f"digits,{tmp_path / 'table.npy'}")
     stdout, stderr = first.communicate(timeout=120)
@@ -58,16 +58,20 @@ def test_a_sweep_lands_each_run_and_again_finds_them_finished(tmp_path: Path) ->
     assert "2 of 4 runs done" in stderr
     assert "2 ended badly" in stderr
     assert "digits: 64 columns" in stdout
-    assert [row["setup"]["seed"] for row in records(tmp_path / "results")] in ([0, 1], [1, 0])
+    assert sorted(row["setup"]["config"]["transforms"] for row in records(tmp_path / "results")) == [1, 2]
+    (chosen,) = (json.loads(path.read_text())["chosen"] for path in (tmp_path / "results").glob("sweep-*.json"))
+    best = max(records(tmp_path / "results"), key=lambda row: row["likelihoods"]["validation_ll_nats"])
+    assert chosen == [best["run"]]
+    assert stdout.count("not chosen ") == 1
     logs = {path.name: path.read_text() for path in (tmp_path / "results" / "logs").iterdir()}
-    assert set(logs) == {f"maf-table.npy-seed{seed}.log" for seed in (0, 1)}
+    assert set(logs) == {f"maf-table.npy-transforms={transforms}-seed0.log" for transforms in (1, 2)}
     assert all("error:" in log for log in logs.values())
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "results").glob("*.json")}
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "results").glob("maf-*.json")}
     again = begun(tmp_path / "results", *words, "--data", "digits")
     _, stderr = again.communicate(timeout=120)
     assert again.returncode == 0
     assert stderr.count(": finished") == 2
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "results").glob("*.json")} == before
+    assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
