@@ -30,6 +30,9 @@ def _likelihoods(found: Likelihoods, task: Task) -> list[tuple[str, str]]:
     if test and test.stderr_by_group is not None and task.test_groups:
         error = f"± {2 * test.stderr_by_group:.3f} nats; {given_groups(task.test_groups)}"
         lines.append(("  error by photograph", error))
+    if found.far_test_rows and found.test_ll_without_far_rows_nats is not None:
+        far = f"{plural(found.far_test_rows, 'row')} beyond 10 standard deviations"
+        lines.append((f"  without {far}", f"{found.test_ll_without_far_rows_nats:.3f} nats"))
     if found.test_ll_own_units_nats is not None:
         lines.append(("  in the data's own units", f"{found.test_ll_own_units_nats:.3f} nats"))
     if found.gaussian_test_ll_nats:
@@ -46,7 +49,10 @@ def _training(took: Training) -> list[tuple[str, str]]:
     if not took.epochs or took.train_seconds is None:
         return []
     rate = f"{took.train_rows_per_second:,.0f} rows/s"
-    return [("training", f"{plural(took.epochs, 'epoch')}, best {took.best_epoch}, {took.train_seconds:.1f} s, {rate}")]
+    retries = f", {plural(took.retries, 'return')} from what was not finite" if took.retries else ""
+    epochs = f"{plural(took.epochs, 'epoch')}, best {took.best_epoch}"
+    lines = [("training", f"{epochs}, {took.train_seconds:.1f} s, {rate}{retries}")]
+    return lines + [("  was broken off", change) for change in took.changed]
 
 
 def _times(record: RunRecord) -> Table:

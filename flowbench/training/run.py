@@ -114,6 +114,8 @@ class _Run:
             raise UsageError(f"{self._folder} took no results: {record.run} is in {place}", hint)
         if self._keeping:
             self._keeping.unfinished.remove()
+        for place in refuges():  # what an earlier try left there
+            store.remove(place / f"{record.run}.json")
         return record
 
     def _on_device(self, split: str) -> Rows:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 
-from flowbench.console import note, warn
+from flowbench.console import note, warn, warn_once
 from flowbench.errors import FlowbenchError, UsageError
 from flowbench.files import refuges, sweep, write_together
 from flowbench.results.beside import content_digest
@@ -78,17 +78,18 @@ class Unfinished:
         # strict JSON has no word for NaN, and a likelihood may be one: as Python has it
         header = {"about": about.model_dump_json(), "numbers": json.dumps(state.numbers)}
         content = to_bytes(tensors, header)
-        number = max((_number(path) for path in self._paths()), default=0) + 1
+        number, reason = max((_number(path) for path in self._paths()), default=0) + 1, ""
         for place in self._places:
-            path = place / f"{number:06}.{content_digest(content)}.safetensors"
             try:
-                write_together({path: content})
+                write_together({place / f"{number:06}.{content_digest(content)}.safetensors": content})
             except UsageError as error:
-                warn(f"no checkpoint: {error}")
+                reason = reason or str(error)
                 continue
-            if place != self._places[0]:
-                warn(f"the checkpoint of {self.run} is in {place}")
+            if reason:
+                warn_once(f"{reason}: checkpoints go to {place}")
             break
+        else:
+            warn_once(f"no checkpoint can be written: {reason}")
         for path in self._paths()[:-KEPT]:
             with suppress(OSError):
                 path.unlink()

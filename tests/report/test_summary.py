@@ -29,6 +29,15 @@ def test_an_error_given_the_photographs_is_said_to_be_one():
     assert "± 2.000 nats; ± 2 s.e. is an error given the 7 photographs, or strips, that the rows are windows of" in text
 
 
+def test_what_a_training_went_through_is_said():
+    text = shown(full_record(epochs=3, train_seconds=1.5, train_rows_per_second=9.0))
+    assert "without 2 rows beyond 10 standard deviations  0.250 nats" in text
+    assert "3 epochs, best 2, 1.5 s, 9 rows/s, 1 return from what was not finite" in text
+    assert "was broken off" in text
+    assert "threads 2 before, 1 now" in text
+    assert "broken off" not in shown(make_record(epochs=3, train_seconds=1.5, train_rows_per_second=9.0))
+
+
 def test_what_is_not_finite_says_so():
     assert "not finite nats" in shown(make_record(test_ll_nats=Estimate(mean=float("inf"), stderr=float("nan"))))
 
