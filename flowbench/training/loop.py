@@ -85,7 +85,7 @@ class Fit:
         self._next_save = time.perf_counter() + (SAVE_SECONDS if every is None else every)
 
     def end(self) -> None:
-        """Take no more steps. An epoch that is under way counts only if there is none before it."""
+        """Have ``run`` take no more steps. An epoch that was under way counts only if there is none before it."""
         self._ending = True
 
     def run(
