@@ -102,6 +102,10 @@ class Unfinished:
                 warn(f"{error}; the checkpoint before it is taken, if there is one")
         return None
 
+    def exists(self) -> bool:
+        """Whether there are any, damaged ones too."""
+        return bool(self._paths())
+
     def adopt(self, other: Path) -> None:
         """Take the checkpoints in a folder of another name."""
         for path in _checkpoints(other):
