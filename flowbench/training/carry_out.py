@@ -81,8 +81,9 @@ def _keeping(order: Order, config: RunConfig, dataset: Dataset, folder: Path, ho
         kept.remove()
         return Keeping(order, kept, how.checkpoint_every)
     start = kept.newest()
-    if start is None and _adopted(kept, config, dataset, folder):
-        start = kept.newest()
+    other = None if start else _elsewhere(kept, config, dataset, folder)
+    if other is not None:
+        start = Unfinished(other.parent.parent, other.name).newest()
     if start is None:
         if how.finish:
             raise UsageError(f"{kept.run} was not broken off: there is nothing to finish")
@@ -97,20 +98,22 @@ def _keeping(order: Order, config: RunConfig, dataset: Dataset, folder: Path, ho
             + "; ".join(changed),
             "--force goes on all the same, --restart begins anew",
         )
+    if other is not None:  # not before: what is refused changes nothing
+        with held(other.parent.parent, other.name):
+            kept.adopt(other)
     note(f"going on with {kept.run} after {plural(epochs, 'epoch')}" + "".join(f"; {each}" for each in changed))
     since = tuple(f"{each}, from epoch {epochs + 1} on" for each in changed)
     return Keeping(order, kept, how.checkpoint_every, start, start.about.changed + since, how.finish)
 
 
-def _adopted(kept: Unfinished, config: RunConfig, dataset: Dataset, folder: Path) -> bool:
-    """Take over the checkpoints of the same training elsewhere, by other threads or another version, if there are."""
+def _elsewhere(kept: Unfinished, config: RunConfig, dataset: Dataset, folder: Path) -> Path | None:
+    """The checkpoints of the same training elsewhere, by other threads or another version, if there are."""
     kin = config.kin(dataset.fingerprint)
     for place, about in unfinished.abouts(folder).items():
-        if about.kin == kin and about.run != kept.run:
-            with suppress(HeldError), held(place.parent.parent, about.run):  # else it is not broken off
-                kept.adopt(place)
-                return True
-    return False
+        if about.kin == kin and place.name != kept.run:
+            with suppress(HeldError), held(place.parent.parent, place.name):  # else it is not broken off
+                return place
+    return None
 
 
 def differences(before: About, now: RunConfig) -> list[str]:
@@ -130,7 +133,9 @@ def order_of(run: str, folder: Path) -> Order:
     Raises:
         UsageError: there is no checkpoint of such a run.
     """
-    known = {about.run: about for about in unfinished.abouts(folder).values()}
+    found = unfinished.abouts(folder)
+    # one that was taken over lies in a folder of its new name until the next is written
+    known = {place.name: about for place, about in found.items()} | {about.run: about for about in found.values()}
     name = Path(run).name.removesuffix(".json")
     if name not in known:
         there = f"{did_you_mean(name, known)}" if known else "none was broken off there"

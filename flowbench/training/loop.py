@@ -73,6 +73,8 @@ class Fit:
         self._next_save = math.inf
         self._save_every: float | None = None
         self._ending = False
+        self.begun = False
+        """Whether the flow, if it is interrupted now, gets its best weights."""
         self.epochs: list[Epoch] = [Epoch(**epoch) for epoch in start.numbers["epochs"]] if start else []
         self.retries: int = start.numbers["retries"] if start else 0
 
@@ -85,7 +87,7 @@ class Fit:
         self._next_save = time.perf_counter() + (SAVE_SECONDS if every is None else every)
 
     def end(self) -> None:
-        """Take no more steps. An epoch that is under way counts only if there is none before it."""
+        """Have ``run`` take no more steps. An epoch that was under way counts only if there is none before it."""
         self._ending = True
 
     def run(
@@ -103,6 +105,7 @@ class Fit:
         """
         if not self._begin():
             return  # nothing to descend on
+        self.begun = True
         try:
             while self._goes_on():
                 self._descend(on_step)

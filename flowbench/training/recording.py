@@ -31,7 +31,7 @@ class Outcome:
     status: Status = "failed"
     error: str | None = None
     epochs: list[Epoch] = field(default_factory=list)
-    trained: bool = True
+    trained: bool = False
     """Whether the flow's weights are any that training gave."""
     retries: int = 0
     changed: tuple[str, ...] = ()

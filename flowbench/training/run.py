@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -81,11 +82,13 @@ class _Run:
         self._began = time.perf_counter() - (start.seconds if start else 0.0)
         self._started = start.started_at if start else datetime.now(UTC).isoformat(timespec="seconds")
         self._outcome = recording.Outcome(recording.gaussian(dataset), changed=keeping.changed if keeping else ())
+        self._as_it_was = start is not None
+        """Whether what an earlier break left is all that there is: nothing was done since."""
         torch.manual_seed(config.stream("initialisation"))
         self._flow = flows.build(config.flow, dataset.dim, config.model).to(config.device)
 
     def carried_out(self) -> RunRecord:
-        outcome, place = self._outcome, self._folder
+        outcome, place, over = self._outcome, self._folder, True
         try:
             test = self._on_device("test")
             self._train(test)
@@ -96,27 +99,34 @@ class _Run:
         except DivergedError as error:
             outcome.status, outcome.error = "diverged", str(error)
         except KeyboardInterrupt:
-            outcome.status, outcome.error = "interrupted", "interrupted by the user"
+            outcome.status, outcome.error, over = "interrupted", "interrupted by the user", False
             raise
         except BaseException as error:
             kind = "" if isinstance(error, FlowbenchError) else f"{type(error).__name__}: "
-            outcome.status, outcome.error = "failed", kind + str(error)
+            outcome.status, outcome.error, over = "failed", kind + str(error), False
             raise
         finally:
             with unbroken():
-                record, place = self._write()
+                if over or not self._as_it_was:
+                    record, place = self._write()
                 if outcome.status != "interrupted":
                     store.remove(self._folder / f"{self._name}-interrupted.json")  # as it was before its closing
-            if outcome.status == "interrupted" and self._keeping:
-                note(f"to go on: flowbench train --resume {self._name} --out {self._folder}")
+                if over and place == self._folder and self._keeping:
+                    self._keeping.unfinished.remove()
+            if outcome.status == "interrupted":
+                self._say_what_goes_on()
         if place != self._folder:
             hint = f"give it room and start the same command again, or read the results with --out {place}"
             raise UsageError(f"{self._folder} took no results: {record.run} is in {place}", hint)
-        if self._keeping:
-            self._keeping.unfinished.remove()
-        for place in refuges():  # what an earlier try left there
-            store.remove(place / f"{record.run}.json")
+        for refuge in refuges():  # what an earlier try left there
+            store.remove(refuge / f"{record.run}.json")
         return record
+
+    def _say_what_goes_on(self) -> None:
+        if self._keeping and self._keeping.unfinished.exists():
+            words = ["flowbench", "train", "--resume", self._name, "--out", str(self._folder)]
+            words += ["--force"] if store.finished(self._folder, self._name) else []
+            note(f"to go on: {shlex.join(words)}")
 
     def _on_device(self, split: str) -> Rows:
         return on_device(getattr(self._dataset, split), self._config.device)
@@ -136,12 +146,14 @@ class _Run:
             rate, lls = epoch.rows / epoch.train_seconds, (epoch.train_ll_nats, epoch.validation_ll_nats)
             progress.epoch(epoch.number, epoch.of, *lls, epoch.best, rate, epoch.seconds)
 
+        outcome.trained = True
         try:
             fit.run(progress.step, on_epoch)
         except KeyboardInterrupt:
             outcome.trained = any(epoch.best for epoch in fit.epochs)  # else the weights are those it began with
             raise
         finally:
+            self._as_it_was &= not fit.begun
             outcome.retries = fit.retries
             best = next((epoch for epoch in reversed(fit.epochs) if epoch.best), None)
             outcome.validation_ll_nats = best.validation_ll_nats if best else None

@@ -36,8 +36,9 @@ class Descent:
         self._rate = self._flat.new_tensor(options.learning_rate, dtype=torch.float32)  # a graph reads it where it lies
         kind = AdamInnerEpsilon if options.optimizer == "adam-inner-epsilon" else Adam
         self._optimizer = kind(self._flat, self._rate, eps=options.epsilon, weight_decay=options.weight_decay)
-        self.state: dict[str, Tensor] = self._optimizer.state | {"norms": self._flat.new_zeros(())}
-        """All that steps change beside the flow: the optimizer's moments, and the sum of the gradients' norms."""
+        also = {"norms": self._flat.new_zeros(()), "stopped": self.stopped}
+        self.state: dict[str, Tensor] = self._optimizer.state | also
+        """All that steps change beside the flow: moments, the sum of the gradients' norms, and whether they stopped."""
         self._optimizer.found_inf = self.stopped
         self._launch = (flow.engine or choose(self._flat)).launcher(self._flat.device)
 
@@ -54,7 +55,7 @@ class Descent:
 
     def forget(self) -> None:
         """Begin anew from the weights that the flow has now: no moments, no steps, nothing that stops."""
-        for value in (*self.state.values(), self.stopped):
+        for value in self.state.values():
             value.zero_()
 
     def _parts(self, flat: Tensor) -> list[Tensor]:

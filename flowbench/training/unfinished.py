@@ -103,6 +103,10 @@ class Unfinished:
                 warn(f"{error}; the checkpoint before it is taken, if there is one")
         return None
 
+    def exists(self) -> bool:
+        """Whether there are any, damaged ones too."""
+        return bool(self._paths())
+
     def adopt(self, other: Path) -> None:
         """Take the checkpoints in a folder of another name."""
         for path in _checkpoints(other):
@@ -189,9 +193,31 @@ def held(folder: Path, run: str, wait: bool = False) -> Iterator[None]:
 
 
 def _acquired(place: Path, run: str, wait: bool) -> BaseFileLock | None:
+    lock: BaseFileLock = FileLock(place / "lock")
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        lock: BaseFileLock = FileLock(place / "lock")
+        while not lock.is_locked:
+            place.mkdir(parents=True, exist_ok=True)
+            with suppress(_GoneError):
+                _wait_for(lock, place, run, wait)
+    except OSError as error:
+        warn(f"{place} takes no lock ({error.strerror or error}): see to it that no other process trains this run")
+        with suppress(OSError):
+            if not (place / "lock").stat().st_size:  # nobody's: a holder writes who it is
+                (place / "lock").unlink()
+        return None
+    if not isinstance(lock, SoftFileLock):  # which says it itself
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        with suppress(OSError):
+            (place / "lock").write_text(f"{os.getpid()}\n{platform.node()}\n{now}\n", "utf-8")
+    return lock
+
+
+class _GoneError(Exception):
+    """Whoever held the run has finished it, and removed its folder."""
+
+
+def _wait_for(lock: BaseFileLock, place: Path, run: str, wait: bool) -> None:
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a file system without locks: a file that is there is one
             try:
@@ -203,14 +229,10 @@ def _acquired(place: Path, run: str, wait: bool) -> BaseFileLock | None:
                     raise HeldError(f"{run} is being trained by {holder}", hint) from None
                 note(f"waiting for {run}: it is being trained by {holder}")
                 lock.acquire()
-    except OSError as error:
-        warn(f"{place} takes no lock ({error.strerror or error}): see to it that no other process trains this run")
-        return None
-    if not isinstance(lock, SoftFileLock):  # which says it itself
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        with suppress(OSError):
-            (place / "lock").write_text(f"{os.getpid()}\n{platform.node()}\n{now}\n", "utf-8")
-    return lock
+    except FileNotFoundError:
+        if place.exists():
+            raise
+        raise _GoneError from None
 
 
 def _holder(place: Path) -> str:
