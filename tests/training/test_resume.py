@@ -348,7 +348,8 @@ class Seconds:
 def seconds(monkeypatch: pytest.MonkeyPatch) -> Seconds:
     clock = Seconds()
     monkeypatch.setattr(schedule, "time", SimpleNamespace(perf_counter=clock.perf_counter))
-    monkeypatch.setattr(loop, "rehearse", lambda *given: 0.0)
+    rehearsal = SimpleNamespace(training=lambda *_: 0.0, closing=lambda test: 3.0, spent=0.0)
+    monkeypatch.setattr(loop, "Rehearsal", lambda flow: rehearsal)
     return clock
 
 
@@ -386,7 +387,7 @@ def test_what_is_needed_for_the_closing_is_kept_free_after_a_break(seconds: Seco
     training = Training(options={"max_seconds": 10.0}, watch=tick)
     left = training.broken_off(5)
     options = TrainingOptions(**QUICK | training.options)
-    fit = Fit(built(), training.rows, table(100, 1), options, 7, left, closing=3.0)
+    fit = Fit(built(), training.rows, table(100, 1), options, 7, left, test=table(100, 1))
     fit.run(lambda step, steps: tick(fit, step))
     assert [epoch.rows for epoch in fit.epochs] == [200, 150]
 

@@ -135,8 +135,8 @@ def test_a_folder_that_takes_nothing_has_a_refuge(
     kept = Unfinished(results, RUN)
     kept.write(about(), state(7))
     told = capsys.readouterr().err
-    assert "warning: no checkpoint: results cannot be written to" in told
-    assert f"the checkpoint of {RUN} is in {refuge / 'unfinished' / RUN}" in told
+    assert "warning: results cannot be written to" in told
+    assert f"checkpoints go to {refuge / 'unfinished' / RUN}" in told
     assert number_of(results) == 7
     assert list(abouts(results)) == [refuge / "unfinished" / RUN]
     (results / "unfinished").unlink()  # there is room again
@@ -154,7 +154,7 @@ def test_nowhere_at_all_is_warned_of_and_ends_nothing(
     for place in (tmp_path / "results", refuge):
         place.write_text("in the way")
     Unfinished(tmp_path / "results", RUN).write(about(), state(7))
-    assert capsys.readouterr().err.count("warning: no checkpoint") == 2
+    assert capsys.readouterr().err.count("warning: no checkpoint can be written") == 1
 
 
 HOLDER = """
