@@ -184,7 +184,7 @@ def test_two_breaks_and_one_before_a_step_lose_nothing(
             elif where == "flows":
                 patch.setattr(run, "on_device", interrupted)
             else:
-                patch.setattr("flowbench.training.loop.rehearse", interrupted)
+                patch.setattr("flowbench.training.loop.Rehearsal", interrupted)
             again = break_off(order, results)
         assert again.status == "interrupted"
         assert again.files == left.files, where  # the best epoch's weights still
@@ -325,7 +325,7 @@ def test_a_break_before_the_first_step_leaves_no_weights_and_says_what_goes_on(
     def interrupted(*given: object) -> None:
         raise KeyboardInterrupt
 
-    for where in ("flowbench.training.run.on_device", "flowbench.training.loop.rehearse"):
+    for where in ("flowbench.training.run.on_device", "flowbench.training.loop.Rehearsal"):
         with monkeypatch.context() as patch:
             patch.setattr(where, interrupted)
             left = break_off(order, results)
