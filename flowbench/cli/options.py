@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +17,11 @@ Device = Annotated[str, typer.Option(help="The device to compute on: auto, cpu, 
 Threads = Annotated[
     int | None, typer.Option(min=1, help="The number of CPU threads.", show_default="torch's own choice")
 ]
+CHECKPOINT_EVERY: dict[str, Any] = {
+    "min": 0.0,
+    "help": "Seconds between two checkpoints.",
+    "show_default": "60, or more where one takes long",
+}
 SET_HELP = "Change a setting, e.g. hidden=512,512. May be repeated."
 
 

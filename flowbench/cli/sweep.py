@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flowbench.cli import complete
-from flowbench.cli.options import SET_HELP, Device, Json, Out, csv_names
+from flowbench.cli.options import CHECKPOINT_EVERY, SET_HELP, Device, Json, Out, csv_names
 from flowbench.console import note, plural, print_json, print_result
 from flowbench.errors import UsageError
 
@@ -69,7 +69,11 @@ def sweep(
     allow_partial: Annotated[
         bool | None, typer.Option("--allow-partial", help="Accept raw files with fewer rows than the published data.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Train finished runs again.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Train finished runs again, and go on with what was broken off elsewhere.")
+    ] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin every run anew, whatever there is of it.")] = False,
+    checkpoint_every: Annotated[float | None, typer.Option(**CHECKPOINT_EVERY)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, and train none.")] = False,
     max_hours: Annotated[
         float | None,
@@ -155,8 +159,10 @@ def sweep(
     deadline = None if max_hours is None else began + 3600 * max_hours
     bound = None if memory is None else int(memory * 1e9)
     from flowbench.sweep.run import Machines, carry_out_all
+    from flowbench.training.order import How
 
-    states = carry_out_all(jobs, folder, Machines(at_once, threads, gpus, bound, ray), force, deadline)
+    how = How(force, restart, checkpoint_every=checkpoint_every)
+    states = carry_out_all(jobs, folder, Machines(at_once, threads, gpus, bound, ray), how, deadline)
     records = records_of(states, folder)
     if spec.pick:
         from flowbench.sweep.choice import record_sweep

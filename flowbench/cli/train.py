@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from flowbench.cli import complete
-from flowbench.cli.options import SET_HELP, Device, Json, Out, Threads, csv_names
+from flowbench.cli.options import CHECKPOINT_EVERY, SET_HELP, Device, Json, Out, Threads, csv_names
 from flowbench.console import print_json, print_result
 from flowbench.errors import FlowbenchError, UsageError
 
 if TYPE_CHECKING:
     from flowbench.results.record import RunRecord
-    from flowbench.training.order import Order
+    from flowbench.training.order import How, Order
 
 _TABLES = "Tables of your own"
 _SETTINGS = "Settings"
@@ -180,15 +180,7 @@ def train(
     restart: Annotated[
         bool, typer.Option("--restart", rich_help_panel=_BREAKS, help="Begin anew, whatever there is of the run.")
     ] = False,
-    checkpoint_every: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0,
-            rich_help_panel=_BREAKS,
-            help="Seconds between two checkpoints.",
-            show_default="60, or more where one takes long",
-        ),
-    ] = None,
+    checkpoint_every: Annotated[float | None, typer.Option(**CHECKPOINT_EVERY, rich_help_panel=_BREAKS)] = None,
 ) -> None:
     """Train a flow by maximum likelihood; show its test log-likelihood and what a density and a sample cost.
 
@@ -210,8 +202,8 @@ def train(
     from flowbench.data import TableOptions
     from flowbench.files import ensure_writable
     from flowbench.results.store import results_dir
-    from flowbench.training.carry_out import How, carry_out, order_of
-    from flowbench.training.order import Order
+    from flowbench.training.carry_out import carry_out, order_of
+    from flowbench.training.order import How, Order
 
     folder = results_dir(out)
     ensure_writable(folder)  # before anything takes time
@@ -236,13 +228,13 @@ def train(
             allow_partial=allow_partial,
             table=TableOptions(csv_names(columns), csv_names(drop_columns), dropna, split, test_fraction, dequantise),
         )
-    if seeds > 1:
-        return _seeds(order, seeds, folder, force, as_json)
     how = How(force, restart, finish is not None, checkpoint_every=checkpoint_every)
+    if seeds > 1:
+        return _seeds(order, seeds, folder, how, as_json)
     _show(carry_out(order, folder, how), as_json)
 
 
-def _seeds(order: Order, seeds: int, folder: Path, force: bool, as_json: bool) -> None:
+def _seeds(order: Order, seeds: int, folder: Path, how: How, as_json: bool) -> None:
     """Train so many seeds of an order, and print what they are together."""
     from flowbench.cli.sweep import end_sweep, gpus_for, records_of
     from flowbench.report.seeds import summary_of_seeds
@@ -253,7 +245,7 @@ def _seeds(order: Order, seeds: int, folder: Path, force: bool, as_json: bool) -
     orders = [order.wherever().model_copy(update={"seed": order.seed + i}) for i in range(seeds)]
     jobs = [Job(i, each) for i, each in enumerate(orders)]
     machines = Machines(threads=order.threads, gpus=gpus_for(jobs))
-    states = carry_out_all(jobs, folder, machines, force)
+    states = carry_out_all(jobs, folder, machines, how)
     records = list(records_of(states, folder).values())
     if as_json:
         print_json({"runs": [record.model_dump(mode="json") for record in records]})

@@ -14,6 +14,7 @@ from flowbench.results.store import finished, read, read_test_lls, write
 from flowbench.sweep.conduct import Event, Lost
 from flowbench.sweep.spec import Job
 from flowbench.sweep.work import Begun, Done, Told, work_away
+from flowbench.training.order import How
 
 TELL_SECONDS = 0.5
 """Between two messages of a run's progress, at the least."""
@@ -31,13 +32,13 @@ class Cluster:
         memory: bytes that each run may take; None: Ray is not asked for any.
         device: that the runs ask for; with ``auto``, a GPU where the cluster has one.
         folder: where the results go.
-        again: train what is finished once more.
+        how: as of `carry_out`.
 
     Raises:
         UsageError: ray is not installed, or there is no cluster at the address.
     """
 
-    def __init__(self, address: str, threads: int, memory: int | None, device: str, folder: Path, again: bool) -> None:
+    def __init__(self, address: str, threads: int, memory: int | None, device: str, folder: Path, how: How) -> None:
         try:
             import ray
             from ray.util.queue import Queue
@@ -48,8 +49,8 @@ class Cluster:
             ray.init(address=address, log_to_driver=False, logging_level="error", configure_logging=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UsageError(f"there is no Ray cluster at {address}: {error}") from error
-        self._ray, self._folder = ray, folder
-        there = () if again else sorted(path.stem for path in folder.glob("[!.]*.json"))
+        self._ray, self._folder, self._how = ray, folder, how
+        there = () if how.force or how.restart else sorted(path.stem for path in folder.glob("[!.]*.json"))
         self._known = frozenset(name for name in there if finished(folder, name))
         self._rows: dict[str, dict[str, str]] = {}
         gpus = ray.cluster_resources().get("GPU", 0) if device == "auto" else float(device.startswith("cuda"))
@@ -71,7 +72,7 @@ class Cluster:
 
     def start(self, job: Job) -> None:
         """Hand a run to Ray."""
-        self._under_way[self._task.remote(job, self._known, self._queue)] = job
+        self._under_way[self._task.remote(job, self._known, self._queue, self._how)] = job
 
     def events(self, seconds: float) -> Iterator[tuple[Job, Event]]:
         """What has happened, after so many seconds at the most."""
@@ -129,7 +130,7 @@ def _refuse_silence(address: str) -> None:
         raise UsageError(f"there is no Ray cluster at {address}: {error.strerror or error}") from error
 
 
-def _task(job: Job, known: frozenset[str], queue: Any) -> Done:
+def _task(job: Job, known: frozenset[str], queue: Any, how: How) -> Done:
     """In a process on some node."""
     last = 0.0
 
@@ -139,4 +140,4 @@ def _task(job: Job, known: frozenset[str], queue: Any) -> Done:
             last = time.monotonic()
             queue.put_nowait((job.number, told))
 
-    return work_away(job, known, tell)
+    return work_away(job, known, tell, how)

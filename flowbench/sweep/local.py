@@ -17,6 +17,7 @@ from pathlib import Path
 from flowbench.sweep.conduct import Event, Lost
 from flowbench.sweep.spec import Job
 from flowbench.sweep.work import Begun, Done, Told, prepare, work
+from flowbench.training.order import How
 
 _SPAWN = multiprocessing.get_context("spawn")  # a fork would share torch's threads and locks
 
@@ -46,8 +47,8 @@ class Local:
     A worker that dies takes its run with it and nothing else: a standard library pool of one process is a slot.
     """
 
-    def __init__(self, share: Share, folder: Path, logs: Path, again: bool) -> None:
-        self._share, self._folder, self._logs, self._again = share, folder, logs, again
+    def __init__(self, share: Share, folder: Path, logs: Path, how: How) -> None:
+        self._share, self._folder, self._logs, self._how = share, folder, logs, how
         self._slots: list[_Slot | None] = [None] * share.slots
 
     @property
@@ -60,7 +61,7 @@ class Local:
         index = next(i for i, slot in enumerate(self._slots) if slot is None or slot.job is None)
         slot = self._slots[index] or _Slot(self._share, index)
         self._slots[index] = slot
-        slot.start(job, self._folder, self._logs / f"{job.label}.log", self._again)
+        slot.start(job, self._folder, self._logs / f"{job.label}.log", self._how)
 
     def events(self, seconds: float) -> Iterator[tuple[Job, Event]]:
         """What has happened, after so many seconds at the most."""
@@ -114,9 +115,9 @@ class _Slot:
         self.job: Job | None = None
         self.future: Future[Done]
 
-    def start(self, job: Job, folder: Path, log: Path, again: bool) -> None:
+    def start(self, job: Job, folder: Path, log: Path, how: How) -> None:
         self.job = job
-        self.future = self._pool.submit(_work, job, folder, log, again)
+        self.future = self._pool.submit(_work, job, folder, log, how)
 
     def heard(self) -> Iterator[Begun | Told]:
         with suppress(EOFError, OSError):
@@ -146,9 +147,9 @@ def _begin(telling: Connection, *share: object) -> None:
     prepare(*share)  # type: ignore[arg-type]
 
 
-def _work(job: Job, folder: Path, log: Path, again: bool) -> Done:
+def _work(job: Job, folder: Path, log: Path, how: How) -> Done:
     assert _tell_to is not None
-    return work(job, folder, log, _tell_to.send, again)
+    return work(job, folder, log, _tell_to.send, how)
 
 
 def shares(jobs: int, at_once: int | None, threads: int | None, gpus: int, memory: int | None) -> Share:

@@ -12,6 +12,7 @@ from flowbench.sweep.board import Board
 from flowbench.sweep.conduct import State, Workers, conduct
 from flowbench.sweep.local import Local, shares
 from flowbench.sweep.spec import Job
+from flowbench.training.order import How
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Machines:
 
 
 def carry_out_all(
-    jobs: Sequence[Job], folder: Path, machines: Machines, again: bool = False, deadline: float | None = None
+    jobs: Sequence[Job], folder: Path, machines: Machines, how: How, deadline: float | None = None
 ) -> list[State]:
     """Carry out all runs, each in its own time; what became of each. Logs of those that ended well go.
 
@@ -37,7 +38,7 @@ def carry_out_all(
         UsageError: there is no such cluster.
     """
     logs = folder / "logs"
-    workers, threads = _workers(jobs, folder, machines, again)
+    workers, threads = _workers(jobs, folder, machines, how)
     with Board(min(workers.free, len(jobs))) as board:
         states = conduct([job.with_threads(threads) for job in jobs], workers, board.show, deadline)
     for state in states:
@@ -49,13 +50,13 @@ def carry_out_all(
     return states
 
 
-def _workers(jobs: Sequence[Job], folder: Path, machines: Machines, again: bool) -> tuple[Workers, int]:
+def _workers(jobs: Sequence[Job], folder: Path, machines: Machines, how: How) -> tuple[Workers, int]:
     """Who carries them out, and the threads of each run."""
     if machines.ray is not None:
         from flowbench.sweep.cluster import Cluster
 
         threads = machines.threads or 1
-        return Cluster(machines.ray, threads, machines.memory, jobs[0].order.device, folder, again), threads
+        return Cluster(machines.ray, threads, machines.memory, jobs[0].order.device, folder, how), threads
     share = shares(len(jobs), machines.at_once, machines.threads, machines.gpus, machines.memory)
     note(f"{plural(len(jobs), 'run')}, {share.slots} at a time, {plural(share.threads, 'thread')} each")
-    return Local(share, folder, folder / "logs", again), share.threads
+    return Local(share, folder, folder / "logs", how), share.threads

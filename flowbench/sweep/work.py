@@ -16,6 +16,7 @@ from flowbench import interrupts
 from flowbench.console import Progress, show_error
 from flowbench.errors import FlowbenchError
 from flowbench.sweep.spec import Job
+from flowbench.training.order import How
 
 Ending = Literal["ok", "finished", "diverged", "failed", "interrupted", "held"]
 
@@ -71,18 +72,18 @@ class Telling(Progress):
             self._tell(Told(number, of, validation_ll, min(left, default=None)))
 
 
-def work(job: Job, folder: Path, log: Path, tell: Tell, again: bool = False) -> Done:
-    """Carry out a job's order; ``again`` trains what is finished once more. It never raises but for an interrupt."""
+def work(job: Job, folder: Path, log: Path, tell: Tell, how: How) -> Done:
+    """Carry out a job's order. It never raises but for an interrupt."""
     from flowbench.results.store import finished
-    from flowbench.training.carry_out import How, carry_out, name_of
+    from flowbench.training.carry_out import carry_out, name_of
     from flowbench.training.unfinished import HeldError
 
     with _standard_error_to(log):
         try:
             name = name_of(job.order)
-            if not again and finished(folder, name):
+            if not (how.force or how.restart) and finished(folder, name):
                 return Done("finished", name)
-            record = carry_out(job.order, folder, How(force=again), lambda seconds: Telling(seconds, tell))
+            record = carry_out(job.order, folder, how, lambda seconds: Telling(seconds, tell))
         except HeldError as error:
             return Done("held", error=str(error))
         except FlowbenchError as error:
@@ -96,7 +97,7 @@ def work(job: Job, folder: Path, log: Path, tell: Tell, again: bool = False) -> 
     return Done(record.status, record.run, record.error)
 
 
-def work_away(job: Job, known: frozenset[str], tell: Tell) -> Done:
+def work_away(job: Job, known: frozenset[str], tell: Tell, how: How) -> Done:
     """As `work`, on a machine that shares no folder: what it wrote is sent along; ``known`` runs are not done again."""
     from flowbench.results import store
     from flowbench.training.carry_out import name_of
@@ -106,7 +107,7 @@ def work_away(job: Job, known: frozenset[str], tell: Tell) -> Done:
         return Done("finished", name)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        done = work(job, folder / "results", folder / "log", tell)
+        done = work(job, folder / "results", folder / "log", tell, how)
         contents: dict[str, bytes] = {}
         if done.run is not None:
             path = folder / "results" / f"{done.run}.json"

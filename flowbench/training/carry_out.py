@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from flowbench.config import RunConfig
@@ -16,24 +15,9 @@ from flowbench.results.store import finished, refuse_newer
 from flowbench.training import unfinished
 from flowbench.training.environment import environment
 from flowbench.training.memory import keep_freed_memory
-from flowbench.training.order import Order
+from flowbench.training.order import How, Order
 from flowbench.training.run import Keeping, run, run_name
 from flowbench.training.unfinished import About, HeldError, Unfinished, held
-
-
-@dataclass(frozen=True)
-class How:
-    """What is done with an order that was carried out before, in part or whole.
-
-    ``force``: a finished run is trained again, and one that was broken off elsewhere gone on with. ``restart``: anew,
-    whatever there is. ``finish``: a broken-off run takes no more steps. ``wait``: for a process that is at it.
-    """
-
-    force: bool = False
-    restart: bool = False
-    finish: bool = False
-    wait: bool = False
-    checkpoint_every: float | None = None
 
 
 def carry_out(

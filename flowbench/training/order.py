@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +74,18 @@ class Order(BaseModel):
             allow_partial=self.allow_partial,
             table_options=self.table,
         )
+
+
+@dataclass(frozen=True)
+class How:
+    """What is done with an order that was carried out before, in part or whole.
+
+    ``force``: a finished run is trained again, and one that was broken off elsewhere gone on with. ``restart``: anew,
+    whatever there is. ``finish``: a broken-off run takes no more steps. ``wait``: for a process that is at it.
+    """
+
+    force: bool = False
+    restart: bool = False
+    finish: bool = False
+    wait: bool = False
+    checkpoint_every: float | None = None
