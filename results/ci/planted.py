@@ -93,9 +93,9 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*map(str, command)], capture_output=True, text=True, env=own, check=False)
 
 
-def train(python: Path, folder: Path, *seeds: str) -> str:
-    """Train the three flows with these seeds; the last that was said where that was refused."""
-    done = run(TRAIN, python.with_name("flowbench"), folder, *seeds)
+def train(python: Path, folder: Path, seeds: int = 2) -> str:
+    """Train the three flows with so many seeds; the last that was said where that was refused."""
+    done = run(TRAIN, python.with_name("flowbench"), folder, str(seeds))
     return done.stderr.strip().splitlines()[-1] if done.returncode else ""
 
 
@@ -114,7 +114,7 @@ def main() -> None:
     """Plant each defect, and print what the gate says of it."""
     folder, *chosen = Path(sys.argv[1]).absolute(), *map(int, sys.argv[2:])
     base = environment(folder / "base")
-    if wrong := train(base, folder / "baseline", "0", "1", "2"):
+    if wrong := train(base, folder / "baseline", 3):
         raise SystemExit(wrong)
     for number in chosen or range(len(DEFECTS)):
         defect = DEFECTS[number]
