@@ -60,11 +60,11 @@ class Breaking(Progress):
             raise KeyboardInterrupt
 
 
-def break_off(order: Order, folder: Path, after: int = 6, how: How = How()) -> RunRecord:
+def break_off(order: Order, folder: Path, after: int = 6, how: How | None = None) -> RunRecord:
     """The record that is left after so many steps; six are in the second epoch."""
     before = set(folder.glob("*.json"))
     with pytest.raises(KeyboardInterrupt):
-        carry_out(order, folder, how, lambda seconds: Breaking(after))
+        carry_out(order, folder, how or How(), lambda seconds: Breaking(after))
     new = set(folder.glob("*.json")) - before or {folder / f"{name_of(order)}.json"}
     (path,) = new
     return store.read(path)
