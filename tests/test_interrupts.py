@@ -1,0 +1,97 @@
+"""Signals: what they end, and what they wait for."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from flowbench import interrupts
+from flowbench.interrupts import unbroken
+
+
+@pytest.fixture(autouse=True)
+def _handled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(interrupts, "_stopped_by", 0)
+    before = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
+    interrupts.handle()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", interrupts.SIGNALS)
+def test_a_signal_interrupts_and_is_remembered(number: signal.Signals) -> None:
+    assert interrupts.stopped_by() == 0
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(number)
+    assert interrupts.stopped_by() == number
+
+
+def test_one_that_is_ignored_stays_so_but_for_ctrl_c() -> None:
+    for number in interrupts.SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    interrupts.handle()
+    for number in set(interrupts.SIGNALS) - {signal.SIGINT}:
+        signal.raise_signal(number)
+    assert interrupts.stopped_by() == 0
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_unbroken_work_is_done_before_it_is_interrupted() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012  # where it is raised is what is asked
+        with unbroken():
+            with unbroken():
+                signal.raise_signal(signal.SIGTERM)
+                done.append("inner")
+            done.append("outer")
+        done.append("never")
+    assert done == ["inner", "outer"]
+    with unbroken():  # it was raised once
+        pass
+
+
+def test_a_second_signal_does_not_wait() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), unbroken():  # noqa: PT012
+        signal.raise_signal(signal.SIGTERM)
+        done.append("first")
+        signal.raise_signal(signal.SIGINT)
+        done.append("second")
+    assert done == ["first"]
+    assert interrupts.stopped_by() == signal.SIGINT
+    with unbroken():  # nothing is left over
+        done.append("again")
+    assert done == ["first", "again"]
+
+
+def test_what_fails_in_unbroken_work_is_not_hidden_by_a_signal() -> None:
+    with pytest.raises(ZeroDivisionError), unbroken():  # noqa: PT012
+        signal.raise_signal(signal.SIGTERM)
+        1 / 0  # noqa: B018
+    assert interrupts.stopped_by() == signal.SIGTERM
+    with unbroken():
+        pass
+
+
+def test_a_thread_s_work_does_not_make_the_main_one_wait() -> None:
+    inside, leave = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with unbroken():
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    inside.wait(10)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        leave.set()
+        thread.join()
