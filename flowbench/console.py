@@ -16,6 +16,7 @@ from rich.text import Text
 from flowbench.errors import FlowbenchError
 
 if TYPE_CHECKING:
+    from rich.live import Live
     from rich.progress import Progress as RichProgress
     from rich.status import Status
 
@@ -93,6 +94,13 @@ def plural(n: int, noun: str) -> str:
     return f"{n:,} {noun}" + ("" if n == 1 else "es" if noun.endswith("s") else "s")
 
 
+def clock(seconds: float) -> str:
+    """Seconds as minutes and seconds, with hours where there are: 0:07, 1:00:00."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def printable(text: str) -> str:
     r"""The text with what would steer a terminal made visible, ``\x1b`` for an escape: it may quote a damaged file."""
     if text.isprintable():
@@ -100,10 +108,10 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
-class _Live:
+class Moving:
     """Something of rich's that moves on a terminal while a block lasts; ``_live`` is None where there is none."""
 
-    _live: Status | RichProgress | None
+    _live: Status | RichProgress | Live | None
 
     def __enter__(self) -> Self:
         if self._live:
@@ -115,7 +123,7 @@ class _Live:
             self._live.stop()
 
 
-class Progress(_Live):
+class Progress(Moving):
     """A run's progress on stderr: on a terminal one live line that fits it.
 
     Elsewhere plain lines: the first epoch's, then one every few seconds at the most, and the last epoch's. ``CI`` and
@@ -159,20 +167,23 @@ class Progress(_Live):
         """An epoch's mean log-likelihoods in nats, training rows per second, and seconds since training began."""
         self._best_ll = validation_ll if best else self._best_ll
         mark = "(best)" if best else f"(best {self._best_ll:.3f})"
-        # upper bounds both: patience may end it before
-        bounds = [(of - number) * seconds / number] if of else []
-        bounds += [max(0.0, self.max_seconds - seconds)] if self.max_seconds else []
-        minutes, rest = divmod(round(min(bounds, default=0)), 60)
+        left = self.seconds_left(number, of, seconds)
         self._parts = [
             (0, f"epoch {number}{f'/{of}' if of else ''}"),
             (5, f"train {train_ll:.3f}"),
             (2, f"validation {validation_ll:.3f} {mark} nats"),
             (4, f"{rate:,.0f} rows/s"),
-            *([(3, f"{minutes}:{rest:02} left")] if bounds else []),
+            *([] if left is None else [(3, f"{clock(left)} left")]),
         ]
         self._unwritten = not self._status
         if self._unwritten and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._write()
+
+    def seconds_left(self, number: int, of: int | None, seconds: float) -> float | None:
+        """At the most, after so many epochs in so many seconds: patience may end it before; None: nobody knows."""
+        bounds = [(of - number) * seconds / number] if of else []
+        bounds += [max(0.0, self.max_seconds - seconds)] if self.max_seconds else []
+        return min(bounds, default=None)
 
     def _write(self) -> None:
         note(_fitted(self._parts, UNLIMITED))
@@ -187,7 +198,7 @@ def _fitted(parts: list[tuple[int, str]], width: int) -> str:
     return " · ".join(text for _, text in parts)
 
 
-class Working(_Live):
+class Working(Moving):
     """What is being done, on a terminal's last line; elsewhere a line of each thing that is done."""
 
     def __init__(self) -> None:
@@ -204,7 +215,7 @@ class Working(_Live):
             note(what)
 
 
-class Transfer(_Live):
+class Transfer(Moving):
     """A download's bytes: what and how much in one line, then on a terminal a live bar, elsewhere a line each tenth.
 
     ``total`` is None where the server does not say it; ``done`` bytes were there before.

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Self
 
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from flowbench.console import is_live, note, printable, stderr
+from flowbench.console import Moving, clock, is_live, note, printable, stderr
 from flowbench.sweep.conduct import Stage, State
 
 ORDER: tuple[Stage, ...] = (
@@ -21,27 +20,17 @@ ORDER: tuple[Stage, ...] = (
 """What is shown first where the terminal has not room for all runs."""
 
 
-class Board:
+class Board(Moving):
     """The states of a sweep's runs on stderr."""
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
-        self._live = Live(console=stderr, refresh_per_second=4, transient=True) if is_live() else None
-        self._began = time.monotonic()
-
-    def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._live:
-            self._live.stop()
+        self._live = self._table = Live(console=stderr, refresh_per_second=4, transient=True) if is_live() else None
 
     def show(self, states: Sequence[State], changed: State | None) -> None:
         """The states as they are; ``changed`` has begun or ended."""
-        if self._live:
-            self._live.update(_page(states, self._counts(states), stderr.height - 6))
+        if self._table:
+            self._table.update(_page(states, self._counts(states), stderr.height - 6))
         elif changed is not None:
             note(f"{_line(changed)} ({self._counts(states)})")
 
@@ -49,7 +38,7 @@ class Board:
         found = Counter(state.stage for state in states)
         parts = [f"{found[stage]} {stage}" for stage in ORDER if found[stage]]
         left = _seconds_left(states, self._slots)
-        return " · ".join([*parts, *([] if left is None else [f"about {_clock(left)} left"])])
+        return " · ".join([*parts, *([] if left is None else [f"about {clock(left)} left"])])
 
 
 def _page(states: Sequence[State], counts: str, room: int) -> Group:
@@ -68,14 +57,14 @@ def _table(states: Sequence[State]) -> Table:
         order, told = state.job.order, state.told
         left = told.seconds_left if told and state.stage == "running" else None
         cells = (order.flow, order.data, state.job.settings, str(order.seed), _stage(state), _progress(state))
-        times = _clock(_seconds(state)), "" if left is None else _clock(left)
+        times = clock(_seconds(state)), "" if left is None else clock(left)
         table.add_row(*(Text(printable(cell)) for cell in (*cells, *times)))
     return table
 
 
 def _line(state: State) -> str:
     parts = [f"{state.job.label}: {_stage(state)}", _progress(state)]
-    return " · ".join([*filter(None, parts), *([_clock(_seconds(state))] if state.ended else [])])
+    return " · ".join([*filter(None, parts), *([clock(_seconds(state))] if state.ended else [])])
 
 
 def _stage(state: State) -> str:
@@ -103,9 +92,3 @@ def _seconds_left(states: Sequence[State], slots: int) -> float | None:
     each = sum(took) / len(took)
     ahead = [max(0.0, each - _seconds(state)) for state in states if not state.ended]
     return max(sum(ahead) / slots, *ahead)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -65,18 +65,15 @@ class Telling(Progress):
     def epoch(self, number: int, of: int | None, train_ll: float, validation_ll: float, *more: Any) -> None:
         """As of a `Progress`."""
         super().epoch(number, of, train_ll, validation_ll, *more)
-        seconds = more[-1]
-        left = [(of - number) * seconds / number] if of else []
-        left += [max(0.0, self.max_seconds - seconds)] if self.max_seconds else []
         with suppress(OSError):
-            self._tell(Told(number, of, validation_ll, min(left, default=None)))
+            self._tell(Told(number, of, validation_ll, self.seconds_left(number, of, more[-1])))
 
 
 def work(job: Job, folder: Path, log: Path, tell: Tell, how: How) -> Done:
     """Carry out a job's order. It never raises but for an interrupt."""
     from flowbench.results.store import finished
     from flowbench.training.carry_out import carry_out, name_of
-    from flowbench.training.unfinished import HeldError
+    from flowbench.training.holding import HeldError
 
     with _standard_error_to(log):
         try:

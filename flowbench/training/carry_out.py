@@ -14,10 +14,11 @@ from flowbench.results.record import RunRecord
 from flowbench.results.store import finished, refuse_newer
 from flowbench.training import unfinished
 from flowbench.training.environment import environment
+from flowbench.training.holding import HeldError, held
 from flowbench.training.memory import keep_freed_memory
 from flowbench.training.order import How, Order
 from flowbench.training.run import Keeping, run, run_name
-from flowbench.training.unfinished import About, HeldError, Unfinished, held
+from flowbench.training.unfinished import About, Unfinished
 
 
 def carry_out(

@@ -1,26 +1,20 @@
-"""What is kept of a run until it is finished: a folder of checkpoints, which one process at a time holds."""
+"""What is kept of a run until it is finished: a folder of checkpoints."""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 
-from flowbench.console import note, warn, warn_once
+from flowbench.console import warn, warn_once
 from flowbench.errors import FlowbenchError, UsageError
-from flowbench.files import refuges, sweep, write_together
+from flowbench.files import refuges, write_together
 from flowbench.results.beside import content_digest
 from flowbench.results.record import Environment
 from flowbench.training.state import State
@@ -29,10 +23,6 @@ FORMAT = 1
 
 KEPT = 2
 """Checkpoints of a run: where the newest is damaged, there is the one before."""
-
-
-class HeldError(UsageError):
-    """Another process is at the run (exit 2)."""
 
 
 class About(BaseModel):
@@ -70,7 +60,7 @@ class Unfinished:
 
     def __init__(self, folder: Path, run: str) -> None:
         self.run = run
-        self._places = [_place(root, run) for root in (folder, *refuges())]
+        self._places = [place_of(root, run) for root in (folder, *refuges())]
 
     def write(self, about: About, state: State) -> None:
         """Write a checkpoint, whole or not at all, and remove all but the last two. What fails is warned of."""
@@ -169,80 +159,8 @@ def _header(content: bytes) -> dict[str, str]:
     return found
 
 
-@contextmanager
-def held(folder: Path, run: str, wait: bool = False) -> Iterator[None]:
-    """Hold a run, so that no other process trains it meanwhile; the system lets go of what a dead process held.
-
-    Raises:
-        HeldError: another process holds it, and it is not to be waited for.
-    """
-    place = _place(folder, run)
-    lock = _acquired(place, run, wait)
-    sweep(folder)
-    sweep(place)
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            if lock is not None and not isinstance(lock, SoftFileLock):
-                (place / "lock").unlink(missing_ok=True)  # while it is held: whoever waits for it opens a new one
-            if lock is not None:
-                lock.release()
-            place.rmdir()  # empty only if the run is finished
-            place.parent.rmdir()
-
-
-def _acquired(place: Path, run: str, wait: bool) -> BaseFileLock | None:
-    lock: BaseFileLock = FileLock(place / "lock")
-    try:
-        while not lock.is_locked:
-            place.mkdir(parents=True, exist_ok=True)
-            with suppress(_GoneError):
-                _wait_for(lock, place, run, wait)
-    except OSError as error:
-        warn(f"{place} takes no lock ({error.strerror or error}): see to it that no other process trains this run")
-        with suppress(OSError):
-            if not (place / "lock").stat().st_size:  # nobody's: a holder writes who it is
-                (place / "lock").unlink()
-        return None
-    if not isinstance(lock, SoftFileLock):  # which says it itself
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        with suppress(OSError):
-            (place / "lock").write_text(f"{os.getpid()}\n{platform.node()}\n{now}\n", "utf-8")
-    return lock
-
-
-class _GoneError(Exception):
-    """Whoever held the run has finished it, and removed its folder."""
-
-
-def _wait_for(lock: BaseFileLock, place: Path, run: str, wait: bool) -> None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a file system without locks: a file that is there is one
-            try:
-                lock.acquire(blocking=False)
-            except Timeout:
-                holder = _holder(place)
-                if not wait:
-                    hint = "wait for it, stop it, or name another folder with --out"
-                    raise HeldError(f"{run} is being trained by {holder}", hint) from None
-                note(f"waiting for {run}: it is being trained by {holder}")
-                lock.acquire()
-    except FileNotFoundError:
-        if place.exists():
-            raise
-        raise _GoneError from None
-
-
-def _holder(place: Path) -> str:
-    with suppress(OSError, ValueError):
-        process, host, *since = (place / "lock").read_text("utf-8").split("\n")
-        return f"process {int(process)} on {host}" + (f" since {since[0]}" if since and since[0] else "")
-    return "another process"
-
-
-def _place(root: Path, run: str) -> Path:
+def place_of(root: Path, run: str) -> Path:
+    """The folder of what is kept of an unfinished run."""
     return root / "unfinished" / run
 
 

@@ -1,30 +1,17 @@
-"""What is kept of a run until it is finished, and who holds it meanwhile."""
+"""What is kept of a run until it is finished."""
 
 from __future__ import annotations
 
-import errno
-import os
-import platform
-import signal
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-import filelock
 import pytest
 import torch
-from records import ENVIRONMENT
+from checkpoint_cases import RUN, about, number_of, state, written
 
 from flowbench.errors import FlowbenchError
 from flowbench.training import unfinished
-from flowbench.training.state import State
-from flowbench.training.unfinished import About, HeldError, Unfinished, abouts, held, read
-
-RUN = "maf-truth-banana-01234567"
+from flowbench.training.unfinished import Unfinished, abouts, read
 
 
 @pytest.fixture(autouse=True)
@@ -32,30 +19,6 @@ def refuge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The only one there is."""
     monkeypatch.setattr(unfinished, "refuges", lambda: iter([tmp_path / "refuge"]))
     return tmp_path / "refuge"
-
-
-def about(run: str = RUN, kin: str = "kin") -> About:
-    order = {"flow": "maf", "data": "truth-banana"}
-    return About(
-        run=run, kin=kin, order=order, config={}, rows_sha256={}, environment=ENVIRONMENT, started_at="", seconds=2.5
-    )
-
-
-def state(number: float) -> State:
-    return State({"flow.weight": torch.full((3,), number)}, {"epochs": [{"validation": float("nan")}], "seconds": 1.0})
-
-
-def written(folder: Path, *numbers: float) -> list[Path]:
-    """The checkpoints that are left of these."""
-    kept = Unfinished(folder, RUN)
-    for number in numbers:
-        kept.write(about(), state(number))
-    return sorted((folder / "unfinished" / RUN).iterdir())
-
-
-def number_of(folder: Path) -> float | None:
-    found = Unfinished(folder, RUN).newest()
-    return None if found is None else float(found.state.tensors["flow.weight"][0])
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
@@ -155,105 +118,6 @@ def test_nowhere_at_all_is_warned_of_and_ends_nothing(
         place.write_text("in the way")
     Unfinished(tmp_path / "results", RUN).write(about(), state(7))
     assert capsys.readouterr().err.count("warning: no checkpoint can be written") == 1
-
-
-HOLDER = """
-import sys, time
-from pathlib import Path
-from flowbench.training.unfinished import held
-with held(Path(sys.argv[1]), sys.argv[2]):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-@contextmanager
-def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds the run until its stdin is closed."""
-    command = [sys.executable, "-c", HOLDER, str(folder), RUN]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def test_a_run_is_one_process_s_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with holder(tmp_path) as process:
-        for _ in range(2):  # to ask changes nothing
-            with pytest.raises(HeldError) as refused, held(tmp_path, RUN):
-                pass
-            assert f"{RUN} is being trained by process {process.pid} on {platform.node()} since 20" in str(
-                refused.value
-            )
-        assert refused.value.exit_code == 2
-        with held(tmp_path, "another-run"):
-            pass
-        # it is waited for where that is wanted
-        began = time.monotonic()
-        assert process.stdin is not None
-        threading.Timer(0.3, process.stdin.close).start()
-        with held(tmp_path, RUN, wait=True):
-            assert time.monotonic() - began > 0.25
-            assert process.wait(10) == 0
-            lock = tmp_path / "unfinished" / RUN / "lock"
-            assert lock.read_text().startswith(f"{os.getpid()}\n")
-    assert f"waiting for {RUN}: it is being trained by process {process.pid}" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []  # no lock, no empty folder
-
-
-def test_the_dead_hold_nothing_and_what_they_left_is_swept(tmp_path: Path) -> None:
-    with holder(tmp_path) as process:
-        place = tmp_path / "unfinished" / RUN
-        left = unfinished.sweep.__globals__["_temporary"](place / "x").name.replace(
-            f"-{os.getpid()}-", f"-{process.pid}-"
-        )
-        for folder in (tmp_path, place):
-            (folder / left).write_text("half")
-        process.send_signal(signal.SIGKILL)
-        process.wait(10)
-        assert (place / "lock").exists()
-        with held(tmp_path, RUN):
-            assert [path.name for path in place.iterdir()] == ["lock"]
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_what_was_not_finished_stays_when_it_is_let_go(tmp_path: Path) -> None:
-    with held(tmp_path, RUN):
-        (path,) = [path for path in written(tmp_path, 1) if path.name != "lock"]
-    assert list((tmp_path / "unfinished" / RUN).iterdir()) == [path]
-
-
-@pytest.mark.parametrize(
-    ("number", "said"), [(errno.ENOLCK, "see to it that no other process trains this run"), (errno.ENOSYS, "")]
-)
-def test_a_file_system_without_locks_ends_nothing(
-    number: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def flock(file: int, operation: int) -> None:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(filelock._unix.fcntl, "flock", flock)  # type: ignore[attr-defined]
-    with held(tmp_path, RUN):
-        written(tmp_path, 1)
-        if number == errno.ENOSYS:  # a file that is there is a lock
-            with pytest.raises(HeldError), held(tmp_path, RUN):
-                pass
-    assert said in capsys.readouterr().err
-    assert number_of(tmp_path) == 1
-    Unfinished(tmp_path, RUN).remove()
-    with held(tmp_path, RUN):
-        pass
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_cannot_be_made_ends_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "unfinished").write_text("in the way")
-    with held(tmp_path, RUN):
-        pass
-    assert f"warning: {tmp_path / 'unfinished' / RUN} takes no lock" in capsys.readouterr().err
 
 
 def test_checkpoints_of_another_name_are_taken_over(tmp_path: Path) -> None:
