@@ -41,9 +41,9 @@ class _Stream(Console):
         try:
             super()._check_buffer()
         except OSError as error:
-            if error.errno != errno.EIO:
+            if error.errno != errno.EIO and not self.stderr:
                 raise
-            self.on_broken_pipe()  # a terminal that was closed has no reader either
+            self.on_broken_pipe()  # a terminal that was closed; or a log on a full disk, which is no reason to stop
 
 
 stderr = _Stream(stderr=True, highlight=False, soft_wrap=True, emoji=False)

@@ -61,8 +61,8 @@ def write_together(files: Mapping[Path, bytes]) -> None:
         raise _cannot_write(path.parent, error) from error
     finally:
         for temporary in temporaries.values():
-            if temporary.exists():
-                temporary.unlink()
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -98,7 +98,9 @@ def sweep(folder: Path) -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Whether there is a process of this number on this machine."""
+    """Whether there is a process of this number on this machine, as far as can be known."""
+    if os.name == "nt":  # where signal 0 is an interrupt
+        return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -118,15 +120,16 @@ def this_machine() -> str:
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
 
 
-def refuges() -> Iterator[Path]:
-    """Folders of the user's own that may take what another folder does not."""
-    yield platformdirs.user_cache_path("flowbench") / "rescued"
+def refuges(folder: Path) -> Iterator[Path]:
+    """Folders of the user's own that may take what this one does not."""
+    name = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:12]
+    yield platformdirs.user_cache_path("flowbench") / "rescued" / name
     user = os.getuid() if hasattr(os, "getuid") else 0
     own = Path(tempfile.gettempdir()) / f"flowbench-rescued-{user}"
     with suppress(OSError):
         own.mkdir(mode=0o700, exist_ok=True)
         if own.lstat().st_uid == user:  # anybody can make one of that name
-            yield own
+            yield own / name
 
 
 def _age(path: Path) -> float:

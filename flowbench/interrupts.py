@@ -44,10 +44,8 @@ def unbroken() -> Iterator[None]:
     try:
         yield
     finally:
-        _depth -= 1
-        due = _waiting and not _depth
-        if due:
-            _waiting = False
+        due = _waiting and _depth == 1
+        _depth, _waiting = _depth - 1, _waiting and _depth > 1
     if due:
         raise KeyboardInterrupt
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +14,7 @@ import typer
 from flowbench.cli import complete
 from flowbench.cli.options import CHECKPOINT_EVERY, SET_HELP, Device, Json, Out, csv_names
 from flowbench.console import note, plural, print_json, print_result
-from flowbench.errors import UsageError
+from flowbench.errors import FlowbenchError, UsageError
 
 if TYPE_CHECKING:
     from flowbench.results.record import RunRecord
@@ -101,7 +104,7 @@ def sweep(
     memory: Annotated[
         float | None,
         typer.Option(
-            min=0.0,
+            min=0.01,
             rich_help_panel=_MACHINES,
             help="The memory that a run may take, in GB.",
             show_default="its part of what is free",
@@ -152,23 +155,26 @@ def sweep(
     folder = results_dir(out)
     ensure_writable(folder)
     jobs = specs.jobs(spec)
-    gpus = gpus_for(jobs)
+    # on a cluster its nodes have the devices
+    refuse_what_cannot_train([job.anywhere() for job in jobs] if ray else jobs)
     if dry_run:
         return _list(jobs, as_json)
-    began = time.monotonic()
+    began, started_at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     deadline = None if max_hours is None else began + 3600 * max_hours
     bound = None if memory is None else int(memory * 1e9)
     from flowbench.sweep.run import Machines, carry_out_all
     from flowbench.training.order import How
 
     how = How(force, restart, checkpoint_every=checkpoint_every)
-    states = carry_out_all(jobs, folder, Machines(at_once, threads, gpus, bound, ray), how, deadline)
+    states = carry_out_all(
+        jobs, folder, Machines(at_once, threads, () if ray else gpus(spec.device), bound, ray), how, deadline
+    )
     records = records_of(states, folder)
     if spec.pick:
         from flowbench.sweep.choice import record_sweep
 
-        chosen = record_sweep(spec, states, list(records.values()), folder).chosen
-        note(f"chosen by validation: {', '.join(chosen) or 'nothing before all runs have ended'}")
+        chosen = record_sweep(spec, states, list(records.values()), folder, started_at)
+        note(f"chosen by validation: {', '.join(chosen) or 'nothing, since not all runs have ended, or none well'}")
     _print(records, folder, as_json)
     end_sweep(states, folder, time.monotonic() - began)
 
@@ -182,20 +188,31 @@ def _file(name: str) -> dict[str, Any]:
     return specs.read(path if path.exists() or len(path.parts) > 1 or not there.is_file() else there)
 
 
-def gpus_for(jobs: list[Job]) -> int:
-    """Look for what cannot be trained before anything is; the number of GPUs that there are to train on.
+def refuse_what_cannot_train(jobs: list[Job]) -> None:
+    """Look for it before anything is trained.
 
     Raises:
-        UsageError: no such flow, recipe, device or setting.
+        UsageError: no such flow, dataset, recipe, device or setting.
     """
+    from flowbench.data import registry
+    from flowbench.data.tables.loading import is_path
+
+    for job in jobs:
+        if job.order.seed == jobs[0].order.seed:
+            config = job.order.config()
+            if not is_path(job.order.data):
+                registry.card(config.data)
+
+
+def gpus(device: str) -> tuple[str, ...]:
+    """The GPUs that a device stands for, as ``CUDA_VISIBLE_DEVICES`` names them."""
     import torch
 
-    first = min(job.order.seed for job in jobs)
-    for job in jobs:
-        if job.order.seed == first:
-            job.order.config()
-    device = jobs[0].order.device
-    return torch.cuda.device_count() if device == "auto" or device.startswith("cuda") else 0
+    kind, _, index = device.partition(":")
+    count = torch.cuda.device_count() if kind in ("auto", "cuda") else 0
+    names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name][:count]
+    names = names or [str(i) for i in range(count)]
+    return tuple(names[int(index) : int(index) + 1] if index else names)
 
 
 def _list(jobs: list[Job], as_json: bool) -> None:
@@ -216,8 +233,13 @@ def records_of(states: list[State], folder: Path) -> dict[Path, RunRecord]:
     """The records of the runs that have one."""
     from flowbench.results.store import read
 
-    paths = [folder / f"{state.run}.json" for state in states if state.run]
-    return {path: read(path) for path in paths}
+    found = {}
+    for state in states:
+        with suppress(FlowbenchError):  # gone since, or in a refuge
+            if state.run:
+                path = folder / f"{state.run}.json"
+                found[path] = read(path)
+    return found
 
 
 def _print(records: dict[Path, RunRecord], folder: Path, as_json: bool) -> None:
@@ -238,7 +260,7 @@ def end_sweep(states: list[State], folder: Path, seconds: float) -> None:
     bad = [state for state in states if state.stage in ("failed", "diverged")]
     missing = [state for state in states if not state.ended or state.stage == "interrupted"]
     for state in bad:
-        note(f"{state.job.label} {state.stage}: {state.error} ({folder / 'logs' / state.job.label}.log)")
+        note(f"{state.job.label} {state.stage}: {state.error} ({folder / 'logs' / state.job.log})")
     done = len(states) - len(bad) - len(missing)
     more = "; the same command does what is missing" if missing else ""
     retried = sum(state.retried > 0 for state in states)

@@ -236,7 +236,7 @@ def train(
 
 def _seeds(order: Order, seeds: int, folder: Path, how: How, as_json: bool) -> None:
     """Train so many seeds of an order, and print what they are together."""
-    from flowbench.cli.sweep import end_sweep, gpus_for, records_of
+    from flowbench.cli.sweep import end_sweep, gpus, records_of, refuse_what_cannot_train
     from flowbench.report.seeds import summary_of_seeds
     from flowbench.sweep.run import Machines, carry_out_all
     from flowbench.sweep.spec import Job
@@ -244,7 +244,8 @@ def _seeds(order: Order, seeds: int, folder: Path, how: How, as_json: bool) -> N
     began = time.monotonic()
     orders = [order.wherever().model_copy(update={"seed": order.seed + i}) for i in range(seeds)]
     jobs = [Job(i, each) for i, each in enumerate(orders)]
-    machines = Machines(threads=order.threads, gpus=gpus_for(jobs))
+    refuse_what_cannot_train(jobs)
+    machines = Machines(threads=order.threads, gpus=gpus(order.device))
     states = carry_out_all(jobs, folder, machines, how)
     records = list(records_of(states, folder).values())
     if as_json:

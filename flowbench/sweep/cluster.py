@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from flowbench.errors import UsageError
-from flowbench.results.store import finished, read, read_test_lls, write
+from flowbench.results.refuge import write_anywhere
+from flowbench.results.store import finished, read, read_test_lls
 from flowbench.sweep.conduct import Event, Lost
 from flowbench.sweep.spec import Job
 from flowbench.sweep.work import Begun, Done, Told, work_away
@@ -49,7 +50,7 @@ class Cluster:
             ray.init(address=address, log_to_driver=False, logging_level="error", configure_logging=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UsageError(f"there is no Ray cluster at {address}: {error}") from error
-        self._ray, self._folder, self._how = ray, folder, how
+        self._ray, self._folder, self._how, self._threads = ray, folder, how, threads
         there = () if how.force or how.restart else sorted(path.stem for path in folder.glob("[!.]*.json"))
         self._known = frozenset(name for name in there if finished(folder, name))
         self._rows: dict[str, dict[str, str]] = {}
@@ -70,8 +71,13 @@ class Cluster:
         """As many as are wanted: Ray keeps those that have to wait."""
         return 1_000_000
 
-    def start(self, job: Job) -> None:
-        """Hand a run to Ray."""
+    @property
+    def slots(self) -> int:
+        """Runs at a time, by the processors that there are now."""
+        return max(1, int(self._ray.cluster_resources().get("CPU", 1) // self._threads))
+
+    def start(self, job: Job, retried: bool = False) -> None:
+        """Hand a run to Ray, which begins it anew."""
         self._under_way[self._task.remote(job, self._known, self._queue, self._how)] = job
 
     def events(self, seconds: float) -> Iterator[tuple[Job, Event]]:
@@ -108,13 +114,20 @@ class Cluster:
         rows = self._rows.setdefault(record.task.data, record.task.rows_sha256)
         if rows != record.task.rows_sha256:
             return Done("failed", error=f"{record.task.data} has other rows on its node than on another")
-        write(record, self._folder, lls, weights)
-        return Done(done.ending, done.run, done.error)
+        try:
+            path = write_anywhere(record, self._folder, lls, weights)
+        except UsageError as error:
+            return Done("failed", error=str(error))
+        return Done(done.ending, path.stem, done.error)
 
     def stop(self) -> None:
-        """Cancel what is under way, and leave the cluster as it is."""
+        """Cancel what is under way: nodes keep nothing of it."""
         for reference in self._under_way:
             self._ray.cancel(reference, force=True)
+        self._under_way = {}
+
+    def close(self) -> None:
+        """Leave the cluster as it is."""
         self._queue.shutdown()
         self._ray.shutdown()
 

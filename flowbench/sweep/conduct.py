@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from flowbench.console import note
 from flowbench.sweep.spec import Job
 from flowbench.sweep.work import Begun, Done, Told
 
@@ -59,8 +60,13 @@ class Workers(Protocol):
         """Runs that can be started now."""
         ...
 
-    def start(self, job: Job) -> None:
-        """Begin a run."""
+    @property
+    def slots(self) -> int:
+        """Runs at a time."""
+        ...
+
+    def start(self, job: Job, retried: bool = False) -> None:
+        """Begin a run; one that is ``retried`` is gone on with where it can be."""
         ...
 
     def events(self, seconds: float) -> Iterator[tuple[Job, Event]]:
@@ -68,7 +74,11 @@ class Workers(Protocol):
         ...
 
     def stop(self) -> None:
-        """End all; runs that are under way are saved where they can be."""
+        """End all runs that are under way; what they have is saved where it can be."""
+        ...
+
+    def close(self) -> None:
+        """End."""
         ...
 
 
@@ -86,29 +96,35 @@ def conduct(
     states = [State(job) for job in jobs]
     by_number = {state.job.number: state for state in states}
     try:
-        while not all(state.ended for state in states):
-            if deadline is not None and time.monotonic() > deadline:
-                break
-            for state in _startable(states, workers.free):
-                workers.start(state.job)
-                state.stage, state.told, state.error = "starting", None, None
+        while not all(state.ended for state in states) and (deadline is None or time.monotonic() < deadline):
+            _start(states, workers)
             for job, event in workers.events(LOOK_SECONDS):
                 state = by_number[job.number]
                 if _take(state, event):
                     show(states, state)
             show(states, None)
-    finally:
         workers.stop()
-        for state in states:
-            if state.stage in ("starting", "running"):
-                state.stage = "interrupted"
+        for job, event in workers.events(0.0):
+            if isinstance(event, Done) and event.ending != "interrupted":  # it came to its end in that moment
+                _take(by_number[job.number], event)
+    except KeyboardInterrupt:
+        workers.stop()
+        note("the same command does what is missing, and goes on with what was broken off")
+        raise
+    finally:
+        workers.close()
+    for state in states:
+        state.stage = "interrupted" if state.stage in ("starting", "running") else state.stage
     return states
 
 
-def _startable(states: Sequence[State], free: int) -> list[State]:
+def _start(states: Sequence[State], workers: Workers) -> None:
+    """Give those who are free what waits longest."""
     now = time.monotonic()
     waiting = [state for state in states if state.stage in ("waiting", "elsewhere") and state.not_before <= now]
-    return sorted(waiting, key=lambda state: state.not_before)[:free]
+    for state in sorted(waiting, key=lambda state: state.not_before)[: workers.free]:
+        workers.start(state.job, state.retried > 0)
+        state.stage, state.told, state.error = "starting", None, None
 
 
 def _take(state: State, event: Event) -> bool:

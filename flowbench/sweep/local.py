@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from flowbench.sweep.conduct import Event, Lost
@@ -29,16 +29,16 @@ _tell_to: Connection | None = None
 
 @dataclass(frozen=True)
 class Share:
-    """What each slot has of the machine: threads, bytes of memory (None: no bound), and variables of its own."""
+    """What each slot has of the machine: threads, bytes of memory (None: no bound), and variables of its environment."""
 
     threads: int
     memory: int | None
-    surroundings: tuple[dict[str, str], ...]
+    variables: tuple[dict[str, str], ...]
 
     @property
     def slots(self) -> int:
         """Runs at a time."""
-        return len(self.surroundings)
+        return len(self.variables)
 
 
 class Local:
@@ -56,12 +56,22 @@ class Local:
         """Runs that can be started now."""
         return sum(slot is None or slot.job is None for slot in self._slots)
 
-    def start(self, job: Job) -> None:
+    @property
+    def slots(self) -> int:
+        """Runs at a time."""
+        return self._share.slots
+
+    def start(self, job: Job, retried: bool = False) -> None:
         """Begin a run in a free slot."""
         index = next(i for i, slot in enumerate(self._slots) if slot is None or slot.job is None)
-        slot = self._slots[index] or _Slot(self._share, index)
-        self._slots[index] = slot
-        slot.start(job, self._folder, self._logs / f"{job.label}.log", self._how)
+        how = replace(self._how, restart=False) if retried else self._how  # it is gone on with
+        for _ in range(2):
+            slot = self._slots[index] or _Slot(self._share, index)
+            self._slots[index] = slot
+            try:
+                return slot.start(job, self._folder, self._logs / job.log, how)
+            except BrokenProcessPool:  # it died while it had nothing to do
+                self._drop(slot)
 
     def events(self, seconds: float) -> Iterator[tuple[Job, Event]]:
         """What has happened, after so many seconds at the most."""
@@ -72,10 +82,10 @@ class Local:
             if ready or time.monotonic() >= until:
                 break
         for slot in busy:
-            job = slot.job
+            job, over = slot.job, slot.future.done()  # asked first: what is told before the end is heard before it
             assert job is not None
             yield from ((job, told) for told in slot.heard())
-            if slot.future.done():
+            if over:
                 slot.job = None
                 yield job, self._ended(slot)
 
@@ -83,25 +93,33 @@ class Local:
         try:
             return slot.future.result()
         except BrokenProcessPool:
-            self._slots[self._slots.index(slot)] = None
-            slot.close()
+            self._drop(slot)
             return Lost("its process died")
         except KeyboardInterrupt:
             return Done("interrupted")
         except Exception as error:  # what could not be sent back
             return Done("failed", error=f"{type(error).__name__}: {error}")
 
+    def _drop(self, slot: _Slot) -> None:
+        self._slots[self._slots.index(slot)] = None
+        slot.close()
+
     def stop(self) -> None:
-        """End all workers; runs that are under way are saved."""
-        slots = [slot for slot in self._slots if slot is not None]
-        for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, 1.0)):
-            alive = [slot for slot in slots if slot.signal(number)]
+        """End all runs that are under way; what they have is saved."""
+        slots = [slot for slot in self._slots if slot is not None and slot.job is not None]
+        for end, seconds in ((BaseProcess.terminate, GRACE_SECONDS), (BaseProcess.kill, 1.0)):
+            alive = [slot for slot in slots if not slot.future.done()]
+            for slot in alive:
+                slot.process(end)
             until = time.monotonic() + seconds
             while any(not slot.future.done() for slot in alive) and time.monotonic() < until:
                 time.sleep(0.05)
-        for slot in slots:
-            slot.close()
-        self._slots = [None] * len(self._slots)
+
+    def close(self) -> None:
+        """End the workers."""
+        for slot in self._slots:
+            if slot is not None:
+                self._drop(slot)
 
 
 class _Slot:
@@ -109,34 +127,30 @@ class _Slot:
 
     def __init__(self, share: Share, index: int) -> None:
         self.told, telling = _SPAWN.Pipe(duplex=False)
-        arguments = (telling, share.threads, share.memory, share.surroundings[index], os.getpid())
+        arguments = (telling, share.threads, share.memory, share.variables[index], os.getpid())
         self._pool = ProcessPoolExecutor(1, mp_context=_SPAWN, initializer=_begin, initargs=arguments)
         self._telling = telling
         self.job: Job | None = None
         self.future: Future[Done]
 
     def start(self, job: Job, folder: Path, log: Path, how: How) -> None:
-        self.job = job
         self.future = self._pool.submit(_work, job, folder, log, how)
+        self.job = job
 
     def heard(self) -> Iterator[Begun | Told]:
         with suppress(EOFError, OSError):
             while self.told.poll():
                 yield self.told.recv()
 
-    def signal(self, number: signal.Signals) -> bool:
-        """Send a signal to the process, if it is at a run."""
-        if self.job is None or self.future.done():
-            return False
+    def process(self, end: Callable[[BaseProcess], None]) -> None:
+        """Do this to the process, if it is there."""
         for process in list((self._pool._processes or {}).values()):
-            with suppress(OSError):
-                os.kill(process.pid or 0, number)
-        return True
+            with suppress(OSError, ValueError):
+                end(process)
 
     def close(self) -> None:
+        self.process(BaseProcess.kill)
         self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in list((self._pool._processes or {}).values()):
-            process.kill()
         self.told.close()
         self._telling.close()
 
@@ -152,21 +166,24 @@ def _work(job: Job, folder: Path, log: Path, how: How) -> Done:
     return work(job, folder, log, _tell_to.send, how)
 
 
-def shares(jobs: int, at_once: int | None, threads: int | None, gpus: int, memory: int | None) -> Share:
+def shares(
+    jobs: int, at_once: int | None, threads: int | None, gpus: Sequence[str] = (), memory: int | None = None
+) -> Share:
     """How this machine is divided among so many jobs.
 
-    On GPUs one run a GPU; else so many runs ``at_once``, or as many as there are processors for their ``threads`` and
-    memory for what each needs (``memory`` bytes; None: each gets its part of what is free).
+    On GPUs one run a GPU (they are named as ``CUDA_VISIBLE_DEVICES`` has them); else so many runs ``at_once``, or as
+    many as there are processors for their ``threads`` and memory for what each needs (``memory`` bytes; None: each gets
+    its part of what is free).
     """
     from flowbench.timing.memory import available_bytes
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     free = available_bytes()
-    slots = at_once or gpus or max(1, cores // (threads or 1))
-    if not at_once and memory is not None and free is not None:
+    slots = at_once or len(gpus) or max(1, cores // (threads or 1))
+    if not at_once and memory and free is not None:
         slots = max(1, min(slots, free // memory))
     slots = min(slots, jobs)
     threads = threads or max(1, cores // slots)
-    each = None if gpus else memory if memory is not None else None if free is None else int(0.9 * free / slots)
-    surroundings = tuple({"CUDA_VISIBLE_DEVICES": str(i % gpus)} if gpus else {} for i in range(slots))
-    return Share(threads, each, surroundings)
+    each = None if gpus else memory or (None if free is None else int(0.9 * free / slots))
+    variables = tuple({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {} for i in range(slots))
+    return Share(threads, each, variables)

@@ -17,14 +17,14 @@ from flowbench.training.order import How
 
 @dataclass(frozen=True)
 class Machines:
-    """Where runs are carried out: how many ``at_once``, the threads and bytes of each, the GPUs that are here.
+    """Where runs are carried out: how many ``at_once``, the threads and bytes of each, the names of GPUs that are here.
 
     ``ray`` is the address of a cluster; None: on this machine.
     """
 
     at_once: int | None = None
     threads: int | None = None
-    gpus: int = 0
+    gpus: tuple[str, ...] = ()
     memory: int | None = None
     ray: str | None = None
 
@@ -39,12 +39,12 @@ def carry_out_all(
     """
     logs = folder / "logs"
     workers, threads = _workers(jobs, folder, machines, how)
-    with Board(min(workers.free, len(jobs))) as board:
-        states = conduct([job.with_threads(threads) for job in jobs], workers, board.show, deadline)
+    with Board(min(workers.slots, len(jobs))) as board:
+        states = conduct([job.on(threads) for job in jobs], workers, board.show, deadline)
     for state in states:
         if state.stage in ("ok", "finished"):
             with suppress(OSError):
-                (logs / f"{state.job.label}.log").unlink(missing_ok=True)
+                (logs / state.job.log).unlink(missing_ok=True)
     with suppress(OSError):
         logs.rmdir()
     return states

@@ -53,9 +53,19 @@ class Job:
         """What sets it apart beside flow, data and seed."""
         return " ".join(f"{key}={as_set(value)}" for key, value in self.varied.items())
 
-    def with_threads(self, threads: int) -> Job:
-        """The same with so many threads."""
-        return replace(self, order=self.order.model_copy(update={"threads": threads}))
+    def on(self, threads: int) -> Job:
+        """The same with so many threads. Of several GPUs its process sees one, whatever its number was."""
+        device = "cuda" if self.order.device.startswith("cuda") else self.order.device
+        return replace(self, order=self.order.model_copy(update={"threads": threads, "device": device}))
+
+    def anywhere(self) -> Job:
+        """The same on a processor, which every machine has."""
+        return replace(self, order=self.order.model_copy(update={"device": "cpu"}))
+
+    @property
+    def log(self) -> str:
+        """The name of its log: of its own, where two tables have one name."""
+        return f"{self.label}-{self.number}.log"
 
     @property
     def label(self) -> str:

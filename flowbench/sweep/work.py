@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from flowbench import interrupts
 from flowbench.console import Progress, show_error
 from flowbench.errors import FlowbenchError
 from flowbench.sweep.spec import Job
 from flowbench.training.order import How
+
+if TYPE_CHECKING:
+    from flowbench.results.record import RunRecord
 
 Ending = Literal["ok", "finished", "diverged", "failed", "interrupted", "held"]
 
@@ -71,16 +74,13 @@ class Telling(Progress):
 
 def work(job: Job, folder: Path, log: Path, tell: Tell, how: How) -> Done:
     """Carry out a job's order. It never raises but for an interrupt."""
-    from flowbench.results.store import finished
-    from flowbench.training.carry_out import carry_out, name_of
+    from flowbench.training.carry_out import carry_out
     from flowbench.training.holding import HeldError
 
+    found: list[RunRecord] = []
     with _standard_error_to(log):
         try:
-            name = name_of(job.order)
-            if not (how.force or how.restart) and finished(folder, name):
-                return Done("finished", name)
-            record = carry_out(job.order, folder, how, lambda seconds: Telling(seconds, tell))
+            record = carry_out(job.order, folder, how, lambda seconds: Telling(seconds, tell), found.append)
         except HeldError as error:
             return Done("held", error=str(error))
         except FlowbenchError as error:
@@ -91,7 +91,7 @@ def work(job: Job, folder: Path, log: Path, tell: Tell, how: How) -> Done:
 
             traceback.print_exc()
             return Done("failed", error=f"{type(error).__name__}: {error}")
-    return Done(record.status, record.run, record.error)
+    return Done("finished" if found else record.status, record.run, record.error)
 
 
 def work_away(job: Job, known: frozenset[str], tell: Tell, how: How) -> Done:
@@ -116,8 +116,13 @@ def work_away(job: Job, known: frozenset[str], tell: Tell, how: How) -> Done:
 
 def prepare(threads: int, memory: int | None, surroundings: dict[str, str], parent: int) -> None:
     """Make this process a worker: its share of the machine, deaf to the terminal, gone when its parent is."""
+    import signal
+
     os.environ.update({"OMP_NUM_THREADS": str(threads)} | surroundings)
     interrupts.handle()
+    for name in ("SIGINT", "SIGHUP"):  # the whole group gets them; the parent alone says when to stop
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     with open(os.devnull, "r+b") as nothing:
         for stream in (0, 1, 2):
             os.dup2(nothing.fileno(), stream)
@@ -141,12 +146,13 @@ def _follow(parent: int) -> None:
 
 @contextmanager
 def _standard_error_to(log: Path) -> Iterator[None]:
-    """What is said meanwhile goes to a file."""
-    log.parent.mkdir(parents=True, exist_ok=True)
+    """What is said meanwhile goes to a file, or where there is no room for one nowhere."""
     before = os.dup(2)
     try:
-        with log.open("ab") as file:
-            os.dup2(file.fileno(), 2)
+        with suppress(OSError):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("ab") as file:
+                os.dup2(file.fileno(), 2)
         yield
     finally:
         os.dup2(before, 2)

@@ -106,7 +106,10 @@ def limit_to(available: int) -> None:
     if used is not None:
         import resource  # not everywhere
 
-        resource.setrlimit(resource.RLIMIT_DATA, (used + available, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        wanted = used + available
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
 
 
 def _field(path: Path, name: str) -> int | None:

@@ -51,8 +51,7 @@ def _held_after(flow: Flow, rows: Tensor, steps: Collection[int]) -> list[int]:
         if next(taken) in steps:
             held.append(_held(rows) or 0)
 
-    for _ in train(flow, rows, rows[:BATCH], options, 0, on_step):
-        pass
+    train(flow, rows, rows[:BATCH], options, 0, on_step)
     return held
 
 

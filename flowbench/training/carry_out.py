@@ -22,9 +22,13 @@ from flowbench.training.unfinished import About, Unfinished
 
 
 def carry_out(
-    order: Order, folder: Path, how: How, progress: Callable[[float | None], Progress] = Progress
+    order: Order,
+    folder: Path,
+    how: How,
+    progress: Callable[[float | None], Progress] = Progress,
+    on_found: Callable[[RunRecord], None] = lambda record: None,
 ) -> RunRecord:
-    """The record of what was ordered: of an earlier run that finished, or of one that is done now.
+    """The record of what was ordered: of an earlier run that finished (then ``on_found``), or of one that is done now.
 
     Raises:
         HeldError: it is being trained by another process.
@@ -36,15 +40,17 @@ def carry_out(
     if dataset.dim == 1:
         warn("with one column there is nothing to condition on: every affine flow is a Gaussian")
     name = run_name(config, dataset)
-    with held(folder, name, how.wait):
+    with held(folder, name):
         refuse_newer(folder / f"{name}.json")
         record = None if how.force or how.restart else finished(folder, name)
         if record is not None:
             note(f"{name} is already finished ({folder / name}.json); --force trains it again")
+            on_found(record)
             return record
         keeping = _keeping(order, config, dataset, folder, how)
         with progress(config.training.max_seconds) as shown:
             record = run(config, dataset, folder, shown, keeping)
+        _forget(config.kin(dataset.fingerprint), folder)
     note(f"written to {folder / record.run}.json")
     return record
 
@@ -64,6 +70,7 @@ def _keeping(order: Order, config: RunConfig, dataset: Dataset, folder: Path, ho
     kept = Unfinished(folder, run_name(config, dataset))
     if how.restart:
         kept.remove()
+        _forget(config.kin(dataset.fingerprint), folder)
         return Keeping(order, kept, how.checkpoint_every)
     start = kept.newest()
     other = None if start else _elsewhere(kept, config, dataset, folder)
@@ -76,7 +83,7 @@ def _keeping(order: Order, config: RunConfig, dataset: Dataset, folder: Path, ho
     if start.about.rows_sha256 != dataset.rows_sha256:
         raise DataError(f"{kept.run} was broken off on other rows", "--restart trains it on these")
     changed = differences(start.about, config)
-    epochs = len(start.state.numbers["epochs"])
+    epochs = len(start.numbers["epochs"])
     if changed and not how.force:
         raise UsageError(
             f"{kept.run} was broken off after {plural(epochs, 'epoch')}, where something was different: "
@@ -86,6 +93,7 @@ def _keeping(order: Order, config: RunConfig, dataset: Dataset, folder: Path, ho
     if other is not None:  # not before: what is refused changes nothing
         with held(other.parent.parent, other.name):
             kept.adopt(other)
+        start = kept.newest() or start
     note(f"going on with {kept.run} after {plural(epochs, 'epoch')}" + "".join(f"; {each}" for each in changed))
     since = tuple(f"{each}, from epoch {epochs + 1} on" for each in changed)
     return Keeping(order, kept, how.checkpoint_every, start, start.about.changed + since, how.finish)
@@ -93,12 +101,19 @@ def _keeping(order: Order, config: RunConfig, dataset: Dataset, folder: Path, ho
 
 def _elsewhere(kept: Unfinished, config: RunConfig, dataset: Dataset, folder: Path) -> Path | None:
     """The checkpoints of the same training elsewhere, by other threads or another version, if there are."""
-    kin = config.kin(dataset.fingerprint)
-    for place, about in unfinished.abouts(folder).items():
-        if about.kin == kin and place.name != kept.run:
+    there = unfinished.abouts(folder, config.kin(dataset.fingerprint))
+    for place in sorted(there, key=lambda place: there[place].seconds, reverse=True):
+        if place.name != kept.run:
             with suppress(HeldError), held(place.parent.parent, place.name):  # else it is not broken off
                 return place
     return None
+
+
+def _forget(kin: str, folder: Path) -> None:
+    """Remove what else is kept of the same training, elsewhere or by another version, unless a process is at it."""
+    for place in unfinished.abouts(folder, kin):
+        with suppress(HeldError), held(place.parent.parent, place.name):
+            Unfinished(place.parent.parent, place.name).remove()
 
 
 def differences(before: About, now: RunConfig) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from flowbench.console import note, warn
+from flowbench.console import warn
 from flowbench.errors import UsageError
 from flowbench.files import sweep
 from flowbench.training.unfinished import place_of
@@ -23,35 +23,37 @@ class HeldError(UsageError):
 
 
 @contextmanager
-def held(folder: Path, run: str, wait: bool = False) -> Iterator[None]:
+def held(folder: Path, run: str) -> Iterator[None]:
     """Hold a run, so that no other process trains it meanwhile; the system lets go of what a dead process held.
 
     Raises:
-        HeldError: another process holds it, and it is not to be waited for.
+        HeldError: another process holds it.
     """
     place = place_of(folder, run)
-    lock = _acquired(place, run, wait)
+    lock = _acquired(place, run)
     sweep(folder)
     sweep(place)
     try:
         yield
     finally:
-        with suppress(OSError):
-            if lock is not None and not isinstance(lock, SoftFileLock):
-                (place / "lock").unlink(missing_ok=True)  # while it is held: whoever waits for it opens a new one
-            if lock is not None:
+        if lock is not None and not isinstance(lock, SoftFileLock):
+            with suppress(OSError):  # while it is held: whoever tries it next opens a new one
+                (place / "lock").unlink(missing_ok=True)
+        if lock is not None:
+            with suppress(OSError):
                 lock.release()
+        with suppress(OSError):
             place.rmdir()  # empty only if the run is finished
             place.parent.rmdir()
 
 
-def _acquired(place: Path, run: str, wait: bool) -> BaseFileLock | None:
+def _acquired(place: Path, run: str) -> BaseFileLock | None:
     lock: BaseFileLock = FileLock(place / "lock")
     try:
         while not lock.is_locked:
             place.mkdir(parents=True, exist_ok=True)
             with suppress(_GoneError):
-                _wait_for(lock, place, run, wait)
+                _try(lock, place, run)
     except OSError as error:
         warn(f"{place} takes no lock ({error.strerror or error}): see to it that no other process trains this run")
         with suppress(OSError):
@@ -69,19 +71,15 @@ class _GoneError(Exception):
     """Whoever held the run has finished it, and removed its folder."""
 
 
-def _wait_for(lock: BaseFileLock, place: Path, run: str, wait: bool) -> None:
+def _try(lock: BaseFileLock, place: Path, run: str) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a file system without locks: a file that is there is one
             try:
                 lock.acquire(blocking=False)
             except Timeout:
-                holder = _holder(place)
-                if not wait:
-                    hint = "wait for it, stop it, or name another folder with --out"
-                    raise HeldError(f"{run} is being trained by {holder}", hint) from None
-                note(f"waiting for {run}: it is being trained by {holder}")
-                lock.acquire()
+                hint = "wait for it, stop it, or name another folder with --out"
+                raise HeldError(f"{run} is being trained by {_holder(place)}", hint) from None
     except FileNotFoundError:
         if place.exists():
             raise

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 
 import torch
@@ -25,6 +26,9 @@ from flowbench.training.step import Descent
 
 RETRIES = 3
 """Times that a training goes back from what is not finite, where that is wanted."""
+
+STEPS_AHEAD = 50
+"""That a device may be behind where time ends training."""
 
 SAVE_SECONDS, SAVING = 60.0, 1 / 200
 """Between two states that are saved, and the part of the time that this may take, where nothing else is wanted."""
@@ -72,7 +76,7 @@ class Fit:
         self._save: Callable[[State], None] = lambda state: None
         self._next_save = math.inf
         self._save_every: float | None = None
-        self._ending = False
+        self._ending = self._torn = False
         self.begun = False
         """Whether the flow, if it is interrupted now, gets its best weights."""
         self.epochs: list[Epoch] = [Epoch(**epoch) for epoch in start.numbers["epochs"]] if start else []
@@ -108,22 +112,30 @@ class Fit:
         self.begun = True
         try:
             while self._goes_on():
-                self._descend(on_step)
-                if self._descent.stopped:  # the one wait of the epoch
-                    self._go_back()
-                else:
+                if self._descend(on_step):
                     on_epoch(self._evaluate())
+                else:
+                    self._go_back()
             if self.epochs and not self._best.epoch:
                 raise DivergedError(f"the validation log-likelihood was not finite in any of {len(self.epochs)} epochs")
             self._ending = True
             self._keep()
         except KeyboardInterrupt:
-            if self._done or self.epochs:
+            if (self._done or self.epochs) and not self._torn:
                 self._keep()
             raise
         finally:
-            self._flow.load_state_dict(self._best.state)
-            self._flow.eval()
+            with unbroken():
+                self._flow.load_state_dict(self._best.state)
+                self._flow.eval()
+
+    @contextmanager
+    def _unbroken(self) -> Iterator[None]:
+        """Work that no signal tears; what tears it all the same is remembered: such a state is not saved."""
+        with unbroken():
+            self._torn = True
+            yield
+            self._torn = False
 
     def _begin(self) -> bool:
         flow, rows, start = self._flow, self._rows, self._start
@@ -141,6 +153,8 @@ class Fit:
             batch = self._plan.batches[0]
             self._evaluation = rehearsal.training(rows, self._validation, self._options, batch)
             closing = rehearsal.closing(self._test) if self._options.max_seconds and self._test is not None else 0.0
+        spent = (start.numbers["seconds"] if start else 0.0) + (rehearsal.spent if self._options.max_seconds else 0.0)
+        del rehearsal  # and its copy of the flow
         self._best, self._descent = Best(flow), Descent(flow, self._options)
         self._losses = torch.empty(self._plan.steps, device=rows.device)
         self._drawn = self._generator.get_state()  # before the epoch's order is drawn
@@ -149,7 +163,7 @@ class Fit:
         self._cut_short = False  # an epoch, by time
         if start is not None:
             self._restore(start)
-        spent = (start.numbers["seconds"] if start else 0.0) + (rehearsal.spent if self._options.max_seconds else 0.0)
+            self._start = None
         self._clock = Clock(self._options.max_seconds, spent, self._evaluation + closing)
         return True
 
@@ -161,8 +175,8 @@ class Fit:
             return bool(self._done) and not best
         return self._done > 0 or not (epochs and (self._cut_short or self._clock.over()))
 
-    def _descend(self, on_step: Callable[[int, int], None]) -> None:
-        """Take the epoch's steps, those that are left of it."""
+    def _descend(self, on_step: Callable[[int, int], None]) -> bool:
+        """Take the epoch's steps, those that are left of it; whether all was finite."""
         self._flow.train()
         plan, clock, epoch = self._plan, self._clock, len(self.epochs) + 1
         began = clock.seconds() - self._descended
@@ -170,17 +184,21 @@ class Fit:
         for _ in range(self._done):
             next(batches)
         while self._done < plan.steps and not (self._done and (self._ending or clock.over())):
-            with unbroken():
+            with self._unbroken():
                 self._rate = plan.rate(epoch, self._done, clock)
                 # stays on the device: reading it here would wait for every step
                 self._losses[self._done] = self._descent.step(next(batches), self._rate)
                 self._done += 1
                 self._descended = clock.seconds() - began
             on_step(self._done, plan.steps)
+            if clock.limit < math.inf and self._done % STEPS_AHEAD == 0:
+                bool(self._descent.stopped)  # a device that is far behind would run over the time
             if time.perf_counter() > self._next_save:
                 self._keep()
+        finite = not self._descent.stopped  # the one wait of the epoch
         self._descended = clock.seconds() - began
         self._cut_short = self._done < plan.steps
+        return finite
 
     def _evaluate(self) -> Epoch:
         """Calibrate, validate, and end the epoch."""
@@ -192,7 +210,7 @@ class Fit:
         took = self._clock.seconds() - began
         self._clock.reserved += took - self._evaluation
         self._evaluation = took
-        with unbroken():
+        with self._unbroken():
             number = len(self.epochs) + 1
             better = best.offer(number, validation_ll)
             if self._options.plateau and not better and (number - best.epoch) % self._options.plateau == 0:
@@ -225,7 +243,7 @@ class Fit:
         error = divergence(self._flow, batches, self._losses[: self._done], len(self.epochs) + 1)
         if self._options.on_divergence == "stop" or self.retries == RETRIES:
             raise error
-        with unbroken():
+        with self._unbroken():
             warn(f"{error}; back to epoch {self._best.epoch}, at half the rate")
             self._flow.load_state_dict(self._best.state)
             self._descent.forget()
@@ -265,6 +283,7 @@ class Fit:
             "rate": self._rate,
             "retries": self.retries,
             "seconds": self._clock.seconds(),
+            "device": self._rows.device.type,
         }
         tensors = {f"{part}.{key}": value for part, values in parts.items() for key, value in values.items()}
         return State(tensors, numbers)
@@ -277,10 +296,13 @@ class Fit:
         self._best.state = {key: value.to(self._rows.device) for key, value in state.part("best").items()}
         for key, value in state.part("optimizer").items():
             self._descent.state[key].copy_(value)
-        self._done, self._descended = numbers["steps_of_epoch"], numbers["descended"]
         self._plan.peak_rate, self._rate = numbers["peak_rate"], numbers["rate"]
+        if numbers["device"] != self._rows.device.type:
+            self._next_epoch()  # another device draws other orders: the epoch that was under way begins anew
+            return
+        self._done, self._descended = numbers["steps_of_epoch"], numbers["descended"]
         self._losses[: self._done] = state.tensors["epoch.losses"]
         self._drawn = random["order"]
         torch.set_rng_state(random["torch"])
-        if "cuda" in random and self._rows.device.type == "cuda":
+        if "cuda" in random:
             torch.cuda.set_rng_state(random["cuda"], self._rows.device)

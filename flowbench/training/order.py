@@ -81,11 +81,10 @@ class How:
     """What is done with an order that was carried out before, in part or whole.
 
     ``force``: a finished run is trained again, and one that was broken off elsewhere gone on with. ``restart``: anew,
-    whatever there is. ``finish``: a broken-off run takes no more steps. ``wait``: for a process that is at it.
+    whatever there is. ``finish``: a broken-off run takes no more steps.
     """
 
     force: bool = False
     restart: bool = False
     finish: bool = False
-    wait: bool = False
     checkpoint_every: float | None = None

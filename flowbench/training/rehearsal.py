@@ -43,19 +43,18 @@ class Rehearsal:
     def training(self, rows: Rows, validation: Rows, options: TrainingOptions, batch: slice) -> float:
         """Take a step, calibrate and validate; the seconds that an evaluation of all rows takes."""
         flow = self._understudy
-        with torch.random.fork_rng(devices=[]):
-            descent = Descent(flow.train(), options)
-            self.seconds_of(lambda: descent.step(rows[batch], options.learning_rate))
-            flow.eval()
-            return sum(
-                self.seconds_of(lambda: evaluate(flow, part[:ROWS])) * max(1.0, len(part) / ROWS)  # noqa: B023  # now
-                for part, evaluate in ((rows, calibrate), (validation, log_likelihoods))
-            )
+        descent = Descent(flow.train(), options)
+        self.seconds_of(lambda: descent.step(rows[batch], options.learning_rate))
+        flow.eval()
+        return sum(
+            self.seconds_of(lambda: evaluate(flow, part[:ROWS])) * max(1.0, len(part) / ROWS)  # noqa: B023  # now
+            for part, evaluate in ((rows, calibrate), (validation, log_likelihoods))
+        )
 
     def closing(self, test: Rows) -> float:
         """The seconds that test rows, times and checks will take once training has ended."""
         flow = self._understudy.eval()
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[test.device] if test.device.type == "cuda" else []):
             test_rows = self.seconds_of(lambda: log_likelihoods(flow, test[:ROWS])) * max(1.0, len(test) / ROWS)
             times = time_flow_seconds(flow, test, self.seconds_of)
             return SLACK * (test_rows + times + checks_seconds(flow, test, self.seconds_of))

@@ -22,6 +22,7 @@ from flowbench.flows.core.density import Density, log_likelihoods
 from flowbench.interrupts import unbroken
 from flowbench.results import store
 from flowbench.results.record import RunRecord
+from flowbench.results.refuge import write_anywhere
 from flowbench.revision import code_digest
 from flowbench.training import recording, weights
 from flowbench.training.checks import checks
@@ -118,7 +119,7 @@ class _Run:
         if place != self._folder:
             hint = f"give it room and start the same command again, or read the results with --out {place}"
             raise UsageError(f"{self._folder} took no results: {record.run} is in {place}", hint)
-        for refuge in refuges():  # what an earlier try left there
+        for refuge in refuges(self._folder):  # what an earlier try left there
             store.remove(refuge / f"{record.run}.json")
         return record
 
@@ -146,17 +147,15 @@ class _Run:
             rate, lls = epoch.rows / epoch.train_seconds, (epoch.train_ll_nats, epoch.validation_ll_nats)
             progress.epoch(epoch.number, epoch.of, *lls, epoch.best, rate, epoch.seconds)
 
-        outcome.trained = True
         try:
             fit.run(progress.step, on_epoch)
-        except KeyboardInterrupt:
-            outcome.trained = any(epoch.best for epoch in fit.epochs)  # else the weights are those it began with
-            raise
+            outcome.trained = True
         finally:
             self._as_it_was &= not fit.begun
             outcome.retries = fit.retries
             best = next((epoch for epoch in reversed(fit.epochs) if epoch.best), None)
             outcome.validation_ll_nats = best.validation_ll_nats if best else None
+            outcome.trained |= best is not None
         if not fit.epochs:  # else the best epoch's is known: the flow is as it was then
             outcome.validation_ll_nats = float(log_likelihoods(self._flow, validation).mean())
 
@@ -196,29 +195,21 @@ class _Run:
         keeping.unfinished.write(about, state)
 
     def _write(self) -> tuple[RunRecord, Path]:
-        """Write what there is to the folder, or where that takes nothing, to a refuge; the record and its place."""
-        record, reason = self._record(), ""
-        content = None
+        """Write what there is; the record and the folder that took it."""
+        record, content = self._record(), None
         if self._outcome.trained:
             about = recording.about(self._config, self._dataset, record.status)
-            content = weights.content(self._flow, self._config.flow, self._config.model, about)
-        for place in (self._folder, *refuges()):
             try:
-                path = store.write(record, place, self._outcome.test_lls, content)
-            except UsageError as error:
-                reason = reason or str(error)
-                continue
-            if reason:
-                warn(f"{reason}: {record.run} is in {place}")
-            return store.read(path), place
-        raise UsageError(f"{reason}, nor anywhere else")
+                content = weights.content(self._flow, self._config.flow, self._config.model, about)
+            except (RuntimeError, MemoryError) as error:  # a device that has failed; the record is still worth it
+                warn(f"no weights are written: {error}")
+        path = write_anywhere(record, self._folder, self._outcome.test_lls, content)
+        return store.read(path), path.parent
 
     def _record(self) -> RunRecord:
-        config, dataset, outcome, name = self._config, self._dataset, self._outcome, self._name
-        if outcome.status != "ok" and store.finished(self._folder, name):
-            name += f"-{outcome.status}"
+        config, dataset, outcome = self._config, self._dataset, self._outcome
         return RunRecord(
-            run=name,
+            run=self._name,
             status=outcome.status,
             error=outcome.error,
             task=recording.task(config, dataset, self._flow),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +47,18 @@ class About(BaseModel):
     changed: tuple[str, ...] = ()
 
 
-class Checkpoint(BaseModel):
-    """A training that can be gone on with."""
-
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training that can be gone on with; ``numbers`` are its state's."""
 
     path: Path
     about: About
-    state: State
+    numbers: dict[str, Any]
+
+    @property
+    def state(self) -> State:
+        """Where it was, read anew each time: four times the flow's size."""
+        return State(from_bytes(self.path.read_bytes()), self.numbers)
 
 
 class Unfinished:
@@ -60,10 +66,16 @@ class Unfinished:
 
     def __init__(self, folder: Path, run: str) -> None:
         self.run = run
-        self._places = [place_of(root, run) for root in (folder, *refuges())]
+        self._places = [place_of(root, run) for root in (folder, *refuges(folder))]
 
     def write(self, about: About, state: State) -> None:
         """Write a checkpoint, whole or not at all, and remove all but the last two. What fails is warned of."""
+        try:
+            self._write(about, state)
+        except MemoryError:  # the training goes on without
+            warn_once("no checkpoint can be written: there is not enough memory")
+
+    def _write(self, about: About, state: State) -> None:
         tensors = {key: value.detach().cpu().contiguous() for key, value in state.tensors.items()}
         # strict JSON has no word for NaN, and a likelihood may be one: as Python has it
         header = {"about": about.model_dump_json(), "numbers": json.dumps(state.numbers)}
@@ -100,8 +112,9 @@ class Unfinished:
     def adopt(self, other: Path) -> None:
         """Take the checkpoints in a folder of another name."""
         for path in _checkpoints(other):
-            self._places[0].mkdir(parents=True, exist_ok=True)
-            path.replace(self._places[0] / path.name)
+            with suppress(OSError):  # a folder that takes nothing: they are used where they are
+                self._places[0].mkdir(parents=True, exist_ok=True)
+                shutil.move(path, self._places[0] / path.name)
 
     def remove(self) -> None:
         """Remove all checkpoints: the run is finished."""
@@ -131,21 +144,24 @@ def read(path: Path) -> Checkpoint:
         about = About.model_validate_json(header["about"])
         if about.format > FORMAT:
             raise ValueError(f"its format is {about.format}, this flowbench knows {FORMAT}")
-        return Checkpoint(path=path, about=about, state=State(from_bytes(content), json.loads(header["numbers"])))
+        from_bytes(content)
+        return Checkpoint(path, about, json.loads(header["numbers"]))
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise FlowbenchError(f"{path} is not a readable checkpoint: {error}") from error
 
 
-def abouts(folder: Path) -> dict[Path, About]:
-    """What the newest checkpoint of each unfinished run is of, by the folder of its checkpoints."""
+def abouts(folder: Path, kin: str | None = None) -> dict[Path, About]:
+    """What the newest checkpoint of each unfinished run (of this kin) is of, by the folder of its checkpoints."""
     found = {}
-    for root in (folder, *refuges()):
+    for root in (folder, *refuges(folder)):
         for place in sorted((root / "unfinished").glob("*")):
             for path in reversed(_checkpoints(place)):
                 with suppress(OSError, KeyError, ValueError), path.open("rb") as file:
-                    found[place] = About.model_validate_json(_header(file.read(HEADER_BYTES))["about"])
+                    size = file.read(8)
+                    header = size + file.read(min(int.from_bytes(size, "little"), HEADER_BYTES))
+                    found[place] = About.model_validate_json(_header(header)["about"])
                     break
-    return found
+    return {place: about for place, about in found.items() if kin in (None, about.kin)}
 
 
 HEADER_BYTES = 1 << 24

@@ -31,7 +31,7 @@ class Script:
     def free(self) -> int:
         return self.slots - len(self.under_way)
 
-    def start(self, job: Job) -> None:
+    def start(self, job: Job, retried: bool = False) -> None:
         self.under_way.append(job)
         self.started.append(job.number)
         self.most = max(self.most, len(self.under_way))
@@ -45,6 +45,9 @@ class Script:
                 yield job, event
 
     def stop(self) -> None:
+        self.stopped = True
+
+    def close(self) -> None:
         self.stopped = True
 
 

@@ -64,7 +64,7 @@ def test_a_sweep_lands_each_run_and_again_finds_them_finished(tmp_path: Path) ->
     assert chosen == [best["run"]]
     assert stdout.count("not chosen ") == 1
     logs = {path.name: path.read_text() for path in (tmp_path / "results" / "logs").iterdir()}
-    assert set(logs) == {f"maf-table.npy-transforms={transforms}-seed0.log" for transforms in (1, 2)}
+    assert set(logs) == {f"maf-table.npy-transforms={transforms}-seed0-{transforms + 1}.log" for transforms in (1, 2)}
     assert all("error:" in log for log in logs.values())
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "results").glob("maf-*.json")}
     again = begun(tmp_path / "results", *words, "--data", "digits")
@@ -159,7 +159,7 @@ def test_the_machine_is_divided_among_the_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
-    share = shares(jobs, at_once, threads, gpus, None)
+    share = shares(jobs, at_once, threads, ["3", "GPU-abc"][:gpus])
     assert (share.slots, share.threads) == expected
     if gpus:
-        assert [each["CUDA_VISIBLE_DEVICES"] for each in share.surroundings] == ["0", "1"]
+        assert [each["CUDA_VISIBLE_DEVICES"] for each in share.variables] == ["3", "GPU-abc"]

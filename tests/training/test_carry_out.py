@@ -33,7 +33,7 @@ def _quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No times are measured, and nothing outside the test's folder is written to."""
     monkeypatch.setattr(run, "time_flow", lambda flow, rows: [])
     for user in (run, unfinished):
-        monkeypatch.setattr(user, "refuges", lambda: iter([tmp_path / "refuge"]))
+        monkeypatch.setattr(user, "refuges", lambda folder: iter([tmp_path / "refuge"]))
 
 
 @pytest.fixture

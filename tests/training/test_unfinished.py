@@ -17,7 +17,7 @@ from flowbench.training.unfinished import Unfinished, abouts, read
 @pytest.fixture(autouse=True)
 def refuge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The only one there is."""
-    monkeypatch.setattr(unfinished, "refuges", lambda: iter([tmp_path / "refuge"]))
+    monkeypatch.setattr(unfinished, "refuges", lambda folder: iter([tmp_path / "refuge"]))
     return tmp_path / "refuge"
 
 
