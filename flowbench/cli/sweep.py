@@ -80,9 +80,7 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, and train none.")] = False,
     max_hours: Annotated[
         float | None,
-        typer.Option(
-            min=0.0, help="Stop after so many hours; the same command goes on from there.", show_default=False
-        ),
+        typer.Option(min=0.0, help="Stop after so many hours; the same command goes on.", show_default=False),
     ] = None,
     device: Device = "auto",
     threads: Annotated[

@@ -24,6 +24,9 @@ _SEEDS = "Seeds"
 
 _GOES_WITH_RESUME = {"resume", "finish", "device", "threads", "force", "checkpoint_every", "out", "as_json"}
 
+_OPTIONS = {"settings": "set", "list_settings": "settings", "as_json": "json"}
+"""Those that are not named as their parameters are."""
+
 _SEED = {"min": 0, "max": 2**32 - 1, "rich_help_panel": _SEEDS}
 
 
@@ -260,7 +263,8 @@ def _refuse_more(context: typer.Context) -> None:
     given = [name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
     more = sorted(set(given) - _GOES_WITH_RESUME)
     if more or ("resume" in given and "finish" in given):
-        what = more[0].replace("_", "-") if more else "finish"
+        what = _OPTIONS.get(more[0], more[0].replace("_", "-")) if more else "finish"
+        what = "a flow" if what == "flow" else f"--{what}"
         raise UsageError(f"--resume and --finish take a run as it was ordered: {what} cannot be given beside")
 
 

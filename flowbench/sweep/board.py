@@ -57,7 +57,8 @@ def _table(states: Sequence[State]) -> Table:
         order, told = state.job.order, state.told
         left = told.seconds_left if told and state.stage == "running" else None
         cells = (order.flow, order.data, state.job.settings, str(order.seed), _stage(state), _progress(state))
-        times = clock(_seconds(state)), "" if left is None else clock(left)
+        seconds = _seconds(state)
+        times = clock(seconds) if seconds else "", "" if left is None else clock(left)
         table.add_row(*(Text(printable(cell)) for cell in (*cells, *times)))
     return table
 

@@ -29,7 +29,7 @@ _tell_to: Connection | None = None
 
 @dataclass(frozen=True)
 class Share:
-    """What each slot has of the machine: threads, bytes of memory (None: no bound), and variables of its environment."""
+    """What each slot has of the machine: threads, bytes of memory (None: no bound), and environment variables."""
 
     threads: int
     memory: int | None

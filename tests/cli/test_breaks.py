@@ -127,7 +127,7 @@ def test_a_signal_says_what_goes_on_and_it_does(
     # only as it was ordered, and by a name that there is
     refused = flowbench(*words, "--seed", "3")
     assert refused.returncode == 2
-    assert "take a run as it was ordered: seed cannot be given beside" in refused.stderr
+    assert "take a run as it was ordered: --seed cannot be given beside" in refused.stderr
     refused = flowbench("train", "--resume", before["run"].replace("mine", "mime"), "--out", str(results))
     assert refused.returncode == 2
     assert f"did you mean {before['run']}?" in refused.stderr

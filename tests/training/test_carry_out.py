@@ -14,7 +14,7 @@ import torch
 from flowbench import data, revision
 from flowbench.console import Progress
 from flowbench.errors import DataError, UsageError
-from flowbench.results import store
+from flowbench.results import refuge, store
 from flowbench.results.record import RunRecord
 from flowbench.training import carry_out as module
 from flowbench.training import environment, run, unfinished
@@ -32,7 +32,7 @@ STEPS = 4
 def _quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No times are measured, and nothing outside the test's folder is written to."""
     monkeypatch.setattr(run, "time_flow", lambda flow, rows: [])
-    for user in (run, unfinished):
+    for user in (run, unfinished, refuge):
         monkeypatch.setattr(user, "refuges", lambda folder: iter([tmp_path / "refuge"]))
 
 
