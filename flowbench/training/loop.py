@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,7 +19,7 @@ from flowbench.interrupts import unbroken
 from flowbench.training.calibration import calibrate
 from flowbench.training.divergence import divergence
 from flowbench.training.rehearsal import Rehearsal
-from flowbench.training.schedule import Clock, Schedule
+from flowbench.training.schedule import Clock, Saves, Schedule
 from flowbench.training.state import Best, Epoch, State
 from flowbench.training.step import Descent
 
@@ -29,9 +28,6 @@ RETRIES = 3
 
 STEPS_AHEAD = 50
 """That a device may be behind where time ends training."""
-
-SAVE_SECONDS, SAVING = 60.0, 1 / 200
-"""Between two states that are saved, and the part of the time that this may take, where nothing else is wanted."""
 
 
 def train(
@@ -74,8 +70,7 @@ class Fit:
         self._generator = torch.Generator(rows.device).manual_seed(seed)
         self._plan = Schedule(options, len(rows))
         self._save: Callable[[State], None] = lambda state: None
-        self._next_save = math.inf
-        self._save_every: float | None = None
+        self._saves = Saves(math.inf)
         self._ending = self._torn = False
         self.begun = False
         """Whether the flow, if it is interrupted now, gets its best weights."""
@@ -87,8 +82,7 @@ class Fit:
 
         None: every minute, or less often where saving takes long.
         """
-        self._save, self._save_every = save, every
-        self._next_save = time.perf_counter() + (SAVE_SECONDS if every is None else every)
+        self._save, self._saves = save, Saves(every)
 
     def end(self) -> None:
         """Have ``run`` take no more steps. An epoch that was under way counts only if there is none before it."""
@@ -193,7 +187,7 @@ class Fit:
             on_step(self._done, plan.steps)
             if clock.limit < math.inf and self._done % STEPS_AHEAD == 0:
                 bool(self._descent.stopped)  # a device that is far behind would run over the time
-            if time.perf_counter() > self._next_save:
+            if self._saves.due():
                 self._keep()
         finite = not self._descent.stopped  # the one wait of the epoch
         self._descended = clock.seconds() - began
@@ -258,11 +252,8 @@ class Fit:
 
     def _keep(self) -> None:
         """Save the state; what that costs bounds how often it is done."""
-        with unbroken():
-            began = time.perf_counter()
+        with unbroken(), self._saves.under_way():
             self._save(self._state())
-            now, every = time.perf_counter(), self._save_every
-            self._next_save = now + (max(SAVE_SECONDS, (now - began) / SAVING) if every is None else every)
 
     def _state(self) -> State:
         parts = {

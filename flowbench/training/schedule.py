@@ -1,12 +1,17 @@
-"""How long a training goes on, in which batches and at which rates."""
+"""How long a training goes on, in which batches and at which rates, and when it is saved."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 from flowbench.config import TrainingOptions
+
+SAVE_SECONDS, SAVING = 60.0, 1 / 200
+"""Between two states that are saved, and the part of the time that this may take, where nothing else is wanted."""
 
 
 class Clock:
@@ -32,6 +37,26 @@ class Clock:
     def over(self) -> bool:
         """Whether no step is to be taken any more."""
         return self.seconds() >= self.limit
+
+
+class Saves:
+    """When a state is to be saved: every so many seconds; None: every minute, or less often where it takes long."""
+
+    def __init__(self, every: float | None) -> None:
+        self._every = every
+        self._next = time.perf_counter() + (SAVE_SECONDS if every is None else every)
+
+    def due(self) -> bool:
+        """Whether one is to be saved now."""
+        return time.perf_counter() > self._next
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """One is being saved."""
+        began = time.perf_counter()
+        yield
+        now = time.perf_counter()
+        self._next = now + (max(SAVE_SECONDS, (now - began) / SAVING) if self._every is None else self._every)
 
 
 class Schedule:

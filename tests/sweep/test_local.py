@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forked import flowbench
 
 from flowbench.sweep.local import shares
 
@@ -78,35 +79,32 @@ def test_a_sweep_lands_each_run_and_again_finds_them_finished(tmp_path: Path) ->
 def test_a_killed_worker_or_driver_costs_nothing_but_time(tmp_path: Path) -> None:
     shared = ["--data", "digits", *TINY, "--max-epochs", "60"]
     words = ["train", "maf", "--seeds", "2", *shared, "--threads", "1"]
-    worker, driver = begun(tmp_path / "worker", *words), begun(tmp_path / "driver", *words)
-    wait_for_running(worker, 2)
-    os.kill(children(worker.pid)[0], signal.SIGKILL)
+    driver = begun(tmp_path / "seeds", *words)
     wait_for_running(driver, 2)
+    os.kill(children(driver.pid)[0], signal.SIGKILL)
+    assert driver.stderr is not None
+    assert any("waiting (retried 1×)" in line for line in driver.stderr)
+    wait_for_running(driver, 1)
     orphans = children(driver.pid)
     driver.kill()
     driver.communicate()
-    stdout, stderr = worker.communicate(timeout=120)
-    assert worker.returncode == 0, stderr
-    means = [row["likelihoods"]["test_ll_nats"]["mean"] for row in records(tmp_path / "worker")]
-    assert f"mean over 2 seeds                   {np.mean(means):.3f} nats" in stdout
-    assert f"standard deviation over seeds       {np.std(means, ddof=1):.3f} nats" in stdout
-    assert "2 standard errors over test rows" in stdout
-    assert "1 of them retried" in stderr
-    found = bits(tmp_path / "worker")
-    assert len(found) == 2
-
     until = time.monotonic() + 20
     while any(Path(f"/proc/{orphan}").exists() for orphan in orphans):  # none lives on alone
         assert time.monotonic() < until
         time.sleep(0.05)
-    again = begun(tmp_path / "driver", *words)
-    _, stderr = again.communicate(timeout=120)
-    assert again.returncode == 0, stderr
-    assert bits(tmp_path / "driver") == found
-    assert not [path for path in tmp_path.rglob("*") if path.name.endswith((".tmp", "lock"))]
 
-    alone = begun(tmp_path / "alone", "train", "maf", "--seed", "1", "--threads", "1", *shared)
-    alone.communicate(timeout=120)
+    again = begun(tmp_path / "seeds", *words)
+    stdout, stderr = again.communicate(timeout=120)
+    assert again.returncode == 0, stderr
+    found = bits(tmp_path / "seeds")
+    assert len(found) == 2
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith((".tmp", "lock"))]
+    means = [row["likelihoods"]["test_ll_nats"]["mean"] for row in records(tmp_path / "seeds")]
+    assert f"mean over 2 seeds                   {np.mean(means):.3f} nats" in stdout
+    assert f"standard deviation over seeds       {np.std(means, ddof=1):.3f} nats" in stdout
+    assert "2 standard errors over test rows" in stdout
+    alone = ["train", "maf", "--seed", "1", "--threads", "1", *shared, "--out", str(tmp_path / "alone")]
+    assert flowbench(*alone).returncode == 0
     assert bits(tmp_path / "alone").items() <= found.items()
 
 
@@ -135,10 +133,21 @@ def test_a_stopped_sweep_saves_what_runs(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_trained_is_found_before_anything_is(tmp_path: Path) -> None:
-    done = begun(tmp_path, "sweep", "maf", "realnvp", "--grid", "transfroms=5,10")
-    _, stderr = done.communicate(timeout=60)
-    assert done.returncode == 2
-    assert "did you mean transforms" in stderr
+    for words, said in (
+        (["maf", "realnvp", "--grid", "transfroms=5,10"], "did you mean transforms"),
+        (["maf", "--data", "digits,digts"], "did you mean digits"),
+        (["papers.toml", "maf"], "none can be named beside it"),
+    ):
+        done = flowbench("sweep", *words, "--dry-run", "--out", str(tmp_path))
+        assert done.returncode == 2
+        assert said in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_lists_and_trains_nothing(tmp_path: Path) -> None:
+    done = flowbench("sweep", "papers.toml", "--seeds", "2", "--dry-run", "--json", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["runs"]) == 3 * 3 * 2 * 2
     assert not list(tmp_path.iterdir())
 
 

@@ -401,3 +401,33 @@ def test_the_history_has_every_epoch_of_all_parts() -> None:
     assert {name: len(values) for name, values in lists.items()} == dict.fromkeys(lists, EPOCHS)
     assert lists["seconds"] == sorted(lists["seconds"])
     assert found.epochs == EPOCHS
+
+
+def test_a_step_that_is_torn_is_not_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    def torn(own: Descent, rows: Tensor, rate: float) -> Tensor:
+        loss = step(own, rows, rate)
+        if len(states) == 6:  # the weights have moved, the count has not: a second signal does not wait
+            raise KeyboardInterrupt
+        return loss
+
+    step, states = Descent.step, Training().saved
+    monkeypatch.setattr(Descent, "step", torn)
+    training = Training(saved=states)
+    with pytest.raises(KeyboardInterrupt):
+        training.whole(every=0.0)
+    assert len(states) == 6
+    monkeypatch.undo()
+    assert_same(training.gone_on(states[-1]), Training().whole())
+
+
+def test_on_another_kind_of_device_the_epoch_under_way_begins_anew() -> None:
+    training = Training()
+    left = training.broken_off(6)  # two steps into the second epoch
+    elsewhere = State(
+        left.tensors | {"random.order": torch.zeros(16, dtype=torch.uint8)}, left.numbers | {"device": "cuda"}
+    )
+    _, epochs = training.gone_on(elsewhere)
+    assert [epoch.rows for epoch in epochs] == [200, 200, 200]
+    _, whole = Training().whole()
+    assert without_times(epochs)[0] == without_times(whole)[0]
+    assert epochs[1] != whole[1]
