@@ -103,10 +103,12 @@ def test_a_signal_says_what_goes_on_and_it_does(
     with started(*tiny, "--out", results, "--checkpoint-every", "0.01") as process:
         wait_for_checkpoints(results, process)
         process.send_signal(number)
-        _, told = process.communicate(timeout=60)
+        printed, told = process.communicate(timeout=60)
     assert process.returncode == code
+    assert (printed, "Traceback" in told, "interrupted" in told) == ("", False, True)
     (before,) = records(results)
     assert before["status"] == "interrupted"
+    assert not [path for path in results.rglob("*") if path.name.endswith((".tmp", "lock"))]
     words = to_go_on(told)
     assert words == ["train", "--resume", before["run"], "--out", str(results)]
     if number == signal.SIGTERM:  # it ends by nothing but itself, so it is finished

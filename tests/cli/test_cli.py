@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -197,32 +195,6 @@ def test_a_run_that_never_had_a_finite_validation_is_recorded_too(tmp_path: Path
     (row,) = rows(results)
     training = row["training"]
     assert (row["status"], training["epochs"], training["best_epoch"]) == ("diverged", 1, None)
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_leaves_a_row_that_says_so(number: signal.Signals, code: int, results: Path) -> None:
-    command = [sys.executable, "-m", "flowbench", "train", "maf", "--data", "truth-banana", "--max-epochs", "10000"]
-    process = subprocess.Popen(
-        [*command, "--set", "hidden=8", "--out", str(results)],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    while "epoch 1/" not in process.stderr.readline():
-        assert process.poll() is None
-    time.sleep(0.2)
-    process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert "interrupted" in stderr
-    assert "Traceback" not in stderr
-    assert stdout == ""
-    (row,) = rows(results)
-    assert row["status"] == "interrupted"
-    assert row["training"]["best_epoch"] is not None
-    assert (results / row["files"]["weights"]).exists()
-    assert not [path for path in results.iterdir() if path.name.startswith(".")]
 
 
 def test_what_the_system_refuses_is_no_defect(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def children(process: int) -> list[int]:
     return found
 
 
-def test_a_sweep_lands_each_run_and_again_finds_them_finished(tmp_path: Path) -> None:
+def test_a_sweep_lands_each_run_and_one_that_fails_leaves_its_log(tmp_path: Path) -> None:
     words = ["sweep", "maf", *TINY, "--grid", "transforms=1,2", "--max-epochs", "2", "--pick"]
     (tmp_path / "table.npy").write_bytes(b"no table")
     first = begun(tmp_path / "results", *words, "--data", f"digits,{tmp_path / 'table.npy'}")
@@ -67,12 +67,6 @@ def test_a_sweep_lands_each_run_and_again_finds_them_finished(tmp_path: Path) ->
     logs = {path.name: path.read_text() for path in (tmp_path / "results" / "logs").iterdir()}
     assert set(logs) == {f"maf-table.npy-transforms={transforms}-seed0-{transforms + 1}.log" for transforms in (1, 2)}
     assert all("error:" in log for log in logs.values())
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "results").glob("maf-*.json")}
-    again = begun(tmp_path / "results", *words, "--data", "digits")
-    _, stderr = again.communicate(timeout=120)
-    assert again.returncode == 0
-    assert stderr.count(": finished") == 2
-    assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
