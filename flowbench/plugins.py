@@ -5,7 +5,7 @@
   ``datasets/my_dataset.py`` in them. A name that begins with an underscore is private.
 * An installed package has entry points in the groups ``flowbench.flows`` and ``flowbench.datasets``, each a module.
 
-Where a user gives a flow or a dataset, `name_of` comes first: configurations, results and checkpoints hold the name and
+Where a user gives a flow or a dataset, `name_of` comes first: configurations, results and weights hold the name and
 never a path. `find` then gives the plug-ins that stand beside flowbench's own files, and `Plugin.load` the module;
 `flowbench.data.registry` shows how. `Plugin.digest` tells versions of a plug-in's code apart. Torch is not imported.
 """

@@ -203,7 +203,7 @@ class Timing(Part):
 
 
 class Files(Part):
-    """The names of the files beside a record: the checkpoint, and the log-likelihood in nats of each test row."""
+    """The names of the files beside a record: the weights, and the log-likelihood in nats of each test row."""
 
     weights: FileName | None = None
     test_lls: FileName | None = None

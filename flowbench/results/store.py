@@ -198,7 +198,7 @@ def read_test_lls(record: RunRecord, folder: Path) -> NDArray[np.float64] | None
 
 
 def weights(path: Path) -> Path | None:
-    """The checkpoint that the record in ``path`` names, None where there is none.
+    """The weights that the record in ``path`` names, None where there is none.
 
     Raises:
         UnreadableRecordError: the record is damaged.

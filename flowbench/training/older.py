@@ -1,4 +1,4 @@
-"""Weights of older checkpoints: format 1 kept each network's packed tensor, and named a RealNVP's two apart."""
+"""Older weights: format 1 kept each network's packed tensor, and named a RealNVP's two apart."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CUT = 4, 1 << 17
 
 
 def upgraded(state: dict[str, Tensor], flow: Flow) -> dict[str, Tensor]:
-    """The state of a checkpoint of format 1 as ``flow`` takes it today; others as they are."""
+    """The state of weights of format 1 as ``flow`` takes it today; others as they are."""
     found = dict(state)
     for name, network in flow.named_modules():
         if not isinstance(network, Network):

@@ -92,7 +92,7 @@ def load(path: Path) -> tuple[Flow, About]:
     """The flow in evaluation mode, on the CPU, and what there is to know about it.
 
     Raises:
-        DataError: not a checkpoint of flowbench's, damaged, or with weights that a mask forbids.
+        DataError: not weights of flowbench's, damaged, or with weights that a mask forbids.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -106,7 +106,7 @@ def load(path: Path) -> tuple[Flow, About]:
         flow.load_state_dict(upgraded(state, flow))
         about = About.model_validate_json(header["about"])
     except UsageError as error:
-        raise DataError(f"{path} is not a readable checkpoint: {error}", error.hint) from error
+        raise DataError(f"{path} holds no readable weights: {error}", error.hint) from error
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise DataError(f"{path} is not a readable checkpoint: {error}") from error
+        raise DataError(f"{path} holds no readable weights: {error}") from error
     return flow.eval(), about

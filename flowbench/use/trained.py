@@ -1,4 +1,4 @@
-"""What a run left in its checkpoint: a density, and the names of the columns that it is one of."""
+"""What a run left in its weights: a density, and the names of the columns that it is one of."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMED = 10
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A density in raw units; in the flow's own ``space`` where the checkpoint does not know more, or that is wanted.
+    """A density in raw units; in the flow's own ``space`` where the file does not know more, or that is wanted.
 
     ``columns`` are the names of its columns, None where they have none. ``raw`` tells which of the two it is.
     """
@@ -43,10 +43,10 @@ class Trained:
 
 
 def load(path: Path, device: str = "cpu") -> Trained:
-    """What a run left in its checkpoint, on ``device``; with a warning if the run did not end well.
+    """What a run left in its weights, on ``device``; with a warning if the run did not end well.
 
     Raises:
-        DataError: not a checkpoint of flowbench's, damaged, or of a flow without a run.
+        DataError: not weights of flowbench's, damaged, or of a flow without a run.
     """
     flow, about = weights.load(path)
     try:
@@ -62,7 +62,7 @@ def load(path: Path, device: str = "cpu") -> Trained:
 
 
 def find(run: str, folder: Path) -> Path:
-    """The checkpoint of a run: ``run`` is its name in the folder of results, or a path to its .safetensors.
+    """The weights of a run: ``run`` is its name in the folder of results, or a path to its .safetensors.
 
     Raises:
         UsageError: there is no run of that name.
@@ -86,7 +86,7 @@ def find(run: str, folder: Path) -> Path:
 
 
 def _weights(path: Path) -> Path | None:
-    """The checkpoint of the record in ``path``, if it has one."""
+    """The weights of the record in ``path``, if it has one."""
     with contextlib.suppress(UnreadableRecordError):
         return store.weights(path)
     return None

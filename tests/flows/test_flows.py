@@ -164,13 +164,13 @@ def test_a_checkpoint_with_a_damaged_header_is_refused(header: dict[str, str], t
     save_file(state, tmp_path / "flow.safetensors", whole)
     weights.load(tmp_path / "flow.safetensors")
     save_file(state, tmp_path / "flow.safetensors", whole | header)
-    with pytest.raises(DataError, match="not a readable checkpoint"):
+    with pytest.raises(DataError, match="holds no readable weights"):
         weights.load(tmp_path / "flow.safetensors")
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"not one")
-    with pytest.raises(DataError, match="not a readable checkpoint"):
+    with pytest.raises(DataError, match="holds no readable weights"):
         weights.load(tmp_path / "x.safetensors")
 
 

@@ -313,7 +313,7 @@ def test_a_run_that_is_not_there(done: Done, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no file"):
         commands.sample(str(tmp_path / "absent.safetensors"))
     (tmp_path / "no.safetensors").write_text("nothing")
-    with pytest.raises(DataError, match="not a readable checkpoint"):
+    with pytest.raises(DataError, match="holds no readable weights"):
         commands.sample(str(tmp_path / "no.safetensors"))
 
 
