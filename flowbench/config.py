@@ -154,7 +154,7 @@ def packaged_layers(flow: str, data: str, recipe: str) -> dict[str, Any]:
     paths = [shipped("configs") / f"{name}.toml" for name in names]
     merged: dict[str, Any] = {}
     for path in paths:
-        merged |= _read(path) if path.is_file() else {}
+        merged |= read_toml(path) if path.is_file() else {}
     by_data = merged.pop("data", {})  # only a recipe has such tables
     return merged | by_data.get(data, {})
 
@@ -165,7 +165,7 @@ def user_layers(file: Path | None, settings: Iterable[str]) -> dict[str, Any]:
     Raises:
         UsageError: an unreadable file, or a setting of another form.
     """
-    return (_read(file) if file else {}) | dict(_setting(text) for text in settings)
+    return (read_toml(file) if file else {}) | dict(_setting(text) for text in settings)
 
 
 def resolve(model: type[FlowOptions], packaged: Mapping[str, Any], user: Mapping[str, Any], **run: Any) -> RunConfig:
@@ -202,7 +202,12 @@ def _pick(kind: type[S], values: Mapping[str, Any]) -> S:
     return kind.model_validate({key: values[key] for key in values if key in kind.model_fields})
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file says.
+
+    Raises:
+        UsageError: it cannot be read, or is no TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

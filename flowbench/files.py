@@ -19,7 +19,7 @@ import platformdirs
 from flowbench.errors import UsageError
 
 ABANDONED_SECONDS = 24 * 3600.0
-"""A temporary file of another machine's that is so old is what a killed process left."""
+"""What is unfinished and has not been touched for so long is what a killed process left, on whatever machine."""
 
 
 def ensure_writable(folder: Path) -> None:

@@ -178,12 +178,11 @@ def sweep(
 
 
 def _file(name: str) -> dict[str, Any]:
-    from flowbench.config import shipped
-    from flowbench.sweep import spec as specs
+    from flowbench.config import read_toml, shipped
 
     path = Path(name).expanduser()
     there = shipped("configs") / f"sweep-{path.name}"
-    return specs.read(path if path.exists() or len(path.parts) > 1 or not there.is_file() else there)
+    return read_toml(path if path.exists() or len(path.parts) > 1 or not there.is_file() else there)
 
 
 def refuse_what_cannot_train(jobs: list[Job]) -> None:

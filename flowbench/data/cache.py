@@ -19,15 +19,13 @@ from flowbench.console import warn_once
 from flowbench.data.card import Card
 from flowbench.data.dataset import Splits
 from flowbench.data.preprocessing import Preprocessing
+from flowbench.files import ABANDONED_SECONDS
 from flowbench.revision import data_code_digest
 
 _STEPS: TypeAdapter[Preprocessing | None] = TypeAdapter(Preprocessing | None)
 
 SPLITS = ("train", "validation", "test")
 """Each in a file of its name."""
-
-ABANDONED_SECONDS = 24 * 3600.0
-"""An unfinished entry that nothing has been added to for so long is what a killed process left."""
 
 
 def entry(card: Card, fingerprint: str) -> Path:

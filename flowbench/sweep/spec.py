@@ -95,20 +95,6 @@ def jobs(spec: Spec) -> list[Job]:
     return found
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The fields of a sweep in a TOML file.
-
-    Raises:
-        UsageError: it cannot be read, or is no TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not TOML: {error}") from error
-
-
 def grid(texts: Iterable[str]) -> dict[str, list[Any]]:
     """``key=value,value`` texts as lists of values, each as TOML where it is; values that are lists have brackets.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import threading
 import time
@@ -116,8 +117,6 @@ def work_away(job: Job, known: frozenset[str], tell: Tell, how: How) -> Done:
 
 def prepare(threads: int, memory: int | None, surroundings: dict[str, str], parent: int) -> None:
     """Make this process a worker: its share of the machine, deaf to the terminal, gone when its parent is."""
-    import signal
-
     os.environ.update({"OMP_NUM_THREADS": str(threads)} | surroundings)
     interrupts.handle()
     for name in ("SIGINT", "SIGHUP"):  # the whole group gets them; the parent alone says when to stop
@@ -135,8 +134,6 @@ def prepare(threads: int, memory: int | None, surroundings: dict[str, str], pare
 
 def _follow(parent: int) -> None:
     """End when the parent has: what is under way is saved first."""
-    import signal
-
     while os.getppid() == parent:
         time.sleep(0.3)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from records import make_record
 
-from flowbench.config import shipped
+from flowbench.config import read_toml, shipped
 from flowbench.results.record import RunRecord
 from flowbench.sweep.choice import record_sweep
 from flowbench.sweep.conduct import State
-from flowbench.sweep.spec import Spec, checked, jobs, read
+from flowbench.sweep.spec import Spec, checked, jobs
 
 SPEC = Spec(flows=("maf",), data=("power",), seeds=2, grid={"transforms": [5, 10]}, pick=True)
 
@@ -62,5 +62,5 @@ def test_nothing_is_chosen_before_all_have_ended(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(shipped("configs").glob("sweep-*.toml")), ids=lambda path: path.stem)
 def test_a_packaged_sweep_is_one(path: Path) -> None:
-    for job in jobs(checked(read(path))):
+    for job in jobs(checked(read_toml(path))):
         job.order.config()

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from flowbench.config import read_toml
 from flowbench.data import TableOptions
 from flowbench.errors import UsageError
-from flowbench.sweep.spec import Job, Spec, checked, grid, jobs, read
+from flowbench.sweep.spec import Job, Spec, checked, grid, jobs
 from flowbench.training.order import Order
 
 
@@ -57,7 +58,7 @@ def test_a_file_says_the_same(tmp_path: Path) -> None:
         'flows = ["maf", "iaf"]\ndata = ["digits"]\nseeds = 2\npick = true\n'
         "[grid]\ntransforms = [5, 10]\n[settings]\nhidden = [8]\n[table]\ndequantise = true\n"
     )
-    spec = checked(read(path))
+    spec = checked(read_toml(path))
     same = Spec(
         flows=("maf", "iaf"), data=("digits",), seeds=2, pick=True, grid={"transforms": [5, 10]},
         settings={"hidden": [8]}, table=TableOptions(dequantise=True),
@@ -78,7 +79,7 @@ def test_a_file_says_the_same(tmp_path: Path) -> None:
 def test_a_file_that_says_something_else_is_refused(text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "sweep.toml").write_text(text)
     with pytest.raises(UsageError, match=said):
-        checked(read(tmp_path / "sweep.toml"))
+        checked(read_toml(tmp_path / "sweep.toml"))
 
 
 def test_a_label_is_a_file_s_name() -> None:
