@@ -23,7 +23,7 @@ import torch
 
 from flowbench.config import FlowOptions, Widths
 from flowbench.flows import Flow
-from flowbench.transforms import Activation, BatchNorm, Chain, MaskedAutoregressive, Permutation, Univariate
+from flowbench.transforms import Activation, BatchNorm, Body, Chain, MaskedAutoregressive, Permutation, Univariate
 
 
 class Options(FlowOptions):
@@ -55,7 +55,7 @@ def build(dim, options):
     steps = []
     for _ in range(options.transforms):
         softplus = Activation("softplus", torch.nn.functional.softplus)
-        steps += [MaskedAutoregressive(dim, options.hidden, Cubic(), softplus), BatchNorm(dim)]
+        steps += [MaskedAutoregressive(dim, Body(options.hidden, softplus), Cubic()), BatchNorm(dim)]
         steps += [Permutation.reverse(dim)]
     return Flow(dim, Chain(steps))
 '''

@@ -86,7 +86,7 @@ def sample(
     import torch
 
     density = trained.density
-    generator = torch.Generator(density.flow.base.origin.device).manual_seed(seed)
+    generator = torch.Generator(density.flow.origin.device).manual_seed(seed)
     columns = trained.columns or [str(i) for i in range(density.dim)]
     _write(out, columns, density.samples(rows, generator), "samples")
 

@@ -1,7 +1,8 @@
 """How the mathematics is run fast: engines, and the one place where they are chosen.
 
-An engine gets a transform's plan, its tensors and rows; never a module. `eager` runs every plan on every device,
-`numba` affine maps with relu or tanh units on a CPU in compiled kernels, `triton` their substitution on CUDA.
+An engine gets a transform's plan, its tensors and rows; never a module. `eager` runs every plan on every device, in
+torch's calls. The others are it with parts in kernels, where they know the map and the activation: `numba` on a CPU,
+`triton` on CUDA.
 """
 
 from __future__ import annotations
@@ -21,18 +22,13 @@ TORCH = TorchEngine()
 
 
 def choose(rows: Tensor) -> Engine:
-    """The engine for rows of this device and dtype; what it does not claim goes to ``TORCH``."""
+    """The engine for rows of this device and dtype."""
     if rows.dtype in (torch.float32, torch.float64):
         if rows.device.type == "cpu":
             return _numba()
         if rows.device.type == "cuda":
             return _triton()
     return TORCH
-
-
-def engine_of(chosen: Engine, stage: Stage) -> Engine:
-    """The chosen engine where it claims a stage's plan, else torch's."""
-    return chosen if chosen.claims(stage.plan) else TORCH
 
 
 @functools.cache

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from flowbench.engines import engine_of
-from flowbench.engines.interface import Engine, Moved, Stage
+from flowbench.engines.eager.engine import moved
+from flowbench.engines.interface import Density, Engine, Moved, Stage
 from flowbench.transforms.plan import AsWritten
 from flowbench.transforms.transform import Pair
 
@@ -20,25 +20,44 @@ from flowbench.transforms.transform import Pair
 def run(stages: Sequence[Stage], x: Tensor, engine: Engine) -> Pair:
     """The stages on rows x (N, D): (out (N, D), log_det (N,)), differentiable once in x and in all weights."""
     if torch.is_grad_enabled():
-        weights = [weight for stage in stages for weight in stage.weights]
-        return _Run.apply(stages, engine, x, *weights)  # type: ignore[no-untyped-call]
-    # without gradients, what a stage keeps for its pull-back goes before the next
-    x = x.t().contiguous()
+        return _Run.apply(stages, engine, x, *_weights(stages))  # type: ignore[no-untyped-call]
+    out, log_det = _lightly(stages, x.t().contiguous(), engine)
+    return out.t(), log_det
+
+
+def density(stages: Sequence[Stage], x: Tensor, engine: Engine) -> Tensor:
+    """The log-density (N,) of rows x (N, D) whose image is standard normal, differentiable as ``run`` is."""
+    if torch.is_grad_enabled():
+        return _Density.apply(stages, engine, x, *_weights(stages))  # type: ignore[no-untyped-call]
+    u, log_det = _lightly(stages[:-1], x.t().contiguous(), engine)
+    return engine.density(stages[-1], u)[0] + log_det
+
+
+def draw(stages: Sequence[Stage], noise: Tensor, engine: Engine) -> Pair:
+    """Rows (N, D) of the random numbers (draws, N, D) of the last stage, and their log-densities (N,); no gradients."""
+    with torch.no_grad():
+        x, log_prob = engine.draw(stages[-1], noise.transpose(1, 2).contiguous())
+        back = [stage._replace(inverted=not stage.inverted) for stage in reversed(stages[:-1])]
+        x, log_det = _lightly(back, x, engine)
+        return x.t(), log_prob - log_det
+
+
+def _weights(stages: Sequence[Stage]) -> list[Tensor]:
+    return [weight for stage in stages for weight in stage.weights]
+
+
+def _lightly(stages: Sequence[Stage], x: Tensor, engine: Engine) -> Pair:
+    """Out (D, N) and log_det (N,): what a stage keeps for its pull-back goes before the next."""
     log_det = x.new_zeros(x.shape[1])
     for stage in stages:
         if isinstance(stage.plan, AsWritten):
             direction = stage.plan.inverse if stage.inverted else stage.plan.forward
-            out, term = direction(x.t())
+            out, term = direction(x.t()) if stage.context is None else direction(x.t(), stage.context)
             x = out.t().contiguous()
         else:
-            x, term = _move(stage, x, engine)[:2]
+            x, term = moved(engine, stage, x)[:2]
         log_det = log_det + term
-    return x.t(), log_det
-
-
-def _move(stage: Stage, x: Tensor, engine: Engine) -> Moved:
-    own = engine_of(engine, stage)
-    return own.inverse(stage, x) if stage.inverted else own.forward(stage, x)
+    return x, log_det
 
 
 def compose(stages: Sequence[Stage], x: Tensor, engine: Engine) -> Moved:
@@ -46,7 +65,7 @@ def compose(stages: Sequence[Stage], x: Tensor, engine: Engine) -> Moved:
     log_det = x.new_zeros(x.shape[1])
     pulls = []
     for stage in stages:
-        x, term, pull = _move(stage, x, engine)
+        x, term, pull = moved(engine, stage, x)
         log_det += term
         pulls.append(pull)
     places = [slice(a, b) for a, b in pairwise(accumulate((len(stage.weights) for stage in stages), initial=0))]
@@ -57,6 +76,20 @@ def compose(stages: Sequence[Stage], x: Tensor, engine: Engine) -> Moved:
         return grad_x
 
     return x, log_det, pull_all
+
+
+def compose_density(stages: Sequence[Stage], x: Tensor, engine: Engine) -> Density:
+    """As ``compose``: the log-density (N,) of x (D, N) whose image is standard normal, and its pull-back."""
+    *before, last = stages
+    u, log_det, pull_before = compose(before, x, engine)
+    log_prob, pull_last = engine.density(last, u)
+    own = len(last.weights)
+
+    def pull_all(gradient: Tensor, gradients: Sequence[Tensor]) -> Tensor:
+        first = len(gradients) - own
+        return pull_before(pull_last(gradient, gradients[first:]), gradient, gradients[:first])
+
+    return log_prob + log_det, pull_all
 
 
 class _Run(Function):
@@ -76,3 +109,19 @@ class _Run(Function):
         gradients = [torch.empty_like(tensor) for tensor in ctx.saved_tensors[1:]]
         grad_x = ctx.pull(grad_out.t().contiguous(), grad_log_det.contiguous(), gradients)
         return None, None, grad_x.t(), *gradients
+
+
+class _Density(Function):
+    """``compose_density``, for autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, stages: Sequence[Stage], engine: Engine, x: Tensor, *weights: Tensor) -> Tensor:
+        log_prob, ctx.pull = compose_density(stages, x.t().contiguous(), engine)
+        ctx.save_for_backward(x, *weights)
+        return log_prob
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = [torch.empty_like(tensor) for tensor in ctx.saved_tensors[1:]]
+        return None, None, ctx.pull(gradient.contiguous(), gradients).t(), *gradients

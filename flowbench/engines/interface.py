@@ -12,7 +12,9 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from flowbench.transforms.plan import Plan
+from flowbench.transforms.activation import RELU, TANH
+from flowbench.transforms.affine import Affine
+from flowbench.transforms.plan import MaskedPlan, Plan
 
 Pull = Callable[[Tensor, Tensor, Sequence[Tensor]], Tensor]
 """From the cotangents of an output (D, N) and of its log_det (N,), that of the input (D, N).
@@ -23,6 +25,9 @@ an optimizer.
 
 Moved = tuple[Tensor, Tensor, Pull]
 """An output (D, N), its log_det (N,), and the pull-back there."""
+
+Density = tuple[Tensor, Callable[[Tensor, Sequence[Tensor]], Tensor]]
+"""A log-density (N,), and its pull-back: from its cotangent (N,) that of the input (D, N), the weights' as above."""
 
 Work = Callable[[Tensor], Tensor]
 """A step of training: from rows (N, D) the loss () before it."""
@@ -40,14 +45,19 @@ class Stage(NamedTuple):
     constants: Any
     """The plan's `Constants`."""
     inverted: bool = False
+    context: Tensor | None = None
+    """What the rows' transform is given, (N, context); it is the last of ``weights``, too."""
+
+
+def in_kernels(plan: MaskedPlan) -> bool:
+    """Whether what is written in kernels knows the whole of it: affine maps, relu or tanh units, layers and no more."""
+    network = plan.network
+    plain = not (network.residual or network.dropout or plan.context)
+    return plain and type(plan.univariate) is Affine and network.activation in (RELU, TANH)
 
 
 class Engine(Protocol):
-    """Runs plans. What it does not claim is torch's to run."""
-
-    def claims(self, plan: Plan) -> bool:
-        """Whether it knows this plan's univariate map and activation."""
-        ...
+    """Runs plans, all of them."""
 
     def forward(self, stage: Stage, x: Tensor) -> Moved:
         """u (D, N), log_det (N,) and their pull-back, from x (D, N)."""
@@ -55,6 +65,14 @@ class Engine(Protocol):
 
     def inverse(self, stage: Stage, u: Tensor) -> Moved:
         """x (D, N), log_det (N,) and their pull-back, from u (D, N)."""
+        ...
+
+    def density(self, stage: Stage, x: Tensor) -> Density:
+        """The log-density (N,) of x (D, N) whose image by the stage is standard normal, and its pull-back."""
+        ...
+
+    def draw(self, stage: Stage, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Of a masked stage, x (D, N) of `Univariate.draw`'s random numbers (draws, D, N), and its log-density (N,)."""
         ...
 
     def launcher(self, device: torch.device) -> Launch:

@@ -3,7 +3,7 @@
 A flow's file gives ``Options`` (a ``FlowOptions``) and ``build(dim, options) -> Flow``; its docstring names its paper.
 """
 
-from flowbench.flows.core.flow import Flow, StandardNormal
+from flowbench.flows.core.flow import Flow
 from flowbench.flows.core.registry import FlowFile, build, built, code, load, names
 
-__all__ = ["Flow", "FlowFile", "StandardNormal", "build", "built", "code", "load", "names"]
+__all__ = ["Flow", "FlowFile", "build", "built", "code", "load", "names"]

@@ -7,7 +7,8 @@ network, the density of given rows D in the textbook and one by substitution: it
 from __future__ import annotations
 
 from flowbench.flows import Flow, maf
-from flowbench.transforms import Inverse
+from flowbench.flows.core.assembly import stack
+from flowbench.transforms import Chain, Inverse
 
 Options = maf.Options
 
@@ -15,4 +16,4 @@ Options = maf.Options
 def build(dim: int, options: maf.Options) -> Flow:
     """An IAF over rows of ``dim`` columns."""
     steps = [Inverse(maf.autoregressive(dim, options)) for _ in range(options.transforms)]
-    return maf.assemble(dim, [*steps], options.batch_norm)
+    return Flow(dim, Chain(stack(dim, steps, options)))

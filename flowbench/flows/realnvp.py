@@ -10,7 +10,7 @@ from pydantic import Field
 
 from flowbench.config import FlowOptions, Widths
 from flowbench.flows import Flow
-from flowbench.transforms import Affine, BatchNorm, Chain, Coupling, Transform, dense
+from flowbench.transforms import RELU, TANH, Affine, BatchNorm, Body, Chain, Coupling, Transform, dense
 
 
 class Options(FlowOptions):
@@ -30,8 +30,8 @@ def coupling(dim: int, parity: int, options: Options) -> Coupling:
     The paper's code feeds all D columns, those of the other half as zeros, and they count as fan-in.
     """
     passed = len(range(parity, dim, 2))
-    scale = dense(passed, options.hidden, dim - passed, "tanh", fan_in=dim)
-    translation = dense(passed, options.hidden, dim - passed, "relu", fan_in=dim)
+    scale = dense(passed, Body(options.hidden, TANH), dim - passed, fan_in=dim)
+    translation = dense(passed, Body(options.hidden, RELU), dim - passed, fan_in=dim)
     return Coupling(dim, parity, Affine(options.log_scale_bound, gain=1.0), [translation, scale])
 
 

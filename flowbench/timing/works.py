@@ -78,7 +78,7 @@ def by_passes(flow: Flow) -> Flow | None:
         return None
     own = copy.deepcopy(flow).eval()  # its batch normalisation stays in evaluation, whatever the flow does meanwhile
     chain = own.transform if isinstance(own.transform, Chain) else [own.transform]
-    return Flow(flow.dim, Chain(textbook(transform) for transform in chain)).to(flow.base.origin.device).eval()
+    return Flow(flow.dim, Chain(textbook(transform) for transform in chain)).to(flow.origin.device).eval()
 
 
 def textbook_sampling(flow: Flow) -> bool:

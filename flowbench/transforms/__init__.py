@@ -1,30 +1,45 @@
 """The mathematics: invertible maps with their log-determinants, each file its equations in plain torch."""
 
-from flowbench.transforms.activation import ACTIVATIONS, Activation
+from flowbench.transforms.act_norm import ActNorm
+from flowbench.transforms.activation import ACTIVATIONS, RELU, TANH, Activation
+from flowbench.transforms.affine import Affine
 from flowbench.transforms.autoregressive import MaskedAutoregressive
 from flowbench.transforms.batch_norm import BatchNorm
 from flowbench.transforms.coupling import Coupling, dense
+from flowbench.transforms.linear import LULinear
 from flowbench.transforms.made import MADE
-from flowbench.transforms.network import Network
+from flowbench.transforms.mixture import GaussianMixture
+from flowbench.transforms.network import Body, Network
 from flowbench.transforms.permutation import Permutation
-from flowbench.transforms.transform import Chain, Inverse, Pair, Transform, WithStatistics
-from flowbench.transforms.univariate import Affine, Univariate
+from flowbench.transforms.spline import RationalQuadraticSpline
+from flowbench.transforms.transform import Chain, Inverse, Pair, Transform, WithStart, WithStatistics, beside
+from flowbench.transforms.univariate import Univariate, standard_normal
 
 __all__ = [
     "ACTIVATIONS",
     "MADE",
+    "RELU",
+    "TANH",
+    "ActNorm",
     "Activation",
     "Affine",
     "BatchNorm",
+    "Body",
     "Chain",
     "Coupling",
+    "GaussianMixture",
     "Inverse",
+    "LULinear",
     "MaskedAutoregressive",
     "Network",
     "Pair",
     "Permutation",
+    "RationalQuadraticSpline",
     "Transform",
     "Univariate",
+    "WithStart",
     "WithStatistics",
+    "beside",
     "dense",
+    "standard_normal",
 ]

@@ -2,50 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from flowbench.transforms.activation import Activation
 from flowbench.transforms.made import MADE
+from flowbench.transforms.network import Body
 from flowbench.transforms.plan import MaskedConstants, MaskedPlan
 from flowbench.transforms.substitution import substitute
-from flowbench.transforms.transform import Pair, Transform
+from flowbench.transforms.transform import Pair, Transform, beside
 from flowbench.transforms.univariate import Univariate
 
 
 class MaskedAutoregressive(Transform):
     """u_i = f(x_i; θ_i(x_<i)), with θ from a MADE (MAF paper, eqs. 3–5, when f is affine).
 
-    Forward is one pass of the network. Inverse is D passes in the textbook, and one by substitution.
+    Forward is one pass of the network. Inverse is D passes in the textbook, and one by substitution. Of a ``context``
+    of so many numbers, if there is one, all columns may depend.
     """
 
     density_passes = 1
 
-    def __init__(
-        self, dim: int, hidden: Sequence[int], univariate: Univariate, activation: str | Activation = "relu"
-    ) -> None:
+    def __init__(self, dim: int, body: Body, univariate: Univariate, context: int = 0) -> None:
         super().__init__()
-        self.conditioner = MADE(dim, hidden, univariate, activation)
+        self.conditioner = MADE(dim, body, univariate, context)
         self.univariate = univariate
         self.sampling_passes = dim
+        self.context = context
 
-    def forward(self, x: Tensor) -> Pair:
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         """u_i = f(x_i; θ_i(x_<i)), log_det = Σ log|∂f/∂x_i|."""
-        u, log_derivative = self.univariate.forward(x, self.conditioner.parameters_of(x))
+        u, log_derivative = self.univariate.forward(x, self.conditioner.parameters_of(beside(context, x)))
         return u, log_derivative.sum(-1)
 
-    def inverse(self, u: Tensor) -> Pair:
+    def inverse(self, u: Tensor, context: Tensor | None = None) -> Pair:
         """x_i = f⁻¹(u_i; θ_i(x_<i)), column by column, each weight used once: by `substitution`."""
-        return substitute(self.conditioner, u)
+        return substitute(self.conditioner, u, context)
 
-    def inverse_by_passes(self, u: Tensor) -> Pair:
+    def inverse_by_passes(self, u: Tensor, context: Tensor | None = None) -> Pair:
         """The textbook inverse, D passes of the network: the reference that substitution is held against."""
         x, layers = torch.zeros_like(u), self.conditioner.layers()
         for _ in range(self.conditioner.dim):
             # pass k makes column k final: it needs the k − 1 columns before it, which already are
-            x, log_derivative = self.univariate.inverse(u, self.conditioner.parameters_of(x, layers))
+            theta = self.conditioner.parameters_of(beside(context, x), layers)
+            x, log_derivative = self.univariate.inverse(u, theta)
         return x, log_derivative.sum(-1)
 
     @property

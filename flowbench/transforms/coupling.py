@@ -8,16 +8,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from flowbench.transforms.activation import Activation
-from flowbench.transforms.network import Network
+from flowbench.transforms.network import Body, Network
 from flowbench.transforms.plan import CouplingConstants, CouplingPlan
-from flowbench.transforms.transform import Pair, Transform
+from flowbench.transforms.transform import Pair, Transform, beside
 from flowbench.transforms.univariate import Univariate
 
 
-def dense(inputs: int, hidden: Sequence[int], outputs: int, activation: str | Activation, fan_in: int) -> Network:
+def dense(inputs: int, body: Body, outputs: int, fan_in: int) -> Network:
     """A network without masks: all its units have one degree."""
-    return Network([torch.zeros(units) for units in (inputs, *hidden, outputs)], activation, fan_in)
+    return Network([torch.zeros(units) for units in (inputs, *body.layers, outputs)], body, fan_in)
 
 
 class Coupling(Transform):
@@ -25,7 +24,7 @@ class Coupling(Transform):
 
     A are the columns (counted from 0) of one parity, B the others; f is any univariate map. The ``networks`` read x_A
     and give, one after the other, the map's parameters, each of all columns of B: one network may give all of them,
-    or a network each.
+    or a network each. A ``context`` of so many numbers, if there is one, comes before x_A.
     """
 
     density_passes = 1
@@ -34,8 +33,11 @@ class Coupling(Transform):
     moved: Tensor
     merged: Tensor
 
-    def __init__(self, dim: int, parity: int, univariate: Univariate, networks: Sequence[Network]) -> None:
+    def __init__(
+        self, dim: int, parity: int, univariate: Univariate, networks: Sequence[Network], context: int = 0
+    ) -> None:
         super().__init__()
+        self.context = context
         columns = torch.arange(dim)
         passed, moved = columns[columns % 2 == parity], columns[columns % 2 != parity]
         self.register_buffer("passed", passed, persistent=False)
@@ -44,26 +46,29 @@ class Coupling(Transform):
         self.univariate = univariate
         self.networks = nn.ModuleList(networks)
         outputs = sum(network.outputs for network in networks)
-        if outputs != univariate.parameters * len(moved) or {network.inputs for network in networks} != {len(passed)}:
-            wanted = f"{len(passed)} columns to {univariate.parameters} parameters of {len(moved)}"
+        inputs = context + len(passed)
+        if outputs != univariate.parameters * len(moved) or {network.inputs for network in networks} != {inputs}:
+            wanted = f"{inputs} columns to {univariate.parameters} parameters of {len(moved)}"
             raise ValueError(f"the networks of a coupling of {dim} columns lead from {wanted}")
-        self._plan = CouplingPlan(tuple(network.plan for network in networks), univariate)
+        start = univariate.start().repeat_interleave(len(moved))
+        for network, part in zip(networks, start.split([network.outputs for network in networks]), strict=True):
+            network.begin(part, univariate.start_share)
 
-    def forward(self, x: Tensor) -> Pair:
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         """u_B = f(x_B; θ(x_A)), log_det = Σ log|∂f/∂x_B|."""
         passed, moved = x[:, self.passed], x[:, self.moved]
-        u, log_derivative = self.univariate.forward(moved, self._parameters_of(passed))
+        u, log_derivative = self.univariate.forward(moved, self._parameters_of(beside(context, passed)))
         return torch.cat([passed, u], 1)[:, self.merged], log_derivative.sum(-1)
 
-    def inverse(self, u: Tensor) -> Pair:
+    def inverse(self, u: Tensor, context: Tensor | None = None) -> Pair:
         """x_B = f⁻¹(u_B; θ(u_A)): the networks see what passes."""
         passed, moved = u[:, self.passed], u[:, self.moved]
-        x, log_derivative = self.univariate.inverse(moved, self._parameters_of(passed))
+        x, log_derivative = self.univariate.inverse(moved, self._parameters_of(beside(context, passed)))
         return torch.cat([passed, x], 1)[:, self.merged], log_derivative.sum(-1)
 
-    def _parameters_of(self, passed: Tensor) -> tuple[Tensor, ...]:
-        outputs = torch.cat([network(passed) for network in self._networks()], 1)
-        return outputs.unflatten(1, (self.univariate.parameters, len(self.moved))).unbind(1)
+    def _parameters_of(self, seen: Tensor) -> Tensor:
+        outputs = torch.cat([network(seen) for network in self._networks()], 1)
+        return outputs.unflatten(1, (self.univariate.parameters, len(self.moved))).movedim(1, 0)
 
     def _networks(self) -> list[Network]:
         return cast("list[Network]", list(self.networks))
@@ -71,7 +76,7 @@ class Coupling(Transform):
     @property
     def plan(self) -> CouplingPlan:
         """The networks', with the univariate map."""
-        return self._plan
+        return CouplingPlan(tuple(network.plan for network in self._networks()), self.univariate, self.context)
 
     def weights(self) -> list[Tensor]:
         """Each network's weights and biases."""

@@ -3,19 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 
-from flowbench.transforms.activation import ACTIVATIONS, Activation
+from flowbench.transforms.activation import RELU, Activation
 from flowbench.transforms.packing import Packing
 from flowbench.transforms.plan import NetworkPlan
 
+BLOCK_SHARE = 0.1
+"""Of the usual size, that of the weights with which a block's second layer begins."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """What lies between a network's inputs and its outputs.
+
+    ``widths`` are the units of each hidden layer. In a ``residual`` body the first is that of s = W·x + b, and each
+    other one that of a block, s ← s + W₂·a(W₁·a(s) + b₁) + b₂; the outputs see a(s). (The blocks of He et al. 2016,
+    "Identity mappings in deep residual networks", masked as by Nash and Durkan 2019.) A share ``dropout`` of units is
+    left out of each hidden layer in training, inside blocks only.
+    """
+
+    widths: tuple[int, ...]
+    activation: Activation = RELU
+    residual: bool = False
+    dropout: float = 0.0
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The units of each hidden layer, those of the blocks among them."""
+        if not self.residual:
+            return self.widths
+        first, *inner = self.widths
+        return first, *(units for width in inner for units in (width, first))
+
 
 class Network(nn.Module):
-    """Linear layers with a non-linearity between them; none follows the last.
+    """Linear layers with a non-linearity between them; none follows the last. See `Body`.
 
     ``flat`` (P,) holds all weights and biases, as ``packing`` lays them out; in a state they are dense, ``0.weight``,
     ``0.bias`` and so on, whatever the packing. Weights that a mask forbids are zero from the start and have no
@@ -25,18 +53,36 @@ class Network(nn.Module):
 
     masks: Tensor
 
-    def __init__(self, degrees: Sequence[Tensor], activation: str | Activation, fan_in: int) -> None:
+    def __init__(self, degrees: Sequence[Tensor], body: Body, fan_in: int) -> None:
         super().__init__()
         self.packing = packing = Packing(degrees)
-        self.activation = ACTIVATIONS[activation] if isinstance(activation, str) else activation
-        self.plan = NetworkPlan(packing, self.activation)
+        self.activation = body.activation
+        plan = NetworkPlan(packing, body.activation, body.residual)
+        self._plans = plan, replace(plan, dropout=body.dropout)
         fans = [fan_in, *(layer.shape[1] for layer in packing.layers[1:])]
         weights = [
-            torch.randn(layer.shape) / (fan + 1) ** 0.5 * layer.mask()
-            for layer, fan in zip(packing.layers, fans, strict=True)
+            torch.randn(layer.shape) / (fan + 1) ** 0.5 * layer.mask() * self._share(level)
+            for level, (layer, fan) in enumerate(zip(packing.layers, fans, strict=True), start=1)
         ]
         self.flat = nn.Parameter(packing.pack([(weight, weight.new_zeros(len(weight))) for weight in weights]))
         self.register_buffer("masks", packing.masks(), persistent=False)
+
+    def _share(self, level: int) -> float:
+        """What a block adds is small at first, so that sums do not grow from one to the next."""
+        return BLOCK_SHARE if level > 1 and self._plans[0].is_stream(level) else 1.0
+
+    @torch.no_grad()
+    def begin(self, biases: Tensor, share: float) -> None:
+        """Begin training with these biases of the outputs, and this share of their weights' usual size."""
+        last = self.packing.views(self.flat)[-1]
+        last.bias.copy_(biases)
+        for strip in last.strips:
+            strip *= share
+
+    @property
+    def plan(self) -> NetworkPlan:
+        """Its layout, and the share of units that it leaves out now."""
+        return self._plans[self.training]
 
     def forward(self, x: Tensor) -> Tensor:
         """The outputs (N, out) of x (N, in)."""
@@ -44,8 +90,15 @@ class Network(nn.Module):
 
     def through(self, x: Tensor, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         """As ``forward``, by what ``layers`` gave: for those who run the network many times."""
-        for index, (weight, bias) in enumerate(layers):
-            x = F.linear(self.activation(x) if index else x, weight, bias)
+        plan, stream = self.plan, torch.zeros(())
+        for level, (weight, bias) in enumerate(layers, start=1):
+            x = F.linear(x, weight, bias)
+            if plan.is_stream(level):
+                x = stream = x + stream.to(x)
+            if level < len(layers):
+                x = self.activation(x)
+            if plan.drops(level):
+                x = F.dropout(x, plan.dropout)
         return x
 
     def layers(self) -> list[tuple[Tensor, Tensor]]:

@@ -30,6 +30,11 @@ class Permutation(Transform):
         """Last column first: what MAF puts between its transforms."""
         return cls(torch.arange(dim - 1, -1, -1))
 
+    @classmethod
+    def random(cls, dim: int) -> Permutation:
+        """Any order, by torch's generator."""
+        return cls(torch.randperm(dim))
+
     def forward(self, x: Tensor) -> Pair:
         """x (N, D) to (x in the new order, 0)."""
         return x[:, self.order], x.new_zeros(len(x))

@@ -20,32 +20,60 @@ from flowbench.transforms.univariate import Univariate
 
 @dataclass(frozen=True, eq=False)
 class NetworkPlan:
-    """A fully connected network: ``packing`` says where its weights lie; no activation follows the last layer."""
+    """A fully connected network: ``packing`` says where its weights lie; no activation follows the last layer.
+
+    Its levels of units are the input (0), the hidden ones, and the outputs. A ``residual`` network adds to the sums of
+    the hidden levels 3, 5, ... those of the level two below, before the activation (see `transforms.network`). A share
+    ``dropout`` of hidden units is left out at random, and the others are scaled up.
+    """
 
     packing: Packing
     activation: Activation
+    residual: bool = False
+    dropout: float = 0.0
+
+    def is_stream(self, level: int) -> bool:
+        """Whether the sums of this level are carried on to the level two above, or come from the level two below."""
+        return self.residual and level % 2 == 1 and level < len(self.packing.layers)
+
+    def drops(self, level: int) -> bool:
+        """Whether units of this level are left out at random: any hidden one, but for what blocks carry on."""
+        hidden = 0 < level < len(self.packing.layers)
+        return self.dropout > 0 and hidden and not self.is_stream(level)
 
 
 @dataclass(frozen=True, eq=False)
 class MaskedPlan:
-    """A masked autoregressive transform of ``dim`` columns.
+    """A masked autoregressive transform of ``dim`` columns, given ``context`` numbers that all of them may see.
 
     The units of all levels (the input's columns, each hidden layer's units, the outputs) are numbered together, the
-    input first, and within a level sorted by the column whose knowledge completes them. ``visible[level, step]`` is
-    the first unit of ``level`` that is *not* known when the columns before ``step`` are all that is known; so
-    ``visible[level, step] .. visible[level, step + 1]`` are the units that belong to column ``step``. A hidden unit of
-    column s sees the units of columns up to s in the level below, an output of column s only those before s: that is
-    all that "autoregressive" means. ``visible`` is (levels, dim + 1); its first and last columns bound the levels.
+    input first, and within a level sorted by the step whose knowledge completes them. A step is a column; where there
+    is a context, that is the first step, and it has no outputs. ``visible[level, step]`` is the first unit of ``level``
+    that is *not* known when the steps before ``step`` are all that is known; so ``visible[level, step] ..
+    visible[level, step + 1]`` are the units that belong to ``step``. A hidden unit of step s sees the units of steps up
+    to s in the level below, an output of step s only those before s: that is all that "autoregressive" means.
+    ``visible`` is (levels, steps + 1); its first and last columns bound the levels.
     """
 
     network: NetworkPlan
     univariate: Univariate
     visible: NDArray[np.int64]
+    context: int = 0
+
+    @property
+    def steps(self) -> int:
+        """The columns, and the context if there is one."""
+        return self.visible.shape[1] - 1
+
+    @property
+    def first(self) -> int:
+        """The step of the first column."""
+        return int(self.context > 0)
 
     @property
     def dim(self) -> int:
         """The number of columns D."""
-        return self.visible.shape[1] - 1
+        return self.steps - self.first
 
     @property
     def levels(self) -> int:
@@ -60,7 +88,12 @@ class MaskedPlan:
     @property
     def hidden(self) -> slice:
         """The units of all hidden levels."""
-        return slice(self.dim, int(self.visible[-1, 0]))
+        return slice(self.context + self.dim, int(self.visible[-1, 0]))
+
+    @property
+    def columns(self) -> slice:
+        """The units that are the columns themselves."""
+        return slice(self.context, self.context + self.dim)
 
     def level(self, level: int) -> slice:
         """The units of one level."""
@@ -78,10 +111,11 @@ class MaskedConstants(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class CouplingPlan:
-    """A coupling: networks read the columns that pass and give, one after the other, the map's parameters."""
+    """A coupling: networks read the context and the columns that pass, and give, one after the other, θ."""
 
     networks: tuple[NetworkPlan, ...]
     univariate: Univariate
+    context: int = 0
 
 
 class CouplingConstants(NamedTuple):
@@ -120,8 +154,8 @@ class Orders(NamedTuple):
     back: Tensor
 
 
-Direction = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Rows (N, D) to (rows (N, D), log_det (N,))."""
+Direction = Callable[..., tuple[Tensor, Tensor]]
+"""Rows (N, D), and what they are given if anything is (N, context), to (rows (N, D), log_det (N,))."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ triangular solve is, with the gradient found by the same substitution on the tra
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -22,20 +22,32 @@ if TYPE_CHECKING:
     from flowbench.transforms.made import MADE
 
 
-def substitute(made: MADE, u: Tensor) -> tuple[Tensor, Tensor]:
-    """Invert the autoregressive transform that ``made`` conditions: u (N, D) to x (N, D), log|det ∂x/∂u| (N,)."""
+def substitute(made: MADE, u: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Invert the autoregressive transform that ``made`` conditions: u (N, D) to x (N, D), log|det ∂x/∂u| (N,).
+
+    A context (N, C) is known before the first column, and with it the hidden units of degree 0.
+    """
     plan, layers = made.masked_plan, made.layers()
+    network = plan.network
     units = [[slice(a, b) for a, b in pairwise(row)] for row in plan.visible - plan.visible[:, :1]]
     known = [u[:, :0]] * len(layers)  # what is known of each level but the outputs: x, then the hidden layers
+    sums = list(known)  # theirs before the activation, where blocks carry them on
     log_det = u.new_zeros(len(u))
-    for step in range(made.dim):
-        (weight, bias), own = layers[-1], units[-1][step]
-        theta = F.linear(known[-1], weight[own, : known[-1].shape[1]], bias[own])
-        x, log_derivative = made.univariate.inverse(u[:, step], theta.unbind(-1))
-        log_det = log_det + log_derivative
-        known[0] = torch.cat([known[0], x[:, None]], 1)
+    for step in range(plan.steps):
+        if step < plan.first:
+            x = cast("Tensor", context)
+        else:
+            (weight, bias), own = layers[-1], units[-1][step]
+            theta = F.linear(known[-1], weight[own, : known[-1].shape[1]], bias[own])
+            x, log_derivative = made.univariate.inverse(u[:, step - plan.first], theta.t())
+            x, log_det = x[:, None], log_det + log_derivative
+        known[0] = torch.cat([known[0], x], 1)
         for level, (weight, bias) in enumerate(layers[:-1], start=1):  # the hidden units that x completes
             own, below = units[level][step], known[level - 1]
-            h = made.activation(F.linear(below, weight[own, : below.shape[1]], bias[own]))
-            known[level] = torch.cat([known[level], h], 1)
-    return known[0], log_det
+            z = F.linear(below, weight[own, : below.shape[1]], bias[own])
+            if network.is_stream(level):
+                z = z + sums[level - 2][:, own] if level > 1 else z
+                sums[level] = torch.cat([sums[level], z], 1)
+            h = made.activation(z)
+            known[level] = torch.cat([known[level], F.dropout(h, network.dropout) if network.drops(level) else h], 1)
+    return known[0][:, plan.context :], log_det

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from flowbench.transforms.plan import AsWritten, Constants, Plan
@@ -22,7 +23,8 @@ class Transform(nn.Module):
     ``plan`` of its own may be run faster, any other is run as it is written.
 
     ``density_passes`` and ``sampling_passes`` count the runs of a conditioner network over all D columns that the
-    textbook algorithm needs for each direction; 0 where there is no conditioner.
+    textbook algorithm needs for each direction; 0 where there is no conditioner. One that has a ``context`` of so many
+    numbers takes them, (N, context), as a second argument of both directions.
 
     >>> import torch
     >>> class Shift(Transform):
@@ -36,6 +38,7 @@ class Transform(nn.Module):
 
     density_passes: int = 0
     sampling_passes: int = 0
+    context: int = 0
 
     def forward(self, x: Tensor) -> Pair:
         """Normalise: x (N, D) to (u, log|det ∂u/∂x|)."""
@@ -62,9 +65,9 @@ class Transform(nn.Module):
         """The transforms that forward applies one after the other, and of each whether it is taken inversely."""
         yield self, False
 
-    def __call__(self, x: Tensor) -> Pair:
+    def __call__(self, x: Tensor, *context: Tensor) -> Pair:
         """Forward, with the type that ``nn.Module`` leaves open."""
-        return super().__call__(x)
+        return super().__call__(x, *context)
 
 
 class Chain(Transform):
@@ -75,6 +78,7 @@ class Chain(Transform):
         self.transforms = nn.ModuleList(transforms)
         self.density_passes = max((t.density_passes for t in self), default=0)
         self.sampling_passes = max((t.sampling_passes for t in self), default=0)
+        self.context = max((t.context for t in self), default=0)
 
     def __iter__(self) -> Iterator[Transform]:
         return cast("Iterator[Transform]", iter(self.transforms))
@@ -82,19 +86,19 @@ class Chain(Transform):
     def __len__(self) -> int:
         return len(self.transforms)
 
-    def forward(self, x: Tensor) -> Pair:
+    def forward(self, x: Tensor, *context: Tensor) -> Pair:
         """x (N, D) to (u, log_det), first transform first."""
         log_det = x.new_zeros(len(x))
         for transform in self:
-            x, term = transform(x)
+            x, term = _given(transform, transform, x, context)
             log_det = log_det + term
         return x, log_det
 
-    def inverse(self, u: Tensor) -> Pair:
+    def inverse(self, u: Tensor, *context: Tensor) -> Pair:
         """u (N, D) to (x, log_det), last transform first."""
         log_det = u.new_zeros(len(u))
         for transform in reversed(list(self)):
-            u, term = transform.inverse(u)
+            u, term = _given(transform, transform.inverse, u, context)
             log_det = log_det + term
         return u, log_det
 
@@ -114,19 +118,38 @@ class Inverse(Transform):
         self.transform = transform
         self.density_passes = transform.sampling_passes
         self.sampling_passes = transform.density_passes
+        self.context = transform.context
 
-    def forward(self, x: Tensor) -> Pair:
+    def forward(self, x: Tensor, *context: Tensor) -> Pair:
         """The wrapped transform's inverse."""
-        return self.transform.inverse(x)
+        return _given(self.transform, self.transform.inverse, x, context)
 
-    def inverse(self, u: Tensor) -> Pair:
+    def inverse(self, u: Tensor, *context: Tensor) -> Pair:
         """The wrapped transform's forward."""
-        return self.transform(u)
+        return _given(self.transform, self.transform, u, context)
 
     def leaves(self) -> Iterator[tuple[Transform, bool]]:
         """The wrapped transform's, the other way round."""
         for leaf, inverted in reversed(list(self.transform.leaves())):
             yield leaf, not inverted
+
+
+def _given(transform: Transform, direction: Callable[..., Pair], x: Tensor, context: tuple[Tensor, ...]) -> Pair:
+    """One of its directions, with the context if it has one."""
+    return direction(x, *context if transform.context else ())
+
+
+def beside(context: Tensor | None, x: Tensor) -> Tensor:
+    """Rows of what is given, if anything is, and then of x: (N, context + D)."""
+    return x if context is None else torch.cat([context, x], 1)
+
+
+class WithStart(Transform):
+    """A transform that begins training where the rows that arrive at it say."""
+
+    def begin(self, mean: Tensor, variance: Tensor) -> None:
+        """Take the mean and the biased variance (D,) of the rows."""
+        raise NotImplementedError
 
 
 class WithStatistics(Transform):

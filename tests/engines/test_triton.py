@@ -16,7 +16,7 @@ pytest.importorskip("triton", reason="needs Triton, which comes with torch for C
 from flowbench import engines
 from flowbench.engines import TORCH, Engine, Stage
 from flowbench.engines.triton.engine import TritonEngine
-from flowbench.transforms import Affine, MaskedAutoregressive, packing
+from flowbench.transforms import ACTIVATIONS, Affine, Body, MaskedAutoregressive, packing
 
 CASES = [
     (1, (4,), None, "relu", 32),
@@ -49,7 +49,7 @@ def test_the_kernel_does_what_the_steps_do(
     torch.manual_seed(0)
     if stripped:
         monkeypatch.setattr(packing, "STRIPPED", 1)
-    transform = MaskedAutoregressive(dim, hidden, Affine(bound), activation)
+    transform = MaskedAutoregressive(dim, Body(hidden, ACTIVATIONS[activation]), Affine(bound))
     flat = transform.conditioner.flat
     with torch.no_grad():
         flat += 0.1 * torch.randn_like(flat) * (flat != 0)

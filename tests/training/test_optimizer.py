@@ -12,7 +12,7 @@ from flowbench import flows
 from flowbench.config import TrainingOptions
 from flowbench.flows import Flow
 from flowbench.training.step import Descent
-from flowbench.transforms import Affine, Chain, MaskedAutoregressive
+from flowbench.transforms import Affine, Body, Chain, MaskedAutoregressive
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -95,7 +95,7 @@ def test_weights_that_moved_before_backward_are_an_error() -> None:
 
 def test_a_transform_used_twice_adds_its_gradients_and_a_frozen_one_has_none() -> None:
     torch.manual_seed(0)
-    shared, frozen = (MaskedAutoregressive(3, (5,), Affine(2.0)) for _ in range(2))
+    shared, frozen = (MaskedAutoregressive(3, Body((5,)), Affine(2.0)) for _ in range(2))
     frozen.requires_grad_(False)
     flow = Flow(3, Chain([shared, frozen, shared]))
     x = torch.randn(6, 3)

@@ -9,7 +9,7 @@ from flow_cases import shaken
 from flowbench.flows import Flow, realnvp
 from flowbench.timing.yardsticks import peak_bytes
 from flowbench.training.calibration import calibrate
-from flowbench.transforms import MADE, Affine, BatchNorm, Chain, Coupling, Inverse, Network, Permutation
+from flowbench.transforms import MADE, Affine, BatchNorm, Body, Chain, Coupling, Inverse, Network, Permutation
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -113,7 +113,7 @@ def test_without_gradients_a_chain_keeps_nothing_of_its_transforms(direction: st
 
 
 def test_a_network_says_its_sizes_and_its_state_is_dense_whatever_its_packing() -> None:
-    made = MADE(300, (600,), Affine())
+    made = MADE(300, Body((600,)), Affine())
     assert not made.packing.whole
     assert "300 → 600 → 600, relu" in repr(made)
     state = made.state_dict()
@@ -123,13 +123,13 @@ def test_a_network_says_its_sizes_and_its_state_is_dense_whatever_its_packing() 
         "1.weight": (600, 600),
         "1.bias": (600,),
     }
-    again = MADE(300, (600,), Affine())
+    again = MADE(300, Body((600,)), Affine())
     again.load_state_dict(state)
     assert torch.equal(again.flat, made.flat)
 
 
 def test_a_made_starts_as_the_papers() -> None:
-    made = MADE(20, (2000,), Affine())
+    made = MADE(20, Body((2000,)), Affine())
     for (weight, bias), layer in zip(made.layers(), made.packing.layers, strict=True):
         fan_in = layer.shape[1]
         assert weight[layer.mask() == 1].std().item() == pytest.approx((fan_in + 1) ** -0.5, rel=0.05)

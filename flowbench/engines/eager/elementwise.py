@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from flowbench.transforms.activation import RELU, TANH, Activation
-from flowbench.transforms.univariate import Affine, Univariate
+from flowbench.transforms.affine import Affine
+from flowbench.transforms.univariate import Univariate
 
 _aten = torch.ops.aten
 
 
-def per_parameter(theta: Tensor, parameters: int) -> tuple[Tensor, ...]:
-    """Outputs θ, column by column (D·P, N), as P views (D, N)."""
-    return theta.view(len(theta) // parameters, parameters, theta.shape[1]).unbind(1)
+def per_parameter(theta: Tensor, parameters: int) -> Tensor:
+    """Outputs θ, column by column (D·P, N), as a view (P, D, N)."""
+    return theta.view(len(theta) // parameters, parameters, theta.shape[1]).transpose(0, 1)
 
 
 def activate(values: Tensor, activation: Activation) -> Tensor | None:
@@ -46,12 +47,14 @@ def slope_of(h: Tensor, slope: Tensor | None, activation: Activation) -> Tensor:
 
 def pull_activation(cotangent: Tensor, h: Tensor, slope: Tensor | None, activation: Activation) -> None:
     """What a cotangent becomes below the non-linearity whose output is h, in place."""
-    if activation == RELU:
+    if slope is not None:
+        cotangent *= slope
+    elif activation == RELU:
         _aten.threshold_backward.grad_input(cotangent, h, 0, grad_input=cotangent)
     elif activation == TANH:
         _aten.tanh_backward.grad_input(cotangent, h, grad_input=cotangent)
     else:
-        cotangent *= slope_of(h, slope, activation)
+        cotangent *= slope_of(h, None, activation)
 
 
 def move(univariate: Univariate, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,6 +72,25 @@ def pull_move(
         inputs = [tensor.detach().requires_grad_() for tensor in (x, theta)]
         outputs = move(univariate, *inputs)
     grad_x, grad_theta = pulled(outputs, inputs, (gradients[0], gradients[1].expand_as(x)))
+    return grad_x, grad_theta
+
+
+def has_density(univariate: Univariate) -> bool:
+    """Whether the map's density is less work than the map."""
+    return type(univariate).density is not Univariate.density
+
+
+def density(univariate: Univariate, x: Tensor, theta: Tensor) -> Tensor:
+    """The sum (N,) of the columns' log-densities at x (D, N), given θ (D·P, N)."""
+    return univariate.density(x, per_parameter(theta, univariate.parameters)).sum(0)
+
+
+def pull_density(univariate: Univariate, x: Tensor, theta: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """The cotangents of x (D, N) and θ (D·P, N) from that of the log-density (N,)."""
+    with torch.enable_grad():
+        inputs = [tensor.detach().requires_grad_() for tensor in (x, theta)]
+        found = density(univariate, *inputs)
+    grad_x, grad_theta = pulled([found], inputs, [gradient])
     return grad_x, grad_theta
 
 

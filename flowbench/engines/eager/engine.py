@@ -10,22 +10,21 @@ from torch import Tensor
 
 from flowbench.engines.eager import elementwise, substitution
 from flowbench.engines.eager.batch_norm import batch_norm, batch_norm_by, batch_norm_inverse
-from flowbench.engines.eager.network import Network, write_gradient
+from flowbench.engines.eager.coupling import Halves
+from flowbench.engines.eager.network import Network, apart, beside, write_gradient
 from flowbench.engines.eager.substitution import Solved, Substitution
 from flowbench.engines.graphs import Replayed
-from flowbench.engines.interface import Launch, Moved, Stage, Work
+from flowbench.engines.interface import Density, Engine, Launch, Moved, Stage, Work
 from flowbench.transforms.activation import Activation
 from flowbench.transforms.plan import (
     AsWritten,
     BatchNormPlan,
-    CouplingConstants,
     CouplingPlan,
     Direction,
     MaskedPlan,
     PermutationPlan,
-    Plan,
 )
-from flowbench.transforms.univariate import Univariate
+from flowbench.transforms.univariate import Univariate, standard_normal
 from flowbench.tuning import TORCH_BLOCK
 
 
@@ -34,10 +33,6 @@ class TorchEngine:
 
     normalise = staticmethod(batch_norm)
     normalise_by = staticmethod(batch_norm_by)
-
-    def claims(self, plan: Plan) -> bool:
-        """Every plan."""
-        return True
 
     def launcher(self, device: torch.device) -> Launch:
         """On CUDA steps are captured as one graph and replayed."""
@@ -56,7 +51,7 @@ class TorchEngine:
             case CouplingPlan():
                 return self._coupled(plan, stage, x)
             case AsWritten():
-                return _as_written(plan.forward, stage.weights, x)
+                return _as_written(plan.forward, stage, x)
 
     def inverse(self, stage: Stage, u: Tensor) -> Moved:
         """x (D, N), log_det (N,) and their pull-back, from u (D, N)."""
@@ -71,7 +66,26 @@ class TorchEngine:
             case CouplingPlan():
                 return self._uncoupled(plan, stage, u)
             case AsWritten():
-                return _as_written(plan.inverse, stage.weights, u)
+                return _as_written(plan.inverse, stage, u)
+
+    def density(self, stage: Stage, x: Tensor) -> Density:
+        """The log-density (N,) of x (D, N) whose image by the stage is standard normal, and its pull-back."""
+        plan = stage.plan
+        if isinstance(plan, MaskedPlan) and not stage.inverted and elementwise.has_density(plan.univariate):
+            return self.masked_density(plan, stage, x)
+        u, log_det, pull = moved(self, stage, x)
+        return log_det + standard_normal(u).sum(0), lambda gradient, out: pull(-u * gradient, gradient, out)
+
+    def draw(self, stage: Stage, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Engine.draw`: by substitution."""
+        plan = stage.plan
+        assert isinstance(plan, MaskedPlan)
+        columns = noise.unbind(1)
+        univariate = plan.univariate
+        found = substitution.solved(
+            plan, stage, noise[0], lambda column, theta: univariate.draw(columns[column], theta)
+        )
+        return found.x, self.log_density(univariate, found.x, found.values[plan.level(-1)].contiguous())
 
     # --- what kernels may take over -----------------------------------------------------------------------------------
 
@@ -99,14 +113,22 @@ class TorchEngine:
         """The cotangents of x (D, N) and θ (D·P, N) from those of u (D, N) and of log_det (N,)."""
         return elementwise.pull_move(univariate, x, theta, image, gradients)
 
+    def log_density(self, univariate: Univariate, x: Tensor, theta: Tensor) -> Tensor:
+        """The sum (N,) of the columns' log-densities at x (D, N), given θ (D·P, N); see `Univariate.density`."""
+        return elementwise.density(univariate, x, theta)
+
+    def pull_log_density(
+        self, univariate: Univariate, x: Tensor, theta: Tensor, gradient: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The cotangents of x (D, N) and θ (D·P, N) from that of the log-density (N,)."""
+        return elementwise.pull_density(univariate, x, theta, gradient)
+
     def substitute(self, plan: MaskedPlan, stage: Stage, u: Tensor) -> Solved:
         """The inverse at u (D, N)."""
-        values = substitution.preset(plan, stage.weights[0], u.shape[1])
-        slopes = substitution.empty_slopes(plan, values)
-        work = Substitution(plan, stage.weights[0], values)
-        work.invert(TORCH_BLOCK, substitution.inverse_steps(work, u, slopes))
-        theta = elementwise.per_parameter(values[plan.level(-1)], plan.univariate.parameters)
-        return Solved(values[: plan.dim].clone(), plan.univariate.inverse(u, theta)[1].sum(0), values, slopes)
+        univariate = plan.univariate
+        solved = substitution.solved(plan, stage, u, lambda column, theta: univariate.inverse(u[column], theta)[0])
+        theta = elementwise.per_parameter(solved.values[plan.level(-1)], univariate.parameters)
+        return solved._replace(log_det=univariate.inverse(u, theta)[1].sum(0))
 
     def pull_inverse(
         self, plan: MaskedPlan, stage: Stage, u: Tensor, solved: Solved, gradients: tuple[Tensor, Tensor]
@@ -116,11 +138,11 @@ class TorchEngine:
         theta = solved.values[plan.level(-1), :rows].contiguous()
         da_du, da, dl_du, dl = elementwise.partials(plan.univariate, u, theta)
         cotangents = u.new_zeros(plan.units, rows)
-        cotangents[: plan.dim] = grad_x
+        cotangents[plan.columns] = grad_x
         torch.mul(dl, grad_log_det, out=cotangents[plan.level(-1)])
         hidden, activation = solved.values[plan.hidden, :rows], plan.network.activation
         self.pull_substitution(plan, stage, cotangents, da, elementwise.slope_of(hidden, solved.slopes, activation))
-        return cotangents[: plan.dim] * da_du + grad_log_det * dl_du, cotangents
+        return cotangents[plan.columns] * da_du + grad_log_det * dl_du, cotangents
 
     def pull_substitution(self, plan: MaskedPlan, stage: Stage, cotangents: Tensor, da: Tensor, slopes: Tensor) -> None:
         """Complete the units' cotangents (units, N), preset with those that come from outside; ``da`` is ∂a/∂θ."""
@@ -131,15 +153,26 @@ class TorchEngine:
 
     def masked_forward(self, plan: MaskedPlan, stage: Stage, x: Tensor) -> Moved:
         """One pass of the network; its gradient another two."""
-        network = Network(self, plan.network, stage.weights[0], x)
-        theta, univariate = network.outputs, plan.univariate
+        network, univariate = Network(self, plan.network, stage.weights[0], beside(stage, x)), plan.univariate
+        theta = network.outputs
         image = self.move(univariate, x, theta)
 
         def pull(grad_u: Tensor, grad_log_det: Tensor, out: Sequence[Tensor]) -> Tensor:
             grad_x, grad_theta = self.pull_move(univariate, x, theta, image, (grad_u, grad_log_det))
-            return grad_x + network.pull(grad_theta, stage.constants.masks, out[0])
+            return grad_x + apart(stage, network.pull(grad_theta, stage.constants.masks, out[0]), out)
 
         return image[0], image[1].sum(0), pull
+
+    def masked_density(self, plan: MaskedPlan, stage: Stage, x: Tensor) -> Density:
+        """See ``density``: where that is less work than the map."""
+        network, univariate = Network(self, plan.network, stage.weights[0], beside(stage, x)), plan.univariate
+        theta = network.outputs
+
+        def pull(gradient: Tensor, out: Sequence[Tensor]) -> Tensor:
+            grad_x, grad_theta = self.pull_log_density(univariate, x, theta, gradient)
+            return grad_x + apart(stage, network.pull(grad_theta, stage.constants.masks, out[0]), out)
+
+        return self.log_density(univariate, x, theta), pull
 
     def masked_inverse(self, plan: MaskedPlan, stage: Stage, u: Tensor) -> Moved:
         """By substitution, and its gradient by substitution on the transposed network."""
@@ -149,9 +182,9 @@ class TorchEngine:
             grad_u, cotangents = self.pull_inverse(plan, stage, u, solved, (grad_x, grad_log_det))
             levels = [plan.level(level) for level in range(plan.levels)]
             values = [solved.values[level, : u.shape[1]] for level in levels]
-            write_gradient(
-                plan.network.packing, stage.constants.masks, values, [cotangents[level] for level in levels], out[0]
-            )
+            own = [cotangents[level] for level in levels]
+            write_gradient(plan.network.packing, stage.constants.masks, values, own, out[0])
+            apart(stage, own[0], out)
             return grad_u
 
         return solved.x, solved.log_det, pull
@@ -159,7 +192,7 @@ class TorchEngine:
     # --- couplings, normalisation -------------------------------------------------------------------------------------
 
     def _coupled(self, plan: CouplingPlan, stage: Stage, x: Tensor) -> Moved:
-        halves = _Halves(self, plan, stage, x)
+        halves = Halves(self, plan, stage, x)
         image = self.move(plan.univariate, halves.moved, halves.theta)
 
         def pull(grad_u: Tensor, grad_log_det: Tensor, out: Sequence[Tensor]) -> Tensor:
@@ -171,7 +204,7 @@ class TorchEngine:
         return halves.merge(halves.passed, image[0]), image[1].sum(0), pull
 
     def _uncoupled(self, plan: CouplingPlan, stage: Stage, u: Tensor) -> Moved:
-        halves, univariate = _Halves(self, plan, stage, u), plan.univariate
+        halves, univariate = Halves(self, plan, stage, u), plan.univariate
         theta = elementwise.per_parameter(halves.theta, univariate.parameters)
         x, log_derivative = univariate.inverse(halves.moved, theta)
 
@@ -190,38 +223,9 @@ class TorchEngine:
         return self.normalise_by(x, stage.constants.mean, stage.weights[1].detach(), 1, stage, plan.epsilon)
 
 
-class _Halves:
-    """What passes a coupling, what it moves, and the parameters θ (M·P, N) that its networks give for that."""
-
-    def __init__(self, engine: TorchEngine, plan: CouplingPlan, stage: Stage, x: Tensor) -> None:
-        self._constants: CouplingConstants = stage.constants
-        self.passed, self.moved = self.part(x)
-        self._networks = [
-            Network(engine, network, flat, self.passed)
-            for network, flat in zip(plan.networks, stage.weights, strict=True)
-        ]
-        self._shape = plan.univariate.parameters, *self.moved.shape
-        outputs = torch.cat([network.outputs for network in self._networks])
-        self.theta = outputs.view(self._shape).transpose(0, 1).flatten(0, 1)
-
-    def pull(self, grad_theta: Tensor, out: Sequence[Tensor]) -> Tensor:
-        """The cotangent of what passes from that of θ; the networks' gradients are written to ``out``."""
-        parameters, moved, rows = self._shape
-        grad_outputs = grad_theta.view(moved, parameters, rows).transpose(0, 1).flatten(0, 1)
-        parts = grad_outputs.split([len(network.outputs) for network in self._networks])
-        pulled = [
-            network.pull(part, masks, gradient)
-            for network, part, masks, gradient in zip(self._networks, parts, self._constants.masks, out, strict=True)
-        ]
-        return sum(pulled[1:], start=pulled[0])
-
-    def part(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The columns (rows of memory) that pass, and those that move."""
-        return x.index_select(0, self._constants.passed), x.index_select(0, self._constants.moved)
-
-    def merge(self, passed: Tensor, moved: Tensor) -> Tensor:
-        """Both in the order of the columns."""
-        return torch.cat([passed, moved]).index_select(0, self._constants.merged)
+def moved(engine: Engine, stage: Stage, x: Tensor) -> Moved:
+    """The stage's direction at x (D, N)."""
+    return engine.inverse(stage, x) if stage.inverted else engine.forward(stage, x)
 
 
 def _call(work: Work, rows: Tensor) -> Tensor:
@@ -236,11 +240,12 @@ def _gather(x: Tensor, order: Tensor, back: Tensor) -> Moved:
     )
 
 
-def _as_written(direction: Direction, weights: Sequence[Tensor], x: Tensor) -> Moved:
+def _as_written(direction: Direction, stage: Stage, x: Tensor) -> Moved:
     """A direction of which nothing else is known, by autograd."""
+    weights, context = stage.weights, stage.context
     own = x.t().detach().requires_grad_()
     with torch.enable_grad():
-        out, log_det = direction(own)
+        out, log_det = direction(own) if context is None else direction(own, context)
         log_det = log_det.expand(len(own))
 
     def pull(grad_out: Tensor, grad_log_det: Tensor, gradients: Sequence[Tensor]) -> Tensor:

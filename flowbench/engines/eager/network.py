@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from flowbench.engines.eager import elementwise
+from flowbench.engines.interface import Stage
 from flowbench.transforms.activation import Activation
 from flowbench.transforms.packing import LayerWeights, Packing
 from flowbench.transforms.plan import NetworkPlan
@@ -33,10 +35,18 @@ class Network:
         self._layers = plan.packing.views(flat.detach())
         self.values = [x]
         self.slopes: list[Tensor | None] = [None]
-        for index, layer in enumerate(self._layers):
+        stream: Tensor | None = None
+        for level, layer in enumerate(self._layers, start=1):
             out = product(layer, self.values[-1])
-            activation = plan.activation if index + 1 < len(self._layers) else None
-            self.slopes.append(way.finish(out, layer.bias, activation))
+            activation, bias = plan.activation if level < len(self._layers) else None, layer.bias
+            if stream is not None and plan.is_stream(level):
+                out += stream
+            if plan.is_stream(level + 2):
+                stream = out + bias[:, None]
+            slope = way.finish(out, bias, activation)
+            if plan.drops(level):
+                slope = drop(out, slope, plan)
+            self.slopes.append(slope)
             self.values.append(out)
 
     @property
@@ -46,14 +56,40 @@ class Network:
 
     def pull(self, cotangent: Tensor, masks: Tensor, out: Tensor) -> Tensor:
         """The cotangent of the input from that of the outputs; the gradient of the weights is written to ``out``."""
-        cotangents = [cotangent]
-        for index in range(len(self._layers) - 1, -1, -1):
-            cotangents.append(transposed_product(self._layers[index], cotangents[-1]))
-            if index:
-                way, activation = self._way, self._plan.activation
-                way.pull_activation(cotangents[-1], self.values[index], self.slopes[index], activation)
+        cotangents, stream = [cotangent], None
+        for level in range(len(self._layers) - 1, -1, -1):
+            own = transposed_product(self._layers[level], cotangents[-1])
+            if level:
+                self._way.pull_activation(own, self.values[level], self.slopes[level], self._plan.activation)
+            if self._plan.is_stream(level):
+                own = stream = own if stream is None else own.add_(stream)
+            cotangents.append(own)
         write_gradient(self._plan.packing, masks, self.values, cotangents[::-1], out)
         return cotangents[-1]
+
+
+def beside(stage: Stage, x: Tensor) -> Tensor:
+    """What is given, if anything is, above x (D, N): (context + D, N)."""
+    context = stage.context
+    return x if context is None else torch.cat([context.detach().t(), x])
+
+
+def apart(stage: Stage, cotangent: Tensor, out: Sequence[Tensor]) -> Tensor:
+    """The cotangent of x from that of ``beside``; the context's is written to the last place."""
+    context = stage.context
+    if context is None:
+        return cotangent
+    given = context.shape[1]
+    out[-1].copy_(cotangent[:given].t())
+    return cotangent[given:]
+
+
+def drop(values: Tensor, slope: Tensor | None, plan: NetworkPlan) -> Tensor:
+    """Leave units out at random, in place, and scale up the others; the slope that the units then have."""
+    kept = torch.empty_like(values).bernoulli_(1 - plan.dropout).div_(1 - plan.dropout)
+    slope = elementwise.slope_of(values, slope, plan.activation) * kept
+    values *= kept
+    return slope
 
 
 def product(layer: LayerWeights, below: Tensor) -> Tensor:

@@ -18,8 +18,11 @@ import torch
 from torch import Tensor
 
 from flowbench.engines.eager import elementwise
+from flowbench.engines.eager.network import drop
+from flowbench.engines.interface import Stage
 from flowbench.transforms.packing import LayerWeights
 from flowbench.transforms.plan import MaskedPlan
+from flowbench.tuning import TORCH_BLOCK
 
 
 class Solved(NamedTuple):
@@ -35,7 +38,10 @@ class Solved(NamedTuple):
 
 
 Steps = Callable[[int, int], None]
-"""The sequential part: the steps of the columns from start to before stop, when what lies outside has been added."""
+"""The sequential part: the steps from start to before stop, when what lies outside has been added."""
+
+Solve = Callable[[int, Tensor], Tensor]
+"""x_i (N,) of a column, given its parameters (P, N)."""
 
 
 class Substitution:
@@ -52,9 +58,9 @@ class Substitution:
 
     def invert(self, block: int, steps: Steps) -> None:
         """All columns from the first to the last; what earlier blocks contribute is added before each block."""
-        dim = self.plan.dim
-        for start in range(0, dim, block):
-            stop = min(start + block, dim)
+        count = self.plan.steps
+        for start in range(0, count, block):
+            stop = min(start + block, count)
             if start:
                 for level in range(1, self.plan.levels):
                     self._add_below(level, start, stop)
@@ -62,10 +68,10 @@ class Substitution:
 
     def pull(self, block: int, steps: Steps) -> None:
         """All columns from the last to the first; what later blocks contribute is added before each block."""
-        dim = self.plan.dim
-        for start in range((dim - 1) // block * block, -1, -block):
-            stop = min(start + block, dim)
-            if stop < dim:
+        count = self.plan.steps
+        for start in range((count - 1) // block * block, -1, -block):
+            stop = min(start + block, count)
+            if stop < count:
                 for level in range(self.plan.levels - 2, -1, -1):
                     self._add_above(level, start, stop)
             steps(start, stop)
@@ -98,22 +104,36 @@ class Substitution:
 
     def _add_above(self, level: int, start: int, stop: int) -> None:
         top, bottom = self.visible[level + 1][0], self.visible[level][0]
-        known, own = self._inside(level + 1, stop, self.plan.dim), self._inside(level, start, stop)
+        known, own = self._inside(level + 1, stop, self.plan.steps), self._inside(level, start, stop)
         for rows, columns, piece in self.layers[level].pieces(known, own):
             above = self.values[top + rows.start : top + rows.stop]
             self.values[bottom + columns.start : bottom + columns.stop].addmm_(piece.t(), above)
 
 
-def inverse_steps(work: Substitution, u: Tensor, slopes: Tensor | None) -> Steps:
+def solved(plan: MaskedPlan, stage: Stage, rows: Tensor, solve: Solve) -> Solved:
+    """The columns one after the other, as ``solve`` finds each; ``rows`` (D, N) are of their dtype and device.
+
+    log_det is left at zero.
+    """
+    values = preset(plan, stage.weights[0], rows.shape[1])
+    if stage.context is not None:
+        values[: plan.context] = stage.context.detach().t()
+    slopes = empty_slopes(plan, values)
+    work = Substitution(plan, stage.weights[0], values)
+    work.invert(TORCH_BLOCK, inverse_steps(work, solve, slopes))
+    return Solved(values[plan.columns].clone(), rows.new_zeros(rows.shape[1]), values, slopes)
+
+
+def inverse_steps(work: Substitution, solve: Solve, slopes: Tensor | None) -> Steps:
     """The steps of the inverse in torch's calls. ``slopes`` (hidden units, N) takes those that no output tells."""
     plan, last = work.plan, work.plan.levels - 1
-    activation, univariate = plan.network.activation, plan.univariate
+    sums = torch.empty_like(work.values[plan.hidden]) if plan.network.residual else None
 
     def run(start: int, stop: int) -> None:
         weights = [work.within(level, (start, stop), (start, stop)) for level in range(1, last + 1)]
 
         def gather(level: int, step: int, below: int) -> Tensor:
-            """Add to the units of ``level`` of this column what those of columns start..below−1 contribute."""
+            """Add to the units of ``level`` of this step what those of steps start..below−1 contribute."""
             own, fresh = work.units(level, step, step + 1), work.units(level - 1, start, below)
             if len(own) and len(fresh):
                 at = work.visible[level][step] - work.visible[level][start]
@@ -121,15 +141,29 @@ def inverse_steps(work: Substitution, u: Tensor, slopes: Tensor | None) -> Steps
             return own
 
         for step in range(start, stop):
-            theta = gather(last, step, step)
-            work.values[step] = univariate.inverse(u[step], theta.unbind(0))[0]
+            if step >= plan.first:
+                theta = gather(last, step, step)
+                work.values[work.visible[0][step]] = solve(step - plan.first, theta)
             for level in range(1, last):
-                own = gather(level, step, step + 1)
-                slope = elementwise.activate(own, activation) if len(own) else None
-                if slope is not None and slopes is not None:
-                    slopes[work.hidden(level, step)] = slope
+                if len(own := gather(level, step, step + 1)):
+                    _complete(work, level, step, own, sums, slopes)
 
     return run
+
+
+def _complete(
+    work: Substitution, level: int, step: int, own: Tensor, sums: Tensor | None, slopes: Tensor | None
+) -> None:
+    """The hidden units of a step from their sums: what blocks carry on, the non-linearity, dropout."""
+    network, place = work.plan.network, work.hidden(level, step)
+    if sums is not None and network.is_stream(level):
+        own += sums[work.hidden(level - 2, step)] if level > 1 else 0
+        sums[place] = own
+    slope = elementwise.activate(own, network.activation)
+    if network.drops(level):
+        slope = drop(own, slope, network)
+    if slopes is not None:
+        slopes[place] = elementwise.slope_of(own, slope, network.activation)
 
 
 def gradient_steps(work: Substitution, da: Tensor, slopes: Tensor) -> Steps:
@@ -152,9 +186,13 @@ def gradient_steps(work: Substitution, da: Tensor, slopes: Tensor) -> Steps:
             for level in range(last - 1, 0, -1):
                 own = gather(level, step)
                 own *= slopes[work.hidden(level, step)]
+                if work.plan.network.is_stream(level + 2):
+                    own += work.units(level + 2, step, step + 1)
             along = gather(0, step)
-            outputs, parameters = work.units(last, step, step + 1), work.plan.univariate.parameters
-            outputs.addcmul_(da[step * parameters : (step + 1) * parameters], along)
+            if step >= work.plan.first:
+                outputs, parameters = work.units(last, step, step + 1), work.plan.univariate.parameters
+                first = (step - work.plan.first) * parameters
+                outputs.addcmul_(da[first : first + parameters], along)
 
     return run
 
@@ -169,4 +207,5 @@ def preset(plan: MaskedPlan, flat: Tensor, rows: int) -> Tensor:
 
 def empty_slopes(plan: MaskedPlan, values: Tensor) -> Tensor | None:
     """A place for the hidden units' slopes, or None where the activation's output tells them."""
-    return None if plan.network.activation.slope is not None else torch.empty_like(values[plan.hidden])
+    told = plan.network.activation.slope is not None and not plan.network.dropout
+    return None if told else torch.empty_like(values[plan.hidden])

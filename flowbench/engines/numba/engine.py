@@ -10,31 +10,24 @@ from torch import Tensor
 
 from flowbench.engines.eager.engine import TorchEngine
 from flowbench.engines.eager.substitution import Solved, Substitution
-from flowbench.engines.interface import Moved, Stage
+from flowbench.engines.interface import Moved, Stage, in_kernels
 from flowbench.engines.numba import pointwise, substitution, walk
 from flowbench.engines.numba.batch_norm import batch_norm, batch_norm_by
 from flowbench.transforms.activation import RELU, TANH, Activation
-from flowbench.transforms.plan import CouplingPlan, MaskedPlan, NetworkPlan, Plan
-from flowbench.transforms.univariate import Affine, Univariate
+from flowbench.transforms.affine import Affine
+from flowbench.transforms.plan import MaskedPlan
+from flowbench.transforms.univariate import Univariate
 from flowbench.tuning import LANES, POINTWISE, WALK_WORK, numba_block
 
 
 class NumbaEngine(TorchEngine):
-    """Claims affine maps with relu or tanh units; `choose` takes it for rows in single and double precision."""
+    """Torch's, with affine maps and relu or tanh units in kernels, in single and double precision."""
 
     normalise = staticmethod(batch_norm)
     normalise_by = staticmethod(batch_norm_by)
 
     def __init__(self, walk_work: int = WALK_WORK) -> None:
         self._walk_work = walk_work
-
-    def claims(self, plan: Plan) -> bool:
-        """Whether its kernels know the map and the activation."""
-        if isinstance(plan, MaskedPlan):
-            return type(plan.univariate) is Affine and _known(plan.network)
-        if isinstance(plan, CouplingPlan):
-            return type(plan.univariate) is Affine and all(map(_known, plan.networks))
-        return True
 
     def try_out(self) -> None:
         """Compile and run a kernel; raises what stands in the way of that."""
@@ -47,7 +40,7 @@ class NumbaEngine(TorchEngine):
 
     def masked_forward(self, plan: MaskedPlan, stage: Stage, x: Tensor) -> Moved:
         """One pass of the network, the lower half of it alone where it is small."""
-        if not (plan.network.packing.whole and self._is_small(plan, x)):
+        if not (in_kernels(plan) and plan.network.packing.whole and self._is_small(plan, x)):
             return super().masked_forward(plan, stage, x)
         network, affine = _network(plan, stage), _affine(plan.univariate)
         u, precision, log_det = torch.empty_like(x), torch.empty_like(x), x.new_empty(x.shape[1])
@@ -66,6 +59,8 @@ class NumbaEngine(TorchEngine):
 
     def substitute(self, plan: MaskedPlan, stage: Stage, u: Tensor) -> Solved:
         """See `TorchEngine.substitute`: blocks in compiled calls; a small network is one block."""
+        if not in_kernels(plan):
+            return super().substitute(plan, stage, u)
         values, log_det, x = _units(plan, u), u.new_empty(u.shape[1]), torch.empty_like(u)
         network, affine = _network(plan, stage), _affine(plan.univariate)
         arrays = values.numpy(), x.numpy(), log_det.numpy()
@@ -75,13 +70,15 @@ class NumbaEngine(TorchEngine):
             substitution.inverse_steps(own, network, affine, (start, stop), *arrays)
 
         if self._is_small(plan, u):
-            run(0, plan.dim)
+            run(0, plan.steps)
         else:
             Substitution(plan, stage.weights[0], values).invert(numba_block(plan.dim), run)
         return Solved(x, log_det, values, None)
 
     def pull_substitution(self, plan: MaskedPlan, stage: Stage, cotangents: Tensor, da: Tensor, slopes: Tensor) -> None:
         """See `TorchEngine.pull_substitution`."""
+        if not in_kernels(plan):
+            return super().pull_substitution(plan, stage, cotangents, da, slopes)
         network = _network(plan, stage)
         factors, units = (da.numpy(), slopes.numpy()), cotangents.numpy()
 
@@ -97,21 +94,21 @@ class NumbaEngine(TorchEngine):
 
     def finish(self, values: Tensor, bias: Tensor, activation: Activation | None) -> Tensor | None:
         """See `TorchEngine.finish`."""
-        if values.numel() > POINTWISE:
+        if values.numel() > POINTWISE or activation not in (RELU, TANH, None):
             return super().finish(values, bias, activation)
         pointwise.finish(values.numpy(), bias.numpy(), activation is not None, activation == TANH)
         return None
 
     def pull_activation(self, cotangent: Tensor, h: Tensor, slope: Tensor | None, activation: Activation) -> None:
         """See `TorchEngine.pull_activation`."""
-        if cotangent.numel() > POINTWISE:
+        if cotangent.numel() > POINTWISE or slope is not None or activation not in (RELU, TANH):
             super().pull_activation(cotangent, h, slope, activation)
         else:
             pointwise.slope(cotangent.numpy(), h.numpy(), activation == TANH)
 
     def move(self, univariate: Univariate, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         """See `TorchEngine.move`."""
-        if x.numel() > POINTWISE:
+        if x.numel() > POINTWISE or type(univariate) is not Affine:
             return super().move(univariate, x, theta)
         u, precision = torch.empty_like(x), torch.empty_like(x)
         pointwise.move(x.numpy(), theta.numpy(), _affine(univariate), u.numpy(), precision.numpy())
@@ -126,16 +123,12 @@ class NumbaEngine(TorchEngine):
         gradients: tuple[Tensor, Tensor],
     ) -> tuple[Tensor, Tensor]:
         """See `TorchEngine.pull_move`."""
-        if x.numel() > POINTWISE:
+        if x.numel() > POINTWISE or type(univariate) is not Affine:
             return super().pull_move(univariate, x, theta, image, gradients)
         grad_x, grad_theta = torch.empty_like(x), torch.empty_like(theta)
         known, above = ((a.numpy(), b.numpy()) for a, b in (image, gradients))
         pointwise.pull_move(known, above, _affine(univariate), grad_x.numpy(), grad_theta.numpy())
         return grad_x, grad_theta
-
-
-def _known(network: NetworkPlan) -> bool:
-    return network.activation in (RELU, TANH)
 
 
 def _network(plan: MaskedPlan, stage: Stage) -> tuple[Any, ...]:

@@ -10,22 +10,16 @@ from torch import Tensor
 
 from flowbench.engines.eager.engine import TorchEngine
 from flowbench.engines.eager.substitution import Solved, preset
-from flowbench.engines.interface import Stage
+from flowbench.engines.interface import Stage, in_kernels
 from flowbench.engines.triton import kernels
-from flowbench.transforms.activation import RELU, TANH
-from flowbench.transforms.plan import MaskedPlan, Plan
-from flowbench.transforms.univariate import Affine
+from flowbench.transforms.activation import TANH
+from flowbench.transforms.affine import Affine
+from flowbench.transforms.plan import MaskedPlan
 from flowbench.tuning import TRITON_BLOCK, TRITON_SHAPE
 
 
 class TritonEngine(TorchEngine):
-    """Claims what torch does, but for substitution with other than affine maps and relu or tanh units."""
-
-    def claims(self, plan: Plan) -> bool:
-        """Whether its kernels know the map and the activation."""
-        if not isinstance(plan, MaskedPlan):
-            return True
-        return type(plan.univariate) is Affine and plan.network.activation in (RELU, TANH)
+    """Torch's, with substitution in kernels where the map is affine and the units are relu or tanh."""
 
     def try_out(self) -> None:
         """Invert the identity of one column; raises what stands in the way of doing that."""
@@ -43,6 +37,8 @@ class TritonEngine(TorchEngine):
 
     def substitute(self, plan: MaskedPlan, stage: Stage, u: Tensor) -> Solved:
         """See `TorchEngine.substitute`."""
+        if not in_kernels(plan):
+            return super().substitute(plan, stage, u)
         values = preset(plan, stage.weights[0], u.shape[1])
         log_det = u.new_empty(u.shape[1])
         _launch(kernels.inverse, plan, u, u, values, *_network(stage), log_det)
@@ -52,6 +48,8 @@ class TritonEngine(TorchEngine):
         self, plan: MaskedPlan, stage: Stage, u: Tensor, solved: Solved, gradients: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """See `TorchEngine.pull_inverse`."""
+        if not in_kernels(plan):
+            return super().pull_inverse(plan, stage, u, solved, gradients)
         cotangents, grad_u = torch.zeros_like(solved.values), torch.empty_like(u)
         cotangents[: plan.dim] = gradients[0]
         tensors = u, solved.values, cotangents, *_network(stage), gradients[1].contiguous(), grad_u

@@ -62,7 +62,7 @@ class Density:
         """
         with torch.no_grad():  # before it is rounded to single: a small spread may lie far from zero
             u, log_det = self.transform(torch.tensor(rows, dtype=torch.float64))
-        origin = self.flow.base.origin
+        origin = self.flow.origin
         lls = log_likelihoods(self.flow, u.to(origin.device, origin.dtype))
         far = ~np.isfinite(lls)
         if far.any():
@@ -95,9 +95,9 @@ class Density:
             DivergedError: a draw is not finite. None is left out or drawn again: that would be another density.
         """
         for done in range(0, n, ROWS):
-            noise = self.flow.base.sample(ROWS, generator)[: n - done]
+            noise = self.flow.noise(ROWS, generator)[:, : n - done]
             with torch.no_grad():
-                drawn = self.flow.to_data(noise)[0].cpu().double()
+                drawn = self.flow.drawn(noise)[0].cpu().double()
                 rows: Float64 = self.transform.inverse(drawn)[0].numpy()
             lost = np.flatnonzero(~(np.isfinite(rows).all(axis=1) & drawn.isfinite().all(1).numpy()))
             if len(lost):

@@ -1,52 +1,32 @@
-"""A flow: a transform over a base density, run by an engine."""
+"""A flow: a transform over a standard normal density, run by an engine."""
 
 from __future__ import annotations
 
-import math
+from itertools import accumulate
 
 import torch
 from torch import Generator, Tensor, nn
 
 from flowbench.data.rows import Rows
 from flowbench.engines import Engine, Stage, choose
-from flowbench.engines.differentiate import compose, run
-from flowbench.transforms import Pair, Transform
-
-
-class StandardNormal(nn.Module):
-    """N(0, I) over D columns, the base density. ``origin`` (D,) carries device and dtype."""
-
-    origin: Tensor
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.register_buffer("origin", torch.zeros(dim), persistent=False)
-
-    def log_prob(self, u: Tensor) -> Tensor:
-        """Log-density (N,) of u (N, D) in nats."""
-        return -0.5 * (u.square().sum(-1) + u.shape[-1] * math.log(2 * math.pi))
-
-    def slope(self, u: Tensor) -> Tensor:
-        """∂ log p(u)/∂u, of any shape: what a step of training begins its way back with."""
-        return -u
-
-    def sample(self, n: int, generator: Generator | None = None) -> Tensor:
-        """n draws (n, D)."""
-        origin = self.origin
-        return torch.randn(n, len(origin), device=origin.device, dtype=origin.dtype, generator=generator)
+from flowbench.engines import differentiate as stages_run
+from flowbench.flows.core.given import Given
+from flowbench.transforms import Pair, Transform, Univariate, beside, standard_normal
 
 
 class Flow(nn.Module):
-    """A density on rows of D columns: p(x) = p_base(f(x))·|det ∂f/∂x| (MAF paper, eq. 1).
+    """A density on rows of D columns: p(x) = N(f(x); 0, I)·|det ∂f/∂x| (MAF paper, eq. 1).
 
     Args:
         dim: the number of columns D.
         transform: f, from data to noise.
         engine: what runs it; None: the one that suits the rows' device and dtype.
+        given: of a conditional density p(x | c), what is made of c: then the first G columns of each row are c, the
+            other D are x, and c passes wherever rows are moved.
 
     >>> import torch
-    >>> from flowbench.transforms import Affine, Chain, MaskedAutoregressive, Permutation
-    >>> steps = [MaskedAutoregressive(3, (16,), Affine()) for _ in range(2)]
+    >>> from flowbench.transforms import Affine, Body, Chain, MaskedAutoregressive, Permutation
+    >>> steps = [MaskedAutoregressive(3, Body((16,)), Affine()) for _ in range(2)]
     >>> flow = Flow(3, Chain([steps[0], Permutation.reverse(3), steps[1]]))
     >>> x = torch.randn(5, 3)
     >>> flow.log_prob(x).shape
@@ -56,88 +36,160 @@ class Flow(nn.Module):
     True
     """
 
-    def __init__(self, dim: int, transform: Transform, engine: Engine | None = None) -> None:
+    origin: Tensor
+    """Zeros (D,), which carry device and dtype."""
+
+    def __init__(
+        self, dim: int, transform: Transform, engine: Engine | None = None, given: Given | None = None
+    ) -> None:
         super().__init__()
         self.dim = dim
         self.transform = transform
-        self.base = StandardNormal(dim)
         self.engine = engine
+        self.given = given
+        self.register_buffer("origin", torch.zeros(dim), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The log-density (N,) of x (N, D) in nats, in the space of x: log p(x) = log p_base(u) + log|det ∂u/∂x|.
+        """The log-density (N,) of x (N, G + D) in nats, in the space of x: log N(u; 0, I) + log|det ∂u/∂x|.
 
         It *is* ``log_prob``: whatever wraps a module (data parallelism, compilation, ``torch.func``) wraps that.
         """
-        u, log_det = self.to_noise(x)
-        return self.base.log_prob(u) + log_det
+        if _is_watched(x):
+            u, log_det = self.to_noise(x)
+            return standard_normal(self._apart(u)[1]).sum(-1) + log_det
+        self._refuse_others(x)
+        given, x = self._apart(x)
+        return stages_run.density(self.stages(given), x, self.engine or choose(x))
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """The log-density (N,) of x (N, D) in nats: log p(x) = log p_base(f(x)) + log|det ∂f/∂x|."""
+        """The log-density (N,) of x (N, G + D) in nats: log p(x) = log N(f(x); 0, I) + log|det ∂f/∂x|."""
         return self(x)
 
     def to_noise(self, x: Tensor) -> Pair:
-        """x (N, D) to (u, log|det ∂u/∂x|): the transform's forward, by an engine.
+        """x (N, G + D) to (u, log|det ∂u/∂x|): the transform's forward, by an engine; u is (N, G + D).
 
         Raises:
             ValueError: rows of another number of columns or another dtype than the flow's.
         """
-        if _is_watched(x):
-            return self.transform(x)
-        self._refuse_others(x)
-        return run(self.stages(), x, self.engine or choose(x))
+        return self._moved(x, inverted=False)
 
     def to_data(self, u: Tensor) -> Pair:
-        """u (N, D) to (x, log|det ∂x/∂u|): the transform's inverse, by an engine; raises as ``to_noise``."""
-        if _is_watched(u):
-            return self.transform.inverse(u)
-        self._refuse_others(u)
-        stages = [stage._replace(inverted=not stage.inverted) for stage in reversed(self.stages())]
-        return run(stages, u, self.engine or choose(u))
+        """u (N, G + D) to (x, log|det ∂x/∂u|): the transform's inverse, by an engine; raises as ``to_noise``."""
+        return self._moved(u, inverted=True)
 
-    def stages(self) -> list[Stage]:
-        """The transform as engines see it, one leaf after the other."""
-        leaves = self.transform.leaves()
-        return [Stage(leaf.plan, leaf.weights(), leaf.constants(), inverted) for leaf, inverted in leaves]
+    def _moved(self, rows: Tensor, inverted: bool) -> Pair:
+        if not _is_watched(rows):
+            self._refuse_others(rows)
+        given, own = self._apart(rows)
+        if _is_watched(rows):
+            context = () if self.given is None else (self.given(given),)
+            out, log_det = (self.transform.inverse if inverted else self.transform)(own, *context)
+        else:
+            stages = self.stages(given)
+            if inverted:
+                stages = [stage._replace(inverted=not stage.inverted) for stage in reversed(stages)]
+            out, log_det = stages_run.run(stages, own, self.engine or choose(own))
+        return beside(None if self.given is None else given, out), log_det
+
+    def stages(self, given: Tensor | None = None) -> list[Stage]:
+        """The transform as engines see it, one leaf after the other; ``given`` is (N, G)."""
+        context = None if self.given is None or given is None else self.given(given)
+        return self._stages(context)
+
+    def _stages(self, context: Tensor | None) -> list[Stage]:
+        found = []
+        for leaf, inverted in self.transform.leaves():
+            own = context if leaf.context else None
+            weights = leaf.weights() if own is None else [*leaf.weights(), own]
+            found.append(Stage(leaf.plan, weights, leaf.constants(), inverted, own))
+        return found
+
+    @property
+    def columns(self) -> int:
+        """Of a row: G + D."""
+        return self.dim + (self.given.columns if self.given else 0)
+
+    def _apart(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """What is given (N, G), and the columns themselves (N, D)."""
+        first = rows.shape[1] - self.dim
+        return rows[:, :first], rows[:, first:] if first else rows
 
     def _refuse_others(self, rows: Tensor) -> None:
-        dtype = self.base.origin.dtype
-        if rows.ndim != 2 or rows.shape[1] != self.dim or rows.dtype != dtype:
+        dtype = self.origin.dtype
+        if rows.ndim != 2 or rows.shape[1] != self.columns or rows.dtype != dtype:
             found = f"{tuple(rows.shape)} of {rows.dtype}"
             raise ValueError(
-                f"expected rows of shape (N, {self.dim}) of {dtype}, got {found}"
+                f"expected rows of shape (N, {self.columns}) of {dtype}, got {found}"
             )  # a kernel would not ask
 
     def backpropagate(self, x: Tensor) -> Tensor:
-        """Minus the mean log-density of x (N, D), (); its gradient is left in the parameters' ``grad``.
+        """Minus the mean log-density of x (N, G + D), (); its gradient is left in the parameters' ``grad``.
 
         As ``-self(x).mean()`` and its ``backward``, without autograd. A ``grad`` that is there is overwritten in place.
         """
         self._refuse_others(x)
-        stages = self.stages()
+        given, x = self._apart(x)
+        context = None if self.given is None else self.given(given)
+        stages = self._stages(None if context is None else context.detach())
         parameters = [weight for stage in stages for weight in stage.weights]
         gradients = _places_for_gradients(parameters)
         each = -1 / max(1, len(x))
         with torch.no_grad():
-            u, log_det, pull = compose(stages, x.t().contiguous(), self.engine or choose(x))
-            pull(self.base.slope(u) * each, torch.full_like(log_det, each), gradients)
+            log_prob, pull = stages_run.compose_density(stages, x.t().contiguous(), self.engine or choose(x))
+            pull(torch.full_like(log_prob, each), gradients)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 place = parameter.grad if parameter.requires_grad else None
                 if place is not None and gradient is not place:  # it is in the flow more than once
                     place += gradient
-            return each * (log_det.sum() + self.base.log_prob(u.t()).sum())
+        if self.given is not None and context is not None and context.requires_grad:
+            self.given.pull(context, _sum_of_last(stages, gradients))
+        return each * log_prob.sum()
 
-    def sample(self, n: int, generator: Generator | None = None) -> Tensor:
-        """n draws (n, D)."""
-        return self.to_data(self.base.sample(n, generator))[0]
+    def noise(self, n: int, generator: Generator | None = None) -> Tensor:
+        """The random numbers (draws, n, D) of n draws: standard normal, and where a draw needs two, uniform."""
+        *_, (last, inverted) = self.transform.leaves()
+        univariate = getattr(last.plan, "univariate", None)
+        draws = univariate.draws if isinstance(univariate, Univariate) and not inverted else 1
+        noise = self.origin.new_empty(draws, n, self.dim)
+        noise[0].normal_(generator=generator)
+        noise[1:].uniform_(generator=generator)
+        return noise
 
-    def sample_and_log_prob(self, n: int, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
-        """n draws (n, D) and their log-densities (n,) in nats, for the price of the draws."""
-        u = self.base.sample(n, generator)
-        x, log_det = self.to_data(u)
-        return x, self.base.log_prob(u) - log_det
+    def drawn(self, noise: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Draws (n, G + D) of random numbers as ``noise`` makes them, and their log-densities (n,) in nats.
+
+        ``given`` (n, G) is what a conditional flow is given.
+
+        Raises:
+            ValueError: it is not conditional, or nothing is given.
+        """
+        if (given is None) != (self.given is None):
+            raise ValueError("a conditional flow draws rows for what it is given" if self.given else "nothing is given")
+        if len(noise) == 1:
+            x, log_det = self.to_data(beside(given, noise[0]))
+            return x, standard_normal(noise[0]).sum(-1) - log_det
+        x, log_prob = stages_run.draw(self.stages(given), noise, self.engine or choose(noise))
+        return beside(given, x), log_prob
+
+    def sample(self, n: int, generator: Generator | None = None, given: Tensor | None = None) -> Tensor:
+        """n draws (n, G + D); see ``drawn``."""
+        return self.sample_and_log_prob(n, generator, given)[0]
+
+    def sample_and_log_prob(
+        self, n: int, generator: Generator | None = None, given: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """n draws (n, G + D) and their log-densities (n,) in nats, for the price of the draws; see ``drawn``."""
+        return self.drawn(self.noise(n, generator), given)
 
     def fit_closed_form(self, x: Rows) -> None:
-        """Set what has a closed-form maximum-likelihood solution on the training set x (N, D); here nothing has."""
+        """Set what has a closed-form solution, or should begin somewhere, on the training set x (N, D): nothing."""
+
+
+def _sum_of_last(stages: list[Stage], gradients: list[Tensor]) -> Tensor:
+    """The context's gradient: the last of each stage's that has one."""
+    ends = accumulate(len(stage.weights) for stage in stages)
+    last = [gradients[end - 1] for stage, end in zip(stages, ends, strict=True) if stage.context is not None]
+    return torch.stack(last).sum(0)
 
 
 def _is_watched(x: Tensor) -> bool:

@@ -1,0 +1,26 @@
+"""MADE as a density: Germain et al. 2015, "MADE: Masked Autoencoder for Distribution Estimation".
+
+One masked network gives the mean and the log-precision of each column, given those before: a MAF of one transform
+without batch normalisation, and the MAF paper's first baseline.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from flowbench.flows import Flow
+from flowbench.flows.core.assembly import NetworkOptions
+from flowbench.transforms import Affine, MaskedAutoregressive
+
+
+class Options(NetworkOptions):
+    """A MADE's size."""
+
+    log_scale_bound: float | None = Field(
+        2.0, gt=0, description="The largest log-scale either way, approached smoothly; none: unbounded."
+    )
+
+
+def build(dim: int, options: Options) -> Flow:
+    """A MADE over rows of ``dim`` columns."""
+    return Flow(dim, MaskedAutoregressive(dim, options.body(), Affine(options.log_scale_bound)))

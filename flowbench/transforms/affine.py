@@ -1,0 +1,42 @@
+"""The affine map."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from flowbench.transforms.univariate import Univariate
+
+
+class Affine(Univariate):
+    """u = (x − μ)·exp(−α), with θ = (μ, r) and the log-scale α = gain·r (MAF paper, eqs. 3–5).
+
+    MAF's networks give the log-precision (a gain of −1/2, as in the paper's code), RealNVP's the log-scale (a gain of
+    1). With a ``bound`` b, α is squashed smoothly into (−b, b): b·tanh(α/b). Without one, a test row in a direction
+    that training rows never took is stretched without limit, and one such row decides the mean over ten thousand
+    (MNIST, mean test log-likelihood at b = 5, 3, 2: −1315, −1284.5, −1279.7 nats; POWER does not care).
+    """
+
+    parameters = 2
+
+    def __init__(self, bound: float | None = None, gain: float = -0.5) -> None:
+        self.bound = bound
+        self.gain = gain
+
+    def log_scale(self, raw: Tensor) -> Tensor:
+        """α of the second parameter."""
+        if self.bound is None:
+            return raw * self.gain
+        return torch.tanh(raw * (self.gain / self.bound)) * self.bound
+
+    def forward(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """x to (u, −α)."""
+        shift, raw = theta
+        precision = -self.log_scale(raw)
+        return (x - shift) * precision.exp(), precision
+
+    def inverse(self, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """u to (x, α)."""
+        shift, raw = theta
+        log_scale = self.log_scale(raw)
+        return u * log_scale.exp() + shift, log_scale

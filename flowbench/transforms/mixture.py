@@ -1,0 +1,104 @@
+"""A mixture of Gaussians: as a density that is drawn from directly, and as the monotone map that its CDF makes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from flowbench.transforms.univariate import Univariate, standard_normal
+
+STEPS = 60
+"""Of the safeguarded Newton iteration at the most: as many as bisection needs in double precision."""
+
+FAR = 5.0
+"""Standard deviations beyond which a tail's logarithm is inverted, and not the tail."""
+
+
+class GaussianMixture(Univariate):
+    """p(x) = Σ_c w_c N(x; m_c, s_c), with θ = (logits of w, m, log s), C numbers each (MADE MoG, MAF paper, §3.1, §4).
+
+    As a map it is u = Φ⁻¹(Σ_c w_c Φ((x − m_c)/s_c)), which makes x standard normal: so its density as a map is p(x).
+    Both tails are taken by the logarithm of the smaller one, so that the map stays true where a CDF is 0 or 1 in
+    floating point. Its inverse has no closed form: x lies between the least and the greatest m_c + s_c·u, and is found
+    there by Newton's iteration on u(x), halved where that leaves the bracket; its gradient is the implicit one.
+    """
+
+    draws = 2
+
+    def __init__(self, components: int) -> None:
+        self.components = components
+        self.parameters = 3 * components
+
+    def start(self) -> Tensor:
+        """Equal weights, means spread over a standard normal's bulk, and standard deviations that overlap."""
+        count = self.components
+        places = (torch.arange(count) + 0.5) / count
+        log_scale = torch.full((count,), -0.5 * math.log(count))
+        return torch.cat([torch.zeros(count), torch.special.ndtri(places), log_scale])
+
+    def forward(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """x to (u, log p(x) − log φ(u))."""
+        log_weights, means, log_scales = self._parts(theta)
+        z = (x - means) * torch.exp(-log_scales)
+        below, above = (torch.logsumexp(log_weights + torch.special.log_ndtr(side), 0) for side in (z, -z))
+        u = torch.where(below < above, quantile(below), -quantile(above))
+        log_p = torch.logsumexp(log_weights - log_scales + standard_normal(z), 0)
+        return u, log_p - standard_normal(u)
+
+    def inverse(self, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """u to (x, log φ(u) − log p(x))."""
+        with torch.no_grad():
+            x = self._solve(u, theta)
+        # one more step of Newton's, whose gradient is the implicit function's: −∂u/∂θ / ∂u/∂x, and 1 / ∂u/∂x
+        reached, log_slope = self.forward(x, theta)
+        x = x + (u - reached) * torch.exp(-log_slope.detach())
+        return x, -self.forward(x, theta)[1]
+
+    def density(self, x: Tensor, theta: Tensor) -> Tensor:
+        """log p(x)."""
+        log_weights, means, log_scales = self._parts(theta)
+        z = (x - means) * torch.exp(-log_scales)
+        return torch.logsumexp(log_weights - log_scales + standard_normal(z), 0)
+
+    def draw(self, noise: Tensor, theta: Tensor) -> Tensor:
+        """A component by the second number, and a draw of it by the first."""
+        log_weights, means, log_scales = self._parts(theta)
+        normal, uniform = noise
+        passed = (log_weights.exp().cumsum(0) <= uniform).sum(0, keepdim=True)
+        chosen = passed.clamp_max(self.components - 1)  # weights may add up to less than 1 in floating point
+        mean, log_scale = means.gather(0, chosen)[0], log_scales.gather(0, chosen)[0]
+        return mean + log_scale.exp() * normal
+
+    def _parts(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits, means, log_scales = theta.unflatten(0, (3, self.components))
+        return logits.log_softmax(0), means, log_scales
+
+    def _solve(self, u: Tensor, theta: Tensor) -> Tensor:
+        _, means, log_scales = self._parts(theta)
+        ends = means + log_scales.exp() * u
+        low, high = ends.amin(0), ends.amax(0)
+        x = (low + high) / 2
+        for _ in range(STEPS):
+            found, log_slope = self.forward(x, theta)
+            low, high = torch.where(found < u, x, low), torch.where(found > u, x, high)
+            step = x + (u - found) * torch.exp(-log_slope)
+            moved = torch.where((step > low) & (step < high), step, (low + high) / 2)
+            done, x = (moved - x).abs() <= 4 * torch.finfo(x.dtype).eps * (1 + x.abs()), moved
+            if not u.is_cuda and bool(done.all()):  # there, looking would wait for the device
+                break
+        return x
+
+
+def quantile(log_p: Tensor) -> Tensor:
+    """Φ⁻¹(p) of log p ≤ log ½, elementwise: where p is too small for floating point, too."""
+    near = torch.special.ndtri(log_p.clamp(min=-0.5 * FAR**2).exp())
+    with torch.no_grad():
+        u = -torch.sqrt((-2 * log_p).clamp(min=1.0))
+        for _ in range(6):  # Newton's on log Φ, which is concave
+            log_cdf = torch.special.log_ndtr(u)
+            u = u - (log_cdf - log_p) * torch.exp(log_cdf - standard_normal(u))
+    slope = torch.exp(log_p.detach() - standard_normal(u))  # ∂u/∂ log p
+    far = u + (log_p - log_p.detach()) * slope
+    return torch.where(log_p > -0.5 * FAR**2, near, far)
