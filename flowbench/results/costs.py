@@ -16,6 +16,11 @@ Work = Literal["density", "sampling", "step"]
 
 WORKS: tuple[Work, ...] = ("density", "sampling", "step")
 
+InverseName = Literal["passes", "jacobi"]
+"""Ways beside substitution to invert a masked autoregressive transform: the textbook's D passes, and Jacobi's."""
+
+INVERSES: tuple[InverseName, ...] = ("passes", "jacobi")
+
 
 class Cost(Part):
     """One figure: median and quartiles in microseconds for a whole batch, and what it is held against.
@@ -37,6 +42,9 @@ class Cost(Part):
     passes: int | None = None
     arithmetic_us: FiniteFloat | None = Field(default=None, validation_alias=AliasChoices("arithmetic_us", "floor_us"))
     ours_us: FiniteFloat | None = None
+    inverse: InverseName | None = None
+    passes_taken: FiniteFloat | None = None
+    tolerance: FiniteFloat | None = None
     peak_bytes: int | None = None
 
 
