@@ -36,6 +36,10 @@ def compare(
     pairs: Annotated[
         bool, typer.Option("--pairs", help="Print the paired differences of all lines, with intervals.")
     ] = False,
+    curve: Annotated[
+        bool,
+        typer.Option("--curve", help="Print what the validation rows had reached after 10, 30, 100 and 300 seconds."),
+    ] = False,
     forms: Annotated[
         list[str] | None,
         typer.Option(
@@ -82,21 +86,23 @@ def compare(
     if max_nats is not None and not math.isfinite(max_nats):
         raise UsageError("--max-nats is a number of nats")
     if against is not None:
-        if pairs or sort != "validation":
-            raise UsageError("--pairs and --sort rank runs: they do not go with --against")
+        if pairs or curve or sort != "validation":
+            raise UsageError("--pairs, --curve and --sort rank runs: they do not go with --against")
         return _gate(folder, against.expanduser(), data, flow, max_nats, forms, accept)
     if max_nats is not None or accept:
         raise UsageError("--max-nats and --accept need a baseline", hint="name one with --against")
+    if pairs and curve:
+        raise UsageError("--pairs and --curve are two reports: ask for one")
     from flowbench.report.outputs import outputs
     from flowbench.report.ranking.tables import tables
-    from flowbench.report.ranking.write import FORMS, write_pairs, write_ranking
+    from flowbench.report.ranking.write import FORMS, write_curves, write_pairs, write_ranking
     from flowbench.results import sweeps
 
     gc.disable()  # all that is made here lives till the end; to look for garbage in it took half the time
     to = outputs(forms, FORMS)
     runs, swept = sweeps.with_runs(folder)
     found = tables(runs, data, flow, sort, sweeps.passed_over(swept))
-    (write_pairs if pairs else write_ranking)(found, to)
+    (write_pairs if pairs else write_curves if curve else write_ranking)(found, to)
 
 
 def _gate(

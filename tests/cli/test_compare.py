@@ -96,7 +96,18 @@ def test_pairs_are_a_matrix(folder: Path) -> None:
     assert compare(str(folder), "--pairs", "--data", "other").returncode == 3
 
 
-@pytest.mark.parametrize("wrong", [["--format", "junit"], ["--sort", "luck"]])
+def test_a_curve_needs_a_history_of_the_training(folder: Path) -> None:
+    done = compare(str(folder), "--curve")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "history" in done.stderr
+    history = {name: [1.5] for name in ("train_ll_nats", "validation_ll_nats", "learning_rate", "gradient_norm")}
+    write_run(folder, "maf", rows(0.2), data="trained", history=history | {"seconds": [20.0]})
+    done = compare(str(folder), "--curve", "--format", "csv")
+    (row,) = csv.DictReader(io.StringIO(done.stdout))
+    assert (row["data"], row["validation_ll_nats_within_30_s"]) == ("trained", "1.5")
+
+
+@pytest.mark.parametrize("wrong", [["--format", "junit"], ["--sort", "luck"], ["--pairs", "--curve"]])
 def test_a_wrong_word_is_code_2(folder: Path, wrong: list[str]) -> None:
     done = compare(str(folder), *wrong)
     assert (done.returncode, done.stdout) == (2, "")
