@@ -36,6 +36,14 @@ def compare(
     pairs: Annotated[
         bool, typer.Option("--pairs", help="Print the paired differences of all lines, with intervals.")
     ] = False,
+    curve: Annotated[
+        bool,
+        typer.Option("--curve", help="Print what the validation rows had reached after 10, 30, 100 and 300 seconds."),
+    ] = False,
+    claims: Annotated[
+        bool,
+        typer.Option("--claims", help="Print what the papers claim of MAF, IAF and RealNVP, and whether it holds."),
+    ] = False,
     forms: Annotated[
         list[str] | None,
         typer.Option(
@@ -82,21 +90,36 @@ def compare(
     if max_nats is not None and not math.isfinite(max_nats):
         raise UsageError("--max-nats is a number of nats")
     if against is not None:
-        if pairs or sort != "validation":
-            raise UsageError("--pairs and --sort rank runs: they do not go with --against")
+        if pairs or curve or claims or sort != "validation":
+            raise UsageError("--pairs, --curve, --claims and --sort do not go with --against")
         return _gate(folder, against.expanduser(), data, flow, max_nats, forms, accept)
     if max_nats is not None or accept:
         raise UsageError("--max-nats and --accept need a baseline", hint="name one with --against")
+    if pairs + curve + claims > 1:
+        raise UsageError("--pairs, --curve and --claims are reports of their own: ask for one")
+    if claims and (flow is not None or sort != "validation"):
+        raise UsageError("--claims are about all three flows: leave --flow and --sort out")
+    _report(folder, data, flow, sort, "pairs" if pairs else "curve" if curve else "claims" if claims else "", forms)
+
+
+def _report(folder: Path, data: str | None, flow: str | None, sort: Sort, what: str, forms: list[str]) -> None:
+    """Print a ranking, or ``what`` is asked for in its place."""
+    from flowbench.report.claims import claims
     from flowbench.report.outputs import outputs
     from flowbench.report.ranking.tables import tables
-    from flowbench.report.ranking.write import FORMS, write_pairs, write_ranking
-    from flowbench.results import sweeps
+    from flowbench.report.ranking.write import FORMS, write_curves, write_pairs, write_ranking
+    from flowbench.results import costs, sweeps
 
     gc.disable()  # all that is made here lives till the end; to look for garbage in it took half the time
     to = outputs(forms, FORMS)
-    runs, swept = sweeps.with_runs(folder)
-    found = tables(runs, data, flow, sort, sweeps.passed_over(swept))
-    (write_pairs if pairs else write_ranking)(found, to)
+    times: list[costs.TimeRecord] = []
+    runs, swept = sweeps.with_runs(folder, costs.into(times) if what == "claims" else lambda _, found: None)
+    passed_over = sweeps.passed_over(swept)
+    if what == "claims":
+        claims.write_claims(claims.claims(runs, times, data, passed_over), to)
+    else:
+        writers = {"pairs": write_pairs, "curve": write_curves}
+        writers.get(what, write_ranking)(tables(runs, data, flow, sort, passed_over), to)
 
 
 def _gate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from flowbench.config import FlowOptions
+    from flowbench.results.costs import InverseName
     from flowbench.timing.benchmark import Plan
 
     Subject = tuple[dict[str, FlowOptions], Tensor, str]
@@ -51,8 +53,15 @@ def time(
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=SET_HELP)] = None,
     inverse: Annotated[
         str,
-        typer.Option(help="substitution, or passes to time the D passes of the textbook beside it."),
+        typer.Option(
+            help="substitution, or beside it passes (the textbook's D) or jacobi (iterated over all columns at once, "
+            "until nothing changes), or both: passes,jacobi."
+        ),
     ] = "substitution",
+    tolerance: Annotated[
+        float | None,
+        typer.Option(min=0, help="The largest change, relative to 1 + |x|, at which jacobi ends.", show_default="1e-4"),
+    ] = None,
     scaling: Annotated[
         bool,
         typer.Option("--scaling", help="Show how costs grow with D, from 64 to 1024, at a fixed width of 1024."),
@@ -105,14 +114,14 @@ def time(
     Prints medians with quartiles, how they compare with the bare arithmetic, and the memory used. With --against, the
     ratios to another flowbench on this machine, each with a verdict.
     """
-    passes = _is_passes(inverse)
+    inverses = _inverses(inverse, tolerance)
     if data is not None and (dim is not None or scaling):
         raise UsageError("--data brings its own columns: leave --dim and --scaling out")
-    if scaling and (dim is not None or peers or passes):
+    if scaling and (dim is not None or peers or inverses):
         raise UsageError(
             "--scaling times flowbench's own directions at its own dimensions: leave the other options out"
         )
-    if against is not None and (scaling or peers or passes):
+    if against is not None and (scaling or peers or inverses):
         raise UsageError("--against compares two flowbenches: leave --peers, --scaling and --inverse out")
     if against is None and (max_slowdown, max_memory, forms) != (None, None, None):
         raise UsageError("--max-slowdown, --max-memory and --format need another flowbench", "name one with --against")
@@ -120,6 +129,7 @@ def time(
     from flowbench.files import ensure_writable
     from flowbench.results import store as results
     from flowbench.timing import benchmark
+    from flowbench.timing.works import Way
     from flowbench.training.environment import resolve_device
     from flowbench.training.memory import keep_freed_memory
 
@@ -136,8 +146,9 @@ def time(
     name, rows = benchmark.rows(data, dim or 2, chosen_device)
     subject = chosen, rows, name
     if against is None:
+        ways = tuple(Way(*each) for each in inverses)
         plan = benchmark.Plan(
-            _batches(batch or "1,100,1000"), 1.0 if seconds is None else seconds, passes, peers, scaling
+            _batches(batch or "1,100,1000"), 1.0 if seconds is None else seconds, ways, peers, scaling
         )
         _show(subject, plan, folder, as_json)
     else:
@@ -199,10 +210,18 @@ def _gate(
         raise SystemExit(code)
 
 
-def _is_passes(inverse: str) -> bool:
-    if inverse not in ("substitution", "passes"):
-        raise UsageError(f"unknown inverse {inverse!r}", hint=did_you_mean(inverse, ["substitution", "passes"]))
-    return inverse == "passes"
+def _inverses(text: str, tolerance: float | None) -> list[tuple[InverseName, float | None]]:
+    """Those that are to be timed beside substitution, with the tolerance of those that have one."""
+    from flowbench.results.costs import INVERSES
+
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in ("substitution", *INVERSES):
+            raise UsageError(f"unknown inverse {name!r}", hint=did_you_mean(name, ["substitution", *INVERSES]))
+    if tolerance is not None and ("jacobi" not in names or not math.isfinite(tolerance)):
+        raise UsageError("--tolerance is a number, and --inverse jacobi's alone")
+    tolerances = {"jacobi": 1e-4 if tolerance is None else tolerance}
+    return [(name, tolerances.get(name)) for name in INVERSES if name in names]
 
 
 def _batches(text: str) -> tuple[int, ...]:

@@ -38,7 +38,7 @@ def _shape_table(shape: Shape) -> Table:
         costs = [found.get((batch, model, work)) for work in WORKS]
         cells = [_cell(cost) or missing.get((batch, model, work), "") for cost, work in zip(costs, WORKS, strict=True)]
         table.add_row(f"{batch:,}", plain(model), *map(plain, cells))
-        for name, cell in (("× products", _to_arithmetic), ("memory", _memory)):
+        for name, cell in (("× products", _to_arithmetic), ("memory", _memory), ("passes", _passes)):
             texts = [plain(cell(cost), "dim") for cost in costs]
             if any(texts):
                 table.add_row("", plain(f"  {name}", "dim"), *texts)
@@ -64,6 +64,10 @@ def _to_arithmetic(cost: Cost | None) -> str:
 
 def _memory(cost: Cost | None) -> str:
     return f"{cost.peak_bytes / 1e6:,.1f} MB" if cost and cost.peak_bytes is not None else ""
+
+
+def _passes(cost: Cost | None) -> str:
+    return f"{cost.passes_taken:.3g} a transform" if cost and cost.passes_taken is not None else ""
 
 
 def _exponent_table(exponents: list[Exponent]) -> Table:

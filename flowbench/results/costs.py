@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, FiniteFloat
 
 from flowbench.files import write_together
 from flowbench.results.record import SCHEMA_VERSION, Environment, Part, Record, Settings, model_name
-from flowbench.results.store import document, parsed, strict_json
+from flowbench.results.store import document, known, parsed, strict_json
 
 Work = Literal["density", "sampling", "step"]
 """What is timed: densities of the rows, as many samples, one step of training on them."""
 
 WORKS: tuple[Work, ...] = ("density", "sampling", "step")
+
+InverseName = Literal["passes", "jacobi"]
+"""Ways beside substitution to invert a masked autoregressive transform: the textbook's D passes, and Jacobi's."""
+
+INVERSES: tuple[InverseName, ...] = ("passes", "jacobi")
 
 
 class Cost(Part):
@@ -37,6 +43,9 @@ class Cost(Part):
     passes: int | None = None
     arithmetic_us: FiniteFloat | None = Field(default=None, validation_alias=AliasChoices("arithmetic_us", "floor_us"))
     ours_us: FiniteFloat | None = None
+    inverse: InverseName | None = None
+    passes_taken: FiniteFloat | None = None
+    tolerance: FiniteFloat | None = None
     peak_bytes: int | None = None
 
 
@@ -167,4 +176,18 @@ def read(path: Path) -> TimeRecord:
     Raises:
         UnreadableRecordError: the file is damaged, of a newer schema, or no record of times.
     """
-    return parsed(path, document(path), TimeRecord, lambda old: old | {"schema_version": SCHEMA_VERSION})
+    return _parsed(path, document(path))
+
+
+def _parsed(path: Path, found: dict[str, Any]) -> TimeRecord:
+    return parsed(path, found, TimeRecord, lambda old: old | {"schema_version": SCHEMA_VERSION})
+
+
+def into(times: list[TimeRecord]) -> Callable[[Path, dict[str, Any]], None]:
+    """What ``store.read_all`` is to do with records of other kinds: put those of times into the list."""
+
+    def keep(path: Path, found: dict[str, Any]) -> None:
+        if found.get("kind") == "time":
+            times.append(_parsed(path, known(path, found)))
+
+    return keep

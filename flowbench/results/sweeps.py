@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,13 +49,20 @@ def read_all(folder: Path) -> list[Sweep]:
     return with_runs(folder)[1]
 
 
-def with_runs(folder: Path) -> tuple[dict[Path, RunRecord], list[Sweep]]:
-    """The records of all runs under ``folder``, as ``store.read_all`` has them, and all sweeps; each file read once."""
+def with_runs(
+    folder: Path, on_other: Callable[[Path, dict[str, Any]], None] = lambda _, found: None
+) -> tuple[dict[Path, RunRecord], list[Sweep]]:
+    """The records of all runs under ``folder``, as ``store.read_all`` has them, and all sweeps; each file read once.
+
+    Records of other kinds go to ``on_other``, which passes over them.
+    """
     sweeps: list[Sweep] = []
 
     def keep(path: Path, found: dict[str, Any]) -> None:
         if found.get("kind") == "sweep":
             sweeps.append(store.parsed(path, store.known(path, found), Sweep, lambda old: old))
+        else:
+            on_other(path, found)
 
     return store.read_all(folder, on_other=keep), sweeps
 

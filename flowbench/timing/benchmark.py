@@ -27,7 +27,7 @@ from flowbench.timing import peers, scaling
 from flowbench.timing.peer_process import PeerProcess, shortage
 from flowbench.timing.peer_worker import Order
 from flowbench.timing.worker_process import running
-from flowbench.timing.works import by_passes, evaluation, textbook_sampling, works
+from flowbench.timing.works import Way, evaluation, inverted_by, passes_taken, textbook_sampling, works
 from flowbench.timing.yardsticks import connections, matrix_rate, peak_bytes
 from flowbench.training.clock import Runner, Sample, measure, repeated, runner
 from flowbench.training.environment import environment
@@ -66,11 +66,11 @@ def rows(data: str | None, dim: int, device: str) -> tuple[str, Tensor]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to time, and beside what; ``on_run`` is told what is about to be run."""
+    """What to time, and beside what: other ``ways`` to invert, peers. ``on_run`` is told what is about to be run."""
 
     batches: tuple[int, ...]
     seconds: float
-    passes: bool = False
+    ways: tuple[Way, ...] = ()
     peers: bool = False
     scaling: bool = False
     on_run: Callable[[str], None] = lambda what: None
@@ -81,7 +81,7 @@ def time_flows(chosen: dict[str, FlowOptions], rows: Tensor, data: str, plan: Pl
     began, device, threads = time.perf_counter(), str(rows.device), torch.get_num_threads()
     plan.on_run("matrix products")
     rate = matrix_rate(device)
-    what = f"{chosen} {data} {plan.batches} {plan.seconds} {plan.passes} {plan.peers} {plan.scaling} {device} {threads}"
+    what = f"{chosen} {data} {plan.batches} {plan.seconds} {plan.ways} {plan.peers} {plan.scaling} {device} {threads}"
     kind = "scaling" if plan.scaling else data
     empty = TimeRecord(
         run=f"time-{'-'.join(chosen)}-{kind}-{hashlib.sha256(what.encode()).hexdigest()[:8]}",
@@ -141,11 +141,11 @@ class _Batch:
         self._fresh = works(copy.deepcopy(flow), rows)
 
     def costs(self, work: str, rivals: Sequence[PeerProcess], plan: Plan) -> tuple[list[Cost], list[Missing]]:
-        """The figures of one work: flowbench's, the textbook's and the peers', in turns; and those not to be had."""
+        """The figures of one work: flowbench's, other inverses' and the peers', in turns; and those not to be had."""
         batch = len(self.rows)
         runners: dict[str, Runner] = {self.name: runner(self.works[work])}
-        if plan.passes and (textbook := self._textbook(work)):
-            runners[f"{self.name}, {self.flow.dim} passes"] = textbook
+        others = self._others(work, plan.ways)
+        runners |= {name: runner(evaluation(flow, self.rows)[work]) for name, (_, flow) in others.items()}
         missing = []
         for rival in rivals:
             plan.on_run(f"{rival.name} {work} @ {batch}: will it fit into memory?")
@@ -161,14 +161,16 @@ class _Batch:
             if sample.failure:
                 missing.append(_missing(model, work, batch, f"failed: {sample.failure}"))
             else:
-                costs.append(_cost(model, work, batch, sample).model_copy(update={"ours_us": ours.us}))
+                about = _about(*others[model]) if model in others else {}
+                costs.append(_cost(model, work, batch, sample).model_copy(update={"ours_us": ours.us} | about))
         return costs, missing
 
-    def _textbook(self, work: str) -> Runner | None:
+    def _others(self, work: str, ways: Sequence[Way]) -> dict[str, tuple[Way, Flow]]:
+        """By its name in the table each way, and the flow inverted so: where that is the work."""
         if work != ("sampling" if textbook_sampling(self.flow) else "density"):
-            return None
-        textbook = by_passes(self.flow)
-        return runner(evaluation(textbook, self.rows)[work]) if textbook else None
+            return {}
+        built = ((way, inverted_by(self.flow, way)) for way in ways)
+        return {f"{self.name}, {way.title(flow.dim)}": (way, flow) for way, flow in built if flow}
 
     def _yardsticks(self, work: str) -> dict[str, Any]:
         """The arithmetic at the rate of large products, the number of passes, and the memory."""
@@ -190,6 +192,10 @@ def _cost(model: str, work: str, batch: int, sample: Sample) -> Cost:
         first_us=sample.first * 1e6,
         runs=sample.runs,
     )
+
+
+def _about(way: Way, flow: Flow) -> dict[str, Any]:
+    return {"inverse": way.name, "tolerance": way.tolerance, "passes_taken": passes_taken(flow)}
 
 
 def _missing(model: str, work: str, batch: int, reason: str) -> Missing:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import statistics
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from flowbench.config import TrainingOptions
 from flowbench.flows import Flow
+from flowbench.results.costs import InverseName
 from flowbench.training.step import Descent
 from flowbench.transforms import Chain, Inverse, MaskedAutoregressive, Transform
 from flowbench.transforms.transform import Pair
@@ -50,35 +53,59 @@ def works(flow: Flow, rows: Tensor) -> dict[str, Work]:
     return found
 
 
-class ByPasses(Transform):
-    """A masked autoregressive transform inverted as textbooks do, by D passes."""
+@dataclass(frozen=True)
+class Way:
+    """Another way than substitution to invert a masked autoregressive transform; ``tolerance`` is that of Jacobi's."""
 
-    def __init__(self, transform: MaskedAutoregressive) -> None:
+    name: InverseName
+    tolerance: float | None = None
+
+    def invert(self, transform: MaskedAutoregressive, u: Tensor) -> tuple[Tensor, Tensor, int]:
+        """x (N, D), log|det ∂x/∂u| (N,), and how many passes of the network they took."""
+        if self.tolerance is not None:
+            return transform.inverse_by_jacobi(u, self.tolerance)
+        return *transform.inverse_by_passes(u), transform.sampling_passes
+
+    def title(self, dim: int) -> str:
+        """As a table of a flow over ``dim`` columns names it."""
+        return f"{dim} passes" if self.tolerance is None else f"{self.name} to {self.tolerance:g}"
+
+
+class Inverted(Transform):
+    """A masked autoregressive transform inverted in another way; ``passes`` is what the last inverse took."""
+
+    def __init__(self, transform: MaskedAutoregressive, way: Way) -> None:
         super().__init__()
-        self.transform = transform
+        self.transform, self.way, self.passes = transform, way, 0
 
     def forward(self, x: Tensor) -> Pair:
         """The transform's own."""
         return self.transform(x)
 
     def inverse(self, u: Tensor) -> Pair:
-        """D passes of the network."""
-        return self.transform.inverse_by_passes(u)
+        """Passes of the network."""
+        x, log_det, self.passes = self.way.invert(self.transform, u)
+        return x, log_det
 
 
-def by_passes(flow: Flow) -> Flow | None:
-    """The same flow, inverted by passes; None where nothing in it is autoregressive."""
+def inverted_by(flow: Flow, way: Way) -> Flow | None:
+    """The same flow, inverted in another way; None where nothing in it is autoregressive."""
 
-    def textbook(transform: Transform) -> Transform:
+    def other(transform: Transform) -> Transform:
         if isinstance(transform, MaskedAutoregressive):
-            return ByPasses(transform)
-        return Inverse(textbook(transform.transform)) if isinstance(transform, Inverse) else transform
+            return Inverted(transform, way)
+        return Inverse(other(transform.transform)) if isinstance(transform, Inverse) else transform
 
     if not any(isinstance(module, MaskedAutoregressive) for module in flow.modules()):
         return None
     own = copy.deepcopy(flow).eval()  # its batch normalisation stays in evaluation, whatever the flow does meanwhile
     chain = own.transform if isinstance(own.transform, Chain) else [own.transform]
-    return Flow(flow.dim, Chain(textbook(transform) for transform in chain)).to(flow.origin.device).eval()
+    return Flow(flow.dim, Chain(other(transform) for transform in chain)).to(flow.origin.device).eval()
+
+
+def passes_taken(flow: Flow) -> float:
+    """The passes that the last inverse of a flow `inverted_by` another way took, the mean over its transforms."""
+    return statistics.fmean(module.passes for module in flow.modules() if isinstance(module, Inverted))
 
 
 def textbook_sampling(flow: Flow) -> bool:

@@ -11,8 +11,10 @@ from pathlib import Path
 import forked
 import pytest
 from ranking_cases import rows, write_run
+from records import ENVIRONMENT
 
-from flowbench.results import store, sweeps
+from flowbench.results import costs, store, sweeps
+from flowbench.results.costs import Cost, Shape, TimeRecord
 from flowbench.results.sweeps import Sweep
 
 MEANS = {"maf": 0.0, "iaf": -0.003, "realnvp": -0.2}
@@ -96,7 +98,40 @@ def test_pairs_are_a_matrix(folder: Path) -> None:
     assert compare(str(folder), "--pairs", "--data", "other").returncode == 3
 
 
-@pytest.mark.parametrize("wrong", [["--format", "junit"], ["--sort", "luck"]])
+def test_a_curve_needs_a_history_of_the_training(folder: Path) -> None:
+    done = compare(str(folder), "--curve")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "history" in done.stderr
+    history = {name: [1.5] for name in ("train_ll_nats", "validation_ll_nats", "learning_rate", "gradient_norm")}
+    write_run(folder, "maf", rows(0.2), data="trained", history=history | {"seconds": [20.0]})
+    done = compare(str(folder), "--curve", "--format", "csv")
+    (row,) = csv.DictReader(io.StringIO(done.stdout))
+    assert (row["data"], row["validation_ll_nats_within_30_s"]) == ("trained", "1.5")
+
+
+def test_claims_are_held_against_runs_and_times(folder: Path) -> None:
+    figures = {"us_q1": 1.0, "us_q3": 1.0, "first_us": 1.0, "runs": 5, "batch": 1, "model": "realnvp"}
+    found = [Cost(work=work, us=us, **figures) for work, us in (("density", 1.0), ("sampling", 9.0))]  # type: ignore[arg-type]
+    record = TimeRecord(
+        run="time-realnvp",
+        data="mine",
+        matrix_gflops=1.0,
+        shapes=[Shape(flow="realnvp", dim=6, options={}, parameters=9, costs=found)],
+        environment=ENVIRONMENT,
+        started_at="2026-01-02",
+    )
+    costs.write(record, folder)
+    done = compare(str(folder), "--claims", "--format", "csv")
+    assert (done.returncode, done.stderr) == (0, "")
+    verdicts = [(row["ratio"], row["verdict"]) for row in csv.DictReader(io.StringIO(done.stdout))]
+    assert ("9.0", "does not hold") in verdicts
+    assert ("", "holds") in verdicts  # of the runs: the MAF is above RealNVP
+
+
+WRONG = [["--format", "junit"], ["--sort", "luck"], ["--pairs", "--curve"], ["--claims", "--flow", "maf"]]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_word_is_code_2(folder: Path, wrong: list[str]) -> None:
     done = compare(str(folder), *wrong)
     assert (done.returncode, done.stdout) == (2, "")

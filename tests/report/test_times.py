@@ -71,3 +71,12 @@ def test_markup_in_names_is_only_text(name):
     text = shown(record(flow=name, model=name))
     assert text.count(name) == 3
     assert "[b]peer[/b]" in text
+
+
+def test_the_passes_that_another_inverse_took_are_shown():
+    one = record()
+    (shape,) = one.shapes
+    jacobi = shape.costs[0].model_copy(update={"model": "maf, jacobi", "inverse": "jacobi", "passes_taken": 4.75})
+    shape = shape.model_copy(update={"costs": [*shape.costs, jacobi]})
+    assert "4.75 a transform" in shown(one.model_copy(update={"shapes": [shape]}))
+    assert "a transform" not in shown(one)

@@ -63,23 +63,34 @@ def test_json_is_one_document_and_the_row(tmp_path: Path) -> None:
     assert costs.TimeRecord.model_validate(json.loads(output)).shapes[0].dim == 2
 
 
-def test_the_textbook_stands_beside_substitution(tmp_path: Path) -> None:
-    row = timed(tmp_path, "maf", "iaf", "realnvp", "--dim", "5", "--batch", "4", "--inverse", "passes", "--hidden", "9")
-    models = [{(c.model, c.work) for c in shape.costs if c.model != shape.flow} for shape in row.shapes]
-    assert models == [{("maf, 5 passes", "sampling")}, {("iaf, 5 passes", "density")}, set()]
+def test_other_inverses_stand_beside_substitution(tmp_path: Path) -> None:
+    ways = ["--inverse", "jacobi,passes", "--tolerance", "0.5"]
+    row = timed(tmp_path, "maf", "iaf", "realnvp", "--dim", "5", "--batch", "4", "--hidden", "9", *ways)
+    beside = [[cost for cost in shape.costs if cost.model != shape.flow] for shape in row.shapes]
+    for flow, work, found in zip(("maf", "iaf"), ("sampling", "density"), beside, strict=False):
+        assert [(cost.model, cost.work) for cost in found] == [
+            (f"{flow}, 5 passes", work),
+            (f"{flow}, jacobi to 0.5", work),
+        ]
+        passes, jacobi = found
+        assert (passes.inverse, passes.tolerance, passes.passes_taken) == ("passes", None, 5)
+        assert (jacobi.inverse, jacobi.tolerance) == ("jacobi", 0.5)
+        assert 1 <= jacobi.passes_taken < 5
+    assert beside[2] == []
 
 
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", ["maf", "iaf"])
-def test_the_textbooks_flow_is_the_same_flow(name: str) -> None:
+@pytest.mark.parametrize("way", [works.Way("passes"), works.Way("jacobi", 1e-9)], ids=lambda way: way.name)
+def test_a_flow_inverted_in_another_way_is_the_same_flow(name: str, way: works.Way) -> None:
     flow = shaken(name, 6)
-    textbook = works.by_passes(flow)
-    assert textbook is not None
-    textbook.eval()
+    other = works.inverted_by(flow, way)
+    assert other is not None
     x = torch.randn(4, 6)
-    torch.testing.assert_close(textbook(x), flow(x))
+    torch.testing.assert_close(other(x), flow(x))
     seed = torch.Generator().manual_seed(3)
-    torch.testing.assert_close(textbook.sample(4, seed), flow.sample(4, torch.Generator().manual_seed(3)))
-    assert works.by_passes(shaken("realnvp", 6)) is None
+    torch.testing.assert_close(other.sample(4, seed), flow.sample(4, torch.Generator().manual_seed(3)))
+    assert works.inverted_by(shaken("realnvp", 6), way) is None
 
 
 def test_connections_are_the_weights_that_masks_leave() -> None:
@@ -135,7 +146,9 @@ def test_scaling_fits_both_directions(tmp_path: Path, monkeypatch: pytest.Monkey
         (["--batch", "1,x"], "--batch takes sizes"),
         (["--batch", "0"], "--batch takes sizes"),
         (["--data", "digits", "--dim", "3"], "leave --dim"),
-        (["--inverse", "slow"], "unknown inverse"),
+        (["--inverse", "passes,jacoby"], "did you mean jacobi"),
+        (["--inverse", "passes", "--tolerance", "0.1"], "--inverse jacobi"),
+        (["--inverse", "jacobi", "--tolerance", "inf"], "--tolerance is a number"),
         (["maf", "--dim", "3", "--set", "hiden=4"], "no"),
         (["maf", "--dim", "3", "--hidden", "0"], "hidden"),
         (["--dim", "3", "--device", "tpu"], "unknown device"),

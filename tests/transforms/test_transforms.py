@@ -9,7 +9,18 @@ from flow_cases import shaken
 from flowbench.flows import Flow, realnvp
 from flowbench.timing.yardsticks import peak_bytes
 from flowbench.training.calibration import calibrate
-from flowbench.transforms import MADE, Affine, BatchNorm, Body, Chain, Coupling, Inverse, Network, Permutation
+from flowbench.transforms import (
+    MADE,
+    Affine,
+    BatchNorm,
+    Body,
+    Chain,
+    Coupling,
+    Inverse,
+    MaskedAutoregressive,
+    Network,
+    Permutation,
+)
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -139,3 +150,40 @@ def test_a_made_starts_as_the_papers() -> None:
 def test_what_takes_statistics_is_not_inverted() -> None:
     with pytest.raises(ValueError, match="statistics"):
         Inverse(Chain([BatchNorm(3)]))
+
+
+DIM = 20
+
+
+def chained(strength: float) -> MaskedAutoregressive:
+    """x_i = u_i + ``strength``·x_{i−1}, and no scale: the first column reaches the last through all others."""
+    transform = MaskedAutoregressive(DIM, Body(()), Affine())
+    weight = torch.zeros(2 * DIM, DIM)
+    weight[2 * torch.arange(1, DIM), torch.arange(DIM - 1)] = strength
+    transform.load_state_dict({"conditioner.0.weight": weight, "conditioner.0.bias": torch.zeros(2 * DIM)})
+    return transform
+
+
+@pytest.mark.parametrize(("strength", "passes"), [(0.0, 2), (0.1, 7), (3.0, DIM)])
+def test_jacobi_takes_few_passes_where_columns_depend_weakly_and_all_where_strongly(
+    strength: float, passes: int
+) -> None:
+    transform = chained(strength)
+    u = torch.ones(4, DIM)
+    x, log_det, taken = transform.inverse_by_jacobi(u, 7e-7)
+    assert taken == passes
+    expected, expected_log_det = transform.inverse(u)
+    exactly = {"rtol": 0, "atol": 1e-12 if taken in (2, DIM) else 1e-6}
+    torch.testing.assert_close(x / (1 + expected), expected / (1 + expected), **exactly)
+    torch.testing.assert_close(log_det, expected_log_det, **exactly)
+
+
+def test_jacobi_of_a_network_is_its_inverse_within_the_tolerance_and_what_is_no_number_ends() -> None:
+    torch.manual_seed(0)
+    transform = MaskedAutoregressive(DIM, Body((30, 30)), Affine(2.0))
+    u = torch.randn(50, DIM)
+    (x, log_det, taken), (expected, expected_log_det) = transform.inverse_by_jacobi(u, 1e-8), transform.inverse(u)
+    assert 2 < taken < DIM
+    torch.testing.assert_close(x, expected, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(log_det, expected_log_det, rtol=0, atol=1e-6)
+    assert transform.inverse_by_jacobi(u.fill_(torch.nan), 1e-8)[2] == DIM

@@ -73,6 +73,12 @@ def columns(table: Table) -> list[Column]:
     return [_padded(column, len(names)) for column in found if any(map(str.strip, column.cells))]
 
 
+def validation_places(lines: Sequence[Line]) -> int:
+    """The decimals of validation likelihoods: those of the test rows' likelihoods of the same lines."""
+    errors = [2 * line.test_ll_nats.stderr for line in lines if line.test_ll_nats and line.test_ll_nats.stderr]
+    return max(map(decimals, errors), default=2)
+
+
 def spelt_out(line: Line) -> str:
     """The settings that differ, as ``--set`` takes them."""
     return " ".join(f"{key}={value}" for key, value in line.settings.items())
@@ -149,9 +155,7 @@ def _hashes(records: Sequence[RunRecord], shown: Sequence[Sequence[str]]) -> tup
 
 
 def _validation_column(table: Table) -> Column:
-    means = [mean(line.validation_ll_nats) for line in table.lines]
-    errors = [2 * line.test_ll_nats.stderr for line in table.lines if line.test_ll_nats and line.test_ll_nats.stderr]
-    places = max(map(decimals, errors), default=2)  # those of the test rows' likelihoods beside them
+    means, places = [mean(line.validation_ll_nats) for line in table.lines], validation_places(table.lines)
     return Column("validation\nnats", aligned([Figure(nats, None, places) for nats in means]), rank=2)
 
 

@@ -189,7 +189,7 @@ def _notes(found: Sequence[Line], best: Line | None) -> list[str]:
     records = [run.record for line in found for run in line.runs]
     groups = sorted({record.task.test_groups for record in records if record.task.test_groups})
     failed = [f"{record.run} {record.status}: {reason(record)}" for record in records if record.status != "ok"]
-    return [*_notes_on_marks(found, best), *map(given_groups, groups), *_notes_on_times(records), *failed]
+    return [*_notes_on_marks(found, best), *map(given_groups, groups), *notes_on_times(records), *failed]
 
 
 def _notes_on_marks(found: Sequence[Line], best: Line | None) -> Iterable[str]:
@@ -208,7 +208,8 @@ def _notes_on_marks(found: Sequence[Line], best: Line | None) -> Iterable[str]:
         yield f"{BELOW_GAUSSIAN} below its Gaussian: the one fitted to the same training rows gives the test rows more"
 
 
-def _notes_on_times(records: Sequence[RunRecord]) -> Iterable[str]:
+def notes_on_times(records: Sequence[RunRecord]) -> Iterable[str]:
+    """What to mind in the times of these runs."""
     ended = [record for record in records if record.status == "ok"]
     timed = [record.environment for record in ended if record.timings or record.training.train_seconds is not None]
     if len({(where.device, where.device_name, where.threads, where.dtype) for where in timed}) > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic_core import to_json
@@ -10,8 +10,9 @@ from rich.console import Console
 
 from flowbench.report.outputs import Output, write
 from flowbench.report.ranking.columns import ranking
+from flowbench.report.ranking.curves import curves, curves_document, curves_rows, curves_sheet
 from flowbench.report.ranking.document import as_csv, csv_text, document
-from flowbench.report.ranking.pairs import MOST_SHOWN, Matrix, matrices, matrix_sheet, pairs_document, pairs_rows
+from flowbench.report.ranking.pairs import MOST, MOST_SHOWN, matrices, matrix_sheet, pairs_document, pairs_rows
 from flowbench.report.ranking.sheet import Sheet, show
 from flowbench.report.ranking.tables import Table
 from flowbench.report.ranking.text import latex, markdown
@@ -19,51 +20,63 @@ from flowbench.report.ranking.text import latex, markdown
 FORMS = ("table", "markdown", "csv", "json", "latex")
 
 
-def write_ranking(tables: Sequence[Table], to: Sequence[Output]) -> None:
-    """The tables.
+def write_report(
+    to: Sequence[Output],
+    as_document: Callable[[], dict[str, Any]],
+    rows: Callable[[], str],
+    sheets: Callable[[str], Sequence[Sheet]],
+) -> None:
+    """A report as JSON, as CSV, and as sheets for whatever else; each is made where it is asked for.
 
     Raises:
         UsageError: a file cannot be written.
     """
-    write(to, lambda form, console: _ranking(tables, form, console))
+
+    def printed(form: str, console: Console) -> None:
+        if form == "json":
+            _print(_strict(as_document()), console)
+        elif form == "csv":
+            _print(rows(), console)
+        elif form == "table":
+            show(sheets(form), console)
+        else:
+            _print((markdown if form == "markdown" else latex)(sheets(form)), console)
+
+    write(to, printed)
+
+
+def write_ranking(tables: Sequence[Table], to: Sequence[Output]) -> None:
+    """The tables; raises as `write_report`."""
+    write_report(to, lambda: document(tables), lambda: as_csv(tables), lambda _: [ranking(table) for table in tables])
 
 
 def write_pairs(tables: Sequence[Table], to: Sequence[Output]) -> None:
-    """The matrix of each table's paired differences.
+    """The matrix of each table's paired differences; raises as `write_report`.
 
     Raises:
         NothingToCompareError: there are none.
-        UsageError: a file cannot be written.
     """
     found = matrices(tables)
-    write(to, lambda form, console: _pairs(found, form, console))
+
+    def sheets(form: str) -> list[Sheet]:
+        return [matrix_sheet(matrix, MOST_SHOWN if form == "table" else MOST) for matrix in found]
+
+    write_report(to, lambda: pairs_document(found), lambda: csv_text(pairs_rows(found)), sheets)
 
 
-def _ranking(tables: Sequence[Table], form: str, console: Console) -> None:
-    if form == "json":
-        _print(_strict(document(tables)), console)
-    elif form == "csv":
-        _print(as_csv(tables), console)
-    else:
-        _sheets([ranking(table) for table in tables], form, console)
+def write_curves(tables: Sequence[Table], to: Sequence[Output]) -> None:
+    """How soon each table's lines reached what; raises as `write_report`.
 
-
-def _pairs(found: Sequence[Matrix], form: str, console: Console) -> None:
-    if form == "json":
-        _print(_strict(pairs_document(found)), console)
-    elif form == "csv":
-        _print(csv_text(pairs_rows(found)), console)
-    elif form == "table":
-        _sheets([matrix_sheet(matrix, MOST_SHOWN) for matrix in found], form, console)
-    else:
-        _sheets([matrix_sheet(matrix) for matrix in found], form, console)
-
-
-def _sheets(sheets: Sequence[Sheet], form: str, console: Console) -> None:
-    if form == "table":
-        show(sheets, console)
-    else:
-        _print(markdown(sheets) if form == "markdown" else latex(sheets), console)
+    Raises:
+        NothingToCompareError: no record has the history of a training.
+    """
+    found = curves(tables)
+    write_report(
+        to,
+        lambda: curves_document(found),
+        lambda: csv_text(curves_rows(found)),
+        lambda _: [curves_sheet(each) for each in found],
+    )
 
 
 def _strict(found: dict[str, Any]) -> str:

@@ -1,0 +1,1 @@
+"""What the papers claim of their flows, held against the records at hand. No torch."""
