@@ -1,8 +1,8 @@
 """A run's configuration: what can be set, where its value comes from, and the hash that names it. No torch.
 
 Later layers win: the defaults of the code, in ``configs/`` <flow>.toml, data-<data>.toml, <flow>-<data>.toml and
-recipe-<recipe>.toml, in the last its table ``[data.<data>]``, then a file of the user's (``--config``) and single
-settings (``--set key=value``). A layer states what differs and nothing else; keys are the names of the options below
+recipe-<recipe>.toml, in the last its tables ``[data.<data>]`` and ``[flow.<flow>]``, then a file of the user's
+(``--config``) and single settings (``--set key=value``). A layer states what differs and nothing else; keys are the names of the options below
 and of the flow's own. TOML has no null: the string ``"none"`` stands for it.
 """
 
@@ -155,8 +155,8 @@ def packaged_layers(flow: str, data: str, recipe: str) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for path in paths:
         merged |= read_toml(path) if path.is_file() else {}
-    by_data = merged.pop("data", {})  # only a recipe has such tables
-    return merged | by_data.get(data, {})
+    by_data, by_flow = merged.pop("data", {}), merged.pop("flow", {})  # only a recipe has such tables
+    return merged | by_data.get(data, {}) | by_flow.get(flow, {})
 
 
 def user_layers(file: Path | None, settings: Iterable[str]) -> dict[str, Any]:

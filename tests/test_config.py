@@ -111,6 +111,14 @@ def test_the_paper_recipe_is_the_protocol_of_2017() -> None:
     assert config.model.model_dump()["log_scale_bound"] is None
 
 
+def test_a_recipe_has_settings_of_its_own_by_flow() -> None:
+    rates = {
+        flow: resolved(packaged_layers(flow, "power", "paper"), {}, flow=flow, recipe="paper").training.learning_rate
+        for flow in ("made", "maf")
+    }
+    assert rates == {"made": 1e-3, "maf": 1e-4}
+
+
 @pytest.mark.parametrize(
     ("data", "recipe", "hidden", "activation"),
     [
@@ -147,8 +155,9 @@ def test_every_setting_says_what_it_means(options: type[Settings]) -> None:
 @pytest.mark.parametrize("path", sorted(shipped("configs").glob("[!s]*.toml")), ids=lambda path: path.stem)
 def test_every_packaged_setting_exists(path: Path) -> None:
     settings = tomllib.loads(path.read_text())
-    by_data = settings.pop("data", {}) if path.stem.startswith("recipe-") else {}
+    by_data, by_flow = (settings.pop(kind, {}) if path.stem.startswith("recipe-") else {} for kind in ("data", "flow"))
     assert by_data.keys() <= set(registry.names())
+    assert by_flow.keys() <= set(flows.names())
     flow = path.stem.partition("-")[0]
     takers = flows.names() if flow in ("recipe", "data") else [flow]
     known = {*TrainingOptions.model_fields}.union(*(flows.load(name).Options.model_fields for name in takers))

@@ -44,7 +44,8 @@ class Rehearsal:
         """Take a step, calibrate and validate; the seconds that an evaluation of all rows takes."""
         flow = self._understudy
         descent = Descent(flow.train(), options)
-        self.seconds_of(lambda: descent.step(rows[batch], options.learning_rate))
+        with torch.random.fork_rng(devices=[rows.device] if rows.device.type == "cuda" else []):  # of dropout
+            self.seconds_of(lambda: descent.step(rows[batch], options.learning_rate))
         flow.eval()
         return sum(
             self.seconds_of(lambda: evaluate(flow, part[:ROWS])) * max(1.0, len(part) / ROWS)  # noqa: B023  # now

@@ -123,6 +123,7 @@ class Adam:
 class AdamInnerEpsilon:
     """θ ← θ − lr·m̂/√(v̂ + ε), with coupled L2 (gpapamak/maf, ml/step_strategies.py).
 
+    Its bias corrections start one power later than Adam's: the first step divides by 1 − β².
     Torch's Adam divides by √v̂ + ε. With ε = 1e-8 the difference is no detail: the root of ε, 1e-4, is what small
     gradients are divided by here. ``found_inf``, ``grad_scale`` and ``state`` are as of `Adam`.
     """
@@ -155,7 +156,7 @@ class AdamInnerEpsilon:
         self._steps += goes_on
         self._mean.lerp_(gradient, goes_on * (1 - beta1))
         self._square.lerp_(gradient * gradient, goes_on * (1 - beta2))
-        taken = self._steps.clamp(min=1)
+        taken = self._steps.clamp(min=1) + 1
         root = (self._square / (1 - beta2**taken)).add_(self._eps).sqrt_()
         rate = self._lr / (1 - beta1**taken) * goes_on
         self._parameter.sub_(rate * self._mean / root)

@@ -93,6 +93,7 @@ class GaussianMixture(Univariate):
 
 def quantile(log_p: Tensor) -> Tensor:
     """Φ⁻¹(p) of log p ≤ log ½, elementwise: where p is too small for floating point, too."""
+    log_p = log_p.clamp(max=-0.6)  # beyond ½ it is not taken, and must only not be infinite
     near = torch.special.ndtri(log_p.clamp(min=-0.5 * FAR**2).exp())
     with torch.no_grad():
         u = -torch.sqrt((-2 * log_p).clamp(min=1.0))

