@@ -2,8 +2,8 @@
 
 Later layers win: the defaults of the code, in ``configs/`` <flow>.toml, data-<data>.toml, <flow>-<data>.toml and
 recipe-<recipe>.toml, in the last its tables ``[data.<data>]`` and ``[flow.<flow>]``, then a file of the user's
-(``--config``) and single settings (``--set key=value``). A layer states what differs and nothing else; keys are the names of the options below
-and of the flow's own. TOML has no null: the string ``"none"`` stands for it.
+(``--config``) and single settings (``--set key=value``). A layer states what differs and nothing else; keys are the
+names of the options below and of the flow's own. TOML has no null: the string ``"none"`` stands for it.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ class Descent:
     def __init__(self, flow: Flow, options: TrainingOptions) -> None:
         self._flow = flow
         # one parameter for the optimizer, of which the flow's are views: over many small ones it is mostly calls
-        self._parameters = [parameter for parameter in flow.parameters() if parameter.requires_grad]
+        trained = (parameter for parameter in flow.parameters() if parameter.requires_grad)
+        self._parameters = [parameter for parameter in trained if parameter.numel()]  # of one column some are empty
         self._flat = Parameter(torch.cat([parameter.detach().flatten() for parameter in self._parameters]))
         self._flat.grad = torch.zeros_like(self._flat)
         self._gradients = self._parts(self._flat.grad)

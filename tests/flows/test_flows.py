@@ -108,17 +108,6 @@ def test_the_input_has_its_gradient(name: str) -> None:
 
 
 @EVERY_FLOW
-def test_a_density_of_two_columns_integrates_to_one(name: str) -> None:
-    flow = shaken(name, 2)
-    centre, spread = flow.sample(4000).detach().median(0).values, flow.sample(4000).detach().std(0)
-    axis = torch.linspace(-14, 14, 1001)
-    grid = torch.cartesian_prod(axis, axis) * spread + centre
-    with torch.no_grad():
-        mass = flow(grid).exp().sum() * (axis[1] - axis[0]) ** 2 * spread.prod()
-    assert mass.item() == pytest.approx(1, abs=2e-3)
-
-
-@EVERY_FLOW
 def test_sampling_follows_the_density(name: str) -> None:
     flow = shaken(name, 3)
     x, log_prob = flow.sample_and_log_prob(50, torch.Generator().manual_seed(1))
