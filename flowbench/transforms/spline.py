@@ -58,17 +58,16 @@ class RationalQuadraticSpline(Univariate):
         """Of the bin that a place lies in: (left edge, width), (lower edge, height), (slopes at both ends)."""
         widths, heights, slopes = theta.split([self.bins, self.bins, self.bins - 1])
         edges, levels = self._edges(widths), self._edges(heights)
-        one = torch.ones_like(edges[:1])
-        shift = math.log(math.expm1(1 - LEAST))  # so that a zero is a slope of 1
-        slopes = torch.cat([one, LEAST + softplus(slopes + shift), one])
+        end = torch.zeros_like(edges[:1])  # a slope of 1
+        slopes = torch.cat([end, slopes, end])
         known = levels if by_height else edges
         index = (known[1:-1] <= place).sum(0, keepdim=True)
 
         def pair(values: Tensor) -> tuple[Tensor, Tensor]:
             return values.gather(0, index)[0], values.gather(0, index + 1)[0]
 
-        (left, right), (lower, upper) = pair(edges), pair(levels)
-        return (left, right - left), (lower, upper - lower), pair(slopes)
+        (left, right), (lower, upper), (d0, d1) = pair(edges), pair(levels), pair(slopes)
+        return (left, right - left), (lower, upper - lower), (_slope(d0), _slope(d1))
 
     def _edges(self, raw: Tensor) -> Tensor:
         """The K + 1 edges of bins, from −B to B exactly."""
@@ -76,6 +75,11 @@ class RationalQuadraticSpline(Univariate):
         inner = shares[:-1].cumsum(0) * (2 * self.bound) - self.bound
         end = torch.full_like(raw[:1], self.bound)
         return torch.cat([-end, inner, end])
+
+
+def _slope(raw: Tensor) -> Tensor:
+    """A slope of its raw parameter: 1 of 0."""
+    return LEAST + softplus(raw + math.log(math.expm1(1 - LEAST)))
 
 
 def _log_slope(slope: Tensor, d0: Tensor, d1: Tensor, t: Tensor, bottom: Tensor) -> Tensor:

@@ -40,8 +40,8 @@ class Solved(NamedTuple):
 Steps = Callable[[int, int], None]
 """The sequential part: the steps from start to before stop, when what lies outside has been added."""
 
-Solve = Callable[[int, Tensor], Tensor]
-"""x_i (N,) of a column, given its parameters (P, N)."""
+Solve = Callable[[int, Tensor], tuple[Tensor, Tensor]]
+"""x_i (N,) of a column, given its parameters (P, N), and its term (N,) of log_det."""
 
 
 class Substitution:
@@ -111,21 +111,22 @@ class Substitution:
 
 
 def solved(plan: MaskedPlan, stage: Stage, rows: Tensor, solve: Solve) -> Solved:
-    """The columns one after the other, as ``solve`` finds each; ``rows`` (D, N) are of their dtype and device.
-
-    log_det is left at zero.
-    """
+    """The columns one after the other, as ``solve`` finds each; ``rows`` (D, N) are of their dtype and device."""
     values = preset(plan, stage.weights[0], rows.shape[1])
     if stage.context is not None:
         values[: plan.context] = stage.context.detach().t()
     slopes = empty_slopes(plan, values)
     work = Substitution(plan, stage.weights[0], values)
-    work.invert(TORCH_BLOCK, inverse_steps(work, solve, slopes))
-    return Solved(values[plan.columns].clone(), rows.new_zeros(rows.shape[1]), values, slopes)
+    log_det = rows.new_zeros(rows.shape[1])
+    work.invert(TORCH_BLOCK, inverse_steps(work, solve, slopes, log_det))
+    return Solved(values[plan.columns].clone(), log_det, values, slopes)
 
 
-def inverse_steps(work: Substitution, solve: Solve, slopes: Tensor | None) -> Steps:
-    """The steps of the inverse in torch's calls. ``slopes`` (hidden units, N) takes those that no output tells."""
+def inverse_steps(work: Substitution, solve: Solve, slopes: Tensor | None, log_det: Tensor) -> Steps:
+    """The steps of the inverse in torch's calls, which add to ``log_det`` (N,).
+
+    ``slopes`` (hidden units, N) takes those that no output tells.
+    """
     plan, last = work.plan, work.plan.levels - 1
     sums = torch.empty_like(work.values[plan.hidden]) if plan.network.residual else None
 
@@ -143,7 +144,8 @@ def inverse_steps(work: Substitution, solve: Solve, slopes: Tensor | None) -> St
         for step in range(start, stop):
             if step >= plan.first:
                 theta = gather(last, step, step)
-                work.values[work.visible[0][step]] = solve(step - plan.first, theta)
+                work.values[work.visible[0][step]], term = solve(step - plan.first, theta)
+                log_det.add_(term)
             for level in range(1, last):
                 if len(own := gather(level, step, step + 1)):
                     _complete(work, level, step, own, sums, slopes)
