@@ -1,6 +1,9 @@
-"""The statistics that evaluation uses: those of the whole training set, of what arrives at each transform."""
+"""What transforms are told of the rows that arrive there: where to begin, and the statistics of evaluation."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -9,25 +12,38 @@ from flowbench.data.rows import Rows, through
 from flowbench.engines import choose
 from flowbench.engines.differentiate import run
 from flowbench.flows import Flow
-from flowbench.transforms import WithStatistics
+from flowbench.transforms import Transform, WithStart, WithStatistics
 
 ROWS = 10_000
 """Rows moved at a time: bounds the memory of the activations."""
 
 
-@torch.no_grad()
 def calibrate(flow: Flow, x: Rows) -> None:
     """Give each transform that wants them (batch normalisation) the mean and variance of the training set x (N, D).
 
     They are taken of the rows as the transforms before it, calibrated, leave them.
     """
+    _tell(flow, x, WithStatistics, lambda leaf, *moments: leaf.set_statistics(*moments))
+
+
+def begin(flow: Flow, x: Rows) -> None:
+    """Have each transform that wants it (activation normalisation) begin where the first rows of x (N, D) say."""
+    _tell(flow, x[:ROWS], WithStart, lambda leaf, *moments: leaf.begin(*moments))
+
+
+T = TypeVar("T", bound=Transform)
+
+
+@torch.no_grad()
+def _tell(flow: Flow, x: Rows, kind: type[T], tell: Callable[[T, Tensor, Tensor], None]) -> None:
+    """Tell each leaf of a kind the mean and variance of what arrives there, the leaves before it told already."""
     training = flow.training
     flow.eval()
     leaves = [leaf for leaf, _ in flow.transform.leaves()]
-    last = max((index for index, leaf in enumerate(leaves) if isinstance(leaf, WithStatistics)), default=-1)
+    last = max((index for index, leaf in enumerate(leaves) if isinstance(leaf, kind)), default=-1)
     for index, leaf in enumerate(leaves[: last + 1]):
-        if isinstance(leaf, WithStatistics):
-            leaf.set_statistics(*mean_and_variance(x))
+        if isinstance(leaf, kind):
+            tell(leaf, *mean_and_variance(x))
         if index < last:
             stages = flow.stages()[index : index + 1]
             x = through(x, lambda rows: run(stages, rows, flow.engine or choose(rows)), ROWS)  # noqa: B023  # at once

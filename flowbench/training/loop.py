@@ -16,7 +16,7 @@ from flowbench.errors import DivergedError
 from flowbench.flows import Flow
 from flowbench.flows.core.density import log_likelihoods
 from flowbench.interrupts import unbroken
-from flowbench.training.calibration import calibrate
+from flowbench.training.calibration import begin, calibrate
 from flowbench.training.divergence import divergence
 from flowbench.training.rehearsal import Rehearsal
 from flowbench.training.schedule import Clock, Saves, Schedule
@@ -135,6 +135,7 @@ class Fit:
         flow, rows, start = self._flow, self._rows, self._start
         if start is None:
             flow.fit_closed_form(rows)
+            begin(flow, rows)
         else:
             flow.load_state_dict(start.part("flow"))
         flow.eval()

@@ -8,15 +8,17 @@ from flow_cases import shaken
 
 from flowbench.flows import Flow, realnvp
 from flowbench.timing.yardsticks import peak_bytes
-from flowbench.training.calibration import calibrate
+from flowbench.training.calibration import begin, calibrate
 from flowbench.transforms import (
     MADE,
+    ActNorm,
     Affine,
     BatchNorm,
     Body,
     Chain,
     Coupling,
     Inverse,
+    LULinear,
     MaskedAutoregressive,
     Network,
     Permutation,
@@ -61,6 +63,39 @@ def test_statistics_of_a_chain_are_those_of_what_arrives() -> None:
     u, _ = chain(x)
     torch.testing.assert_close(u.mean(0), torch.zeros(4), rtol=0, atol=1e-9)
     torch.testing.assert_close(u.var(0, correction=0), torch.ones(4), rtol=1e-3, atol=0)
+
+
+def test_activation_normalisation_begins_where_rows_have_mean_zero_and_variance_one() -> None:
+    torch.manual_seed(0)
+    norms = [ActNorm(4), ActNorm(4)]
+    flow = Flow(4, Chain([norms[0], affine_coupling(4, (5,), 0), norms[1]]))
+    x = torch.randn(300, 4) * 3 + 1
+    begin(flow, x)
+    u, _ = flow.transform(x)
+    torch.testing.assert_close(u.mean(0), torch.zeros(4), rtol=0, atol=1e-9)
+    torch.testing.assert_close(u.var(0, correction=0), torch.ones(4))
+    constant = ActNorm(2)
+    constant.begin(torch.ones(2), torch.zeros(2))
+    assert constant(torch.ones(3, 2))[0].isfinite().all()
+
+
+def test_a_linear_layer_is_its_matrix() -> None:
+    torch.manual_seed(0)
+    layer, x = shaken_linear(5), torch.randn(7, 5)
+    u, log_det = layer(x)
+    matrix = torch.func.jacrev(lambda row: layer(row[None])[0][0])(x[0])
+    torch.testing.assert_close(u, x @ matrix.t() + layer.bias)
+    torch.testing.assert_close(log_det, torch.linalg.slogdet(matrix).logabsdet.expand(7))
+    torch.testing.assert_close(layer.inverse(u)[0], x)
+    assert torch.equal(LULinear(3)(x[:, :3])[0], x[:, :3])
+
+
+def shaken_linear(dim: int) -> LULinear:
+    layer = LULinear(dim)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.normal_()
+    return layer
 
 
 def test_a_coupling_leaves_one_half_and_moves_the_other() -> None:
