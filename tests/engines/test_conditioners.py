@@ -167,3 +167,24 @@ def test_units_that_stay_make_up_for_those_that_are_dropped() -> None:
     dropped = network(x)
     assert dropped.std(0).min() > 0
     torch.testing.assert_close(dropped.mean(0), network.eval()(x)[0], rtol=0, atol=0.02)
+
+
+@EVERY_ENGINE
+@pytest.mark.parametrize(("dim", "components", "n"), [(1, 1, 1), (3, 2, 7), (5, 10, 300), (40, 12, 600)])
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 2e-5)], ids=["double", "single"])
+def test_a_mixtures_density_is_its_equation(
+    engine: Engine, dim: int, components: int, n: int, dtype: torch.dtype, limit: float
+) -> None:
+    torch.manual_seed(0)
+    masked = MaskedAutoregressive(dim, Body((20,)), GaussianMixture(components)).to(dtype)
+    x = (torch.randn(n, dim, dtype=dtype) * 3).requires_grad_()
+    flow = Flow(dim, masked, engine).to(dtype)
+    theta = masked.conditioner.parameters_of(x)
+    found, expected = flow(x), masked.univariate.density(x, theta).sum(-1)
+    torch.testing.assert_close(found, expected, rtol=limit, atol=limit)
+    tensors, weigh = [x, masked.conditioner.flat], torch.linspace(-1, 2, n, dtype=dtype)
+    mine, theirs = (
+        torch.autograd.grad((value * weigh).sum(), tensors, retain_graph=True) for value in (found, expected)
+    )
+    for own, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(own, other, rtol=limit, atol=10 * limit * (1 + float(other.abs().max())))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
@@ -11,13 +13,14 @@ from torch import Tensor
 from flowbench.engines.eager.engine import TorchEngine
 from flowbench.engines.eager.substitution import Solved, Substitution
 from flowbench.engines.interface import Moved, Stage, in_kernels
-from flowbench.engines.numba import pointwise, substitution, walk
+from flowbench.engines.numba import mixture, pointwise, substitution, walk
 from flowbench.engines.numba.batch_norm import batch_norm, batch_norm_by
 from flowbench.transforms.activation import RELU, TANH, Activation
 from flowbench.transforms.affine import Affine
+from flowbench.transforms.mixture import GaussianMixture
 from flowbench.transforms.plan import MaskedPlan
 from flowbench.transforms.univariate import Univariate
-from flowbench.tuning import LANES, POINTWISE, WALK_WORK, numba_block
+from flowbench.tuning import LANES, POINTWISE, THREADED, WALK_WORK, numba_block
 
 
 class NumbaEngine(TorchEngine):
@@ -129,6 +132,37 @@ class NumbaEngine(TorchEngine):
         known, above = ((a.numpy(), b.numpy()) for a, b in (image, gradients))
         pointwise.pull_move(known, above, _affine(univariate), grad_x.numpy(), grad_theta.numpy())
         return grad_x, grad_theta
+
+    def log_density(self, univariate: Univariate, x: Tensor, theta: Tensor) -> Tensor:
+        """See `TorchEngine.log_density`."""
+        if type(univariate) is not GaussianMixture:
+            return super().log_density(univariate, x, theta)
+        found = torch.empty_like(x)
+        rows, parameters, out = x.numpy(), theta.numpy(), found.numpy()
+        _over_columns(lambda columns: mixture.density(rows, parameters, columns, out), len(x), theta.numel())
+        return found.sum(0)
+
+    def pull_log_density(
+        self, univariate: Univariate, x: Tensor, theta: Tensor, gradient: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See `TorchEngine.pull_log_density`."""
+        if type(univariate) is not GaussianMixture:
+            return super().pull_log_density(univariate, x, theta, gradient)
+        grad_x, grad_theta = torch.empty_like(x), torch.empty_like(theta)
+        known, out = (x.numpy(), theta.numpy(), gradient.contiguous().numpy()), (grad_x.numpy(), grad_theta.numpy())
+        _over_columns(lambda columns: mixture.pull_density(*known, columns, *out), len(x), theta.numel())
+        return grad_x, grad_theta
+
+
+def _over_columns(kernel: Callable[[tuple[int, int]], object], dim: int, work: int) -> None:
+    """A kernel that does columns apart from each other, on as many threads as torch has where the work is large."""
+    threads = min(torch.get_num_threads(), dim) if work > THREADED else 1
+    if threads == 1:
+        kernel((0, dim))
+        return
+    bounds = [dim * part // threads for part in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:  # kernels let go of the interpreter
+        list(pool.map(kernel, pairwise(bounds)))
 
 
 def _network(plan: MaskedPlan, stage: Stage) -> tuple[Any, ...]:
