@@ -39,7 +39,8 @@ def _tell(flow: Flow, x: Rows, kind: type[T], tell: Callable[[T, Tensor, Tensor]
     """Tell each leaf of a kind the mean and variance of what arrives there, the leaves before it told already."""
     training = flow.training
     flow.eval()
-    leaves = [leaf for leaf, _ in flow.transform.leaves()]
+    # what is taken inversely sends noise where rows arrive: nothing is known of it
+    leaves = [None if inverted else leaf for leaf, inverted in flow.transform.leaves()]
     last = max((index for index, leaf in enumerate(leaves) if isinstance(leaf, kind)), default=-1)
     for index, leaf in enumerate(leaves[: last + 1]):
         if isinstance(leaf, kind):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from flowbench.transforms.transform import Pair, WithStart
+from flowbench.transforms.transform import LEAST_VARIANCE, Pair, WithStart
 
 
 class ActNorm(WithStart):
@@ -13,9 +13,6 @@ class ActNorm(WithStart):
 
     b and s are learned, and begin where the first rows have mean 0 and variance 1. Rows never see each other.
     """
-
-    LEAST = 1e-6
-    """Of a variance to begin with."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -34,4 +31,4 @@ class ActNorm(WithStart):
     def begin(self, mean: Tensor, variance: Tensor) -> None:
         """Take the mean and the biased variance (D,) of the rows that arrive."""
         self.shift.copy_(mean)
-        self.log_scale.copy_(-0.5 * variance.clamp(min=self.LEAST).log())
+        self.log_scale.copy_(-0.5 * variance.clamp(min=LEAST_VARIANCE).log())

@@ -9,11 +9,11 @@ from flowbench.transforms.made import MADE
 from flowbench.transforms.network import Body
 from flowbench.transforms.plan import MaskedConstants, MaskedPlan
 from flowbench.transforms.substitution import substitute
-from flowbench.transforms.transform import Pair, Transform, beside
+from flowbench.transforms.transform import LEAST_VARIANCE, Pair, WithStart, beside
 from flowbench.transforms.univariate import Univariate
 
 
-class MaskedAutoregressive(Transform):
+class MaskedAutoregressive(WithStart):
     """u_i = f(x_i; θ_i(x_<i)), with θ from a MADE (MAF paper, eqs. 3–5, when f is affine).
 
     Forward is one pass of the network. Inverse is D passes in the textbook, and one by substitution. Of a ``context``
@@ -28,6 +28,12 @@ class MaskedAutoregressive(Transform):
         self.univariate = univariate
         self.sampling_passes = dim
         self.context = context
+
+    def begin(self, mean: Tensor, variance: Tensor) -> None:
+        """Have each column's map begin where the rows that arrive say, if it has such a place."""
+        scale = variance.clamp(min=LEAST_VARIANCE).sqrt()
+        start = self.univariate.start(mean.to(self.conditioner.flat), scale.to(self.conditioner.flat))
+        self.conditioner.begin(start.t().flatten())
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         """u_i = f(x_i; θ_i(x_<i)), log_det = Σ log|∂f/∂x_i|."""

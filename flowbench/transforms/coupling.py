@@ -50,7 +50,7 @@ class Coupling(Transform):
         if outputs != univariate.parameters * len(moved) or {network.inputs for network in networks} != {inputs}:
             wanted = f"{inputs} columns to {univariate.parameters} parameters of {len(moved)}"
             raise ValueError(f"the networks of a coupling of {dim} columns lead from {wanted}")
-        start = univariate.start().repeat_interleave(len(moved))
+        start = univariate.start(torch.zeros(len(moved)), torch.ones(len(moved))).flatten()
         for network, part in zip(networks, start.split([network.outputs for network in networks]), strict=True):
             network.begin(part, univariate.start_share)
 

@@ -61,7 +61,7 @@ class MADE(Network):
         self.register_buffer("starts", starts, persistent=False)
         self.register_buffer("biases", biases, persistent=False)
         self.register_buffer("visible", torch.from_numpy(self._visible), persistent=False)
-        self.begin(univariate.start().repeat(dim), univariate.start_share)
+        self.begin(univariate.start(torch.zeros(dim), torch.ones(dim)).t().flatten(), univariate.start_share)
 
     @property
     def masked_plan(self) -> MaskedPlan:

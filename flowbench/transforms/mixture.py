@@ -31,12 +31,13 @@ class GaussianMixture(Univariate):
         self.components = components
         self.parameters = 3 * components
 
-    def start(self) -> Tensor:
-        """Equal weights, means spread over a standard normal's bulk, and standard deviations that overlap."""
-        count = self.components
-        places = (torch.arange(count) + 0.5) / count
-        log_scale = torch.full((count,), -0.5 * math.log(count))
-        return torch.cat([torch.zeros(count), torch.special.ndtri(places), log_scale])
+    def start(self, mean: Tensor, scale: Tensor) -> Tensor:
+        """Equal weights, means spread over the bulk of a normal, and standard deviations that overlap."""
+        shape = self.components, *mean.shape
+        quantiles = torch.special.ndtri((torch.arange(self.components).to(mean) + 0.5) / self.components)
+        means = mean + scale * quantiles.view(-1, *[1] * mean.ndim)
+        log_scales = (scale.log() - 0.5 * math.log(self.components)).expand(shape)
+        return torch.cat([torch.zeros_like(means), means, log_scales])
 
     def forward(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         """x to (u, log p(x) − log φ(u))."""

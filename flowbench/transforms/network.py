@@ -72,8 +72,8 @@ class Network(nn.Module):
         return BLOCK_SHARE if level > 1 and self._plans[0].is_stream(level) else 1.0
 
     @torch.no_grad()
-    def begin(self, biases: Tensor, share: float) -> None:
-        """Begin training with these biases of the outputs, and this share of their weights' usual size."""
+    def begin(self, biases: Tensor, share: float = 1.0) -> None:
+        """Begin training with these biases of the outputs, and this share of their weights' size."""
         last = self.packing.views(self.flat)[-1]
         last.bias.copy_(biases)
         for strip in last.strips:

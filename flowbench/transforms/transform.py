@@ -144,6 +144,10 @@ def beside(context: Tensor | None, x: Tensor) -> Tensor:
     return x if context is None else torch.cat([context, x], 1)
 
 
+LEAST_VARIANCE = 1e-6
+"""Of a column, to begin with."""
+
+
 class WithStart(Transform):
     """A transform that begins training where the rows that arrive at it say."""
 

@@ -44,9 +44,9 @@ class Univariate:
         """x (...) of random numbers (``draws``, ...)."""
         return self.inverse(noise[0], theta)[0]
 
-    def start(self) -> Tensor:
-        """Parameters (P,) to begin training with, which a conditioner's biases then are."""
-        return torch.zeros(self.parameters)
+    def start(self, mean: Tensor, scale: Tensor) -> Tensor:
+        """Parameters (P, ...) to begin training with, for numbers of this mean and standard deviation (...)."""
+        return torch.zeros(self.parameters, *mean.shape)
 
 
 def standard_normal(u: Tensor) -> Tensor:
