@@ -72,7 +72,10 @@ class Engine(Protocol):
         ...
 
     def draw(self, stage: Stage, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Of a masked stage, x (D, N) of `Univariate.draw`'s random numbers (draws, D, N), and its log-density (N,)."""
+        """Of a stage whose draws are not its inverse: x (D, N) of numbers (draws, D, N), and its log-density (N,).
+
+        See `Univariate.draw`.
+        """
         ...
 
     def launcher(self, device: torch.device) -> Launch:

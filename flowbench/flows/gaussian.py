@@ -51,7 +51,7 @@ class GaussianFlow(Flow):
 
     transform: Whitening
 
-    def fit_closed_form(self, x: Rows) -> None:
+    def fit_closed_form(self, x: Rows, validation: Rows) -> None:
         """Maximum likelihood on x (N, D): sample mean and biased covariance, in float64 on the CPU.
 
         Raises:

@@ -134,7 +134,7 @@ class Fit:
     def _begin(self) -> bool:
         flow, rows, start = self._flow, self._rows, self._start
         if start is None:
-            flow.fit_closed_form(rows)
+            flow.fit_closed_form(rows, self._validation)
             begin(flow, rows)
         else:
             flow.load_state_dict(start.part("flow"))

@@ -12,7 +12,16 @@ from flowbench.transforms.mixture import GaussianMixture
 from flowbench.transforms.network import Body, Network
 from flowbench.transforms.permutation import Permutation
 from flowbench.transforms.spline import RationalQuadraticSpline
-from flowbench.transforms.transform import Chain, Inverse, Pair, Transform, WithStart, WithStatistics, beside
+from flowbench.transforms.transform import (
+    Chain,
+    Inverse,
+    Pair,
+    Transform,
+    Undirected,
+    WithStart,
+    WithStatistics,
+    beside,
+)
 from flowbench.transforms.univariate import Univariate, standard_normal
 
 __all__ = [
@@ -36,6 +45,7 @@ __all__ = [
     "Permutation",
     "RationalQuadraticSpline",
     "Transform",
+    "Undirected",
     "Univariate",
     "WithStart",
     "WithStatistics",

@@ -28,6 +28,7 @@ class MaskedAutoregressive(WithStart):
         self.univariate = univariate
         self.sampling_passes = dim
         self.context = context
+        self.draws = univariate.draws
 
     def begin(self, mean: Tensor, variance: Tensor) -> None:
         """Have each column's map begin where the rows that arrive say, if it has such a place."""

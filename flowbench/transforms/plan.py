@@ -160,10 +160,16 @@ Direction = Callable[..., tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, eq=False)
 class AsWritten:
-    """A transform of which nothing is known but its two directions."""
+    """A transform of which nothing is known but its two directions.
+
+    ``density`` is the log-density (N,) of rows whose image is standard normal, and ``draw`` makes rows of random
+    numbers (draws, N, D), with their log-density, where that is less work than the directions.
+    """
 
     forward: Direction
     inverse: Direction
+    density: Callable[[Tensor], Tensor] | None = None
+    draw: Direction | None = None
 
 
 Plan = MaskedPlan | CouplingPlan | BatchNormPlan | PermutationPlan | AsWritten

@@ -39,6 +39,8 @@ class Transform(nn.Module):
     density_passes: int = 0
     sampling_passes: int = 0
     context: int = 0
+    draws: int = 1
+    """Random numbers of a column that a draw takes: standard normal ones, and uniform ones if there are more."""
 
     def forward(self, x: Tensor) -> Pair:
         """Normalise: x (N, D) to (u, log|det ∂u/∂x|)."""
@@ -68,6 +70,31 @@ class Transform(nn.Module):
     def __call__(self, x: Tensor, *context: Tensor) -> Pair:
         """Forward, with the type that ``nn.Module`` leaves open."""
         return super().__call__(x, *context)
+
+
+class Undirected(Transform):
+    """A density that is no map to noise, in a transform's place: rows have a ``density``, and are drawn."""
+
+    def forward(self, x: Tensor) -> Pair:
+        """There is none."""
+        raise NotImplementedError("this density is no map of rows to noise")
+
+    def inverse(self, u: Tensor) -> Pair:
+        """There is none."""
+        raise NotImplementedError("this density is no map of noise to rows")
+
+    def density(self, x: Tensor) -> Tensor:
+        """The log-density (N,) of x (N, D) in nats."""
+        raise NotImplementedError
+
+    def draw(self, noise: Tensor) -> Pair:
+        """Rows (N, D) of random numbers (draws, N, D), and their log-densities (N,)."""
+        raise NotImplementedError
+
+    @property
+    def plan(self) -> Plan:
+        """Its density and its draws."""
+        return AsWritten(self.forward, self.inverse, self.density, self.draw)
 
 
 class Chain(Transform):

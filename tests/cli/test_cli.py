@@ -109,7 +109,7 @@ def test_a_forced_run_that_ends_badly_leaves_the_finished_one(results: Path) -> 
     (before,) = rows(results)
     broken = (
         "import sys, flowbench.training.checks, flowbench.cli.app\n"
-        "flowbench.training.checks._roundtrip = lambda flow, x: 1.0\n"
+        "flowbench.training.checks._roundtrip = lambda flow, x: (1.0, 0.0, 'inverse(forward(x))')\n"
         "sys.argv = sys.argv[1:]\nflowbench.cli.app.main()"
     )
     run = [sys.executable, "-c", broken, "flowbench", "train", *arguments, "--force"]

@@ -90,7 +90,7 @@ def test_statistics_are_those_of_a_tensor(name: str, array: np.ndarray, mapped: 
         torch.manual_seed(0)
         module = flows.load(name)
         flow = module.build(DIM, module.Options())
-        flow.fit_closed_form(x)
+        flow.fit_closed_form(x, x)
         flow.eval()
         calibrate(flow, x)
         found.append(log_likelihoods(flow, x))

@@ -19,10 +19,12 @@ from flowbench.transforms import MADE, Affine, Body, Network, standard_normal
 pytestmark = pytest.mark.usefixtures("float64")
 
 EVERY_FLOW = pytest.mark.parametrize("name", flows.names())
+BIJECTIONS = [name for name in flows.names() if name not in ("gmm", "kde")]
+EVERY_BIJECTION = pytest.mark.parametrize("name", BIJECTIONS)
 EVERY_DIM = pytest.mark.parametrize("dim", [1, 2, 5])
 
 
-@EVERY_FLOW
+@EVERY_BIJECTION
 @EVERY_DIM
 def test_inverse_undoes_forward_and_forward_inverse(name: str, dim: int) -> None:
     flow = shaken(name, dim)
@@ -36,7 +38,7 @@ def test_inverse_undoes_forward_and_forward_inverse(name: str, dim: int) -> None
     assert log_det.shape == (20,)
 
 
-@EVERY_FLOW
+@EVERY_BIJECTION
 @EVERY_DIM
 @pytest.mark.parametrize("direction", ["to_noise", "to_data"])
 def test_log_det_is_that_of_the_jacobian(name: str, dim: int, direction: str) -> None:
@@ -47,7 +49,7 @@ def test_log_det_is_that_of_the_jacobian(name: str, dim: int, direction: str) ->
         torch.testing.assert_close(move(row[None])[1][0], torch.linalg.slogdet(full).logabsdet, rtol=0, atol=1e-9)
 
 
-@EVERY_FLOW
+@EVERY_BIJECTION
 @EVERY_DIM
 def test_log_prob_is_the_base_density_of_u_plus_log_det(name: str, dim: int) -> None:
     flow = shaken(name, dim)
@@ -63,7 +65,7 @@ def test_rows_do_not_see_each_other_in_evaluation(name: str) -> None:
     flow = shaken(name, 5)
     x = torch.randn(6, 5)
     alone = torch.cat([flow(row[None]) for row in x])
-    torch.testing.assert_close(flow(x), alone, rtol=0, atol=1e-12)
+    torch.testing.assert_close(flow(x), alone, rtol=1e-12, atol=1e-12)
 
 
 @EVERY_FLOW
@@ -219,7 +221,7 @@ def test_a_checkpoint_of_the_format_before_is_read(name: str, dim: int, tmp_path
 def test_the_contract_holds(name: str) -> None:
     torch.set_default_dtype(torch.float32)
     found = dict(examine(flows.load(name), name))
-    assert len(found) >= 23
+    assert len(found) >= (23 if name in BIJECTIONS else 14)
     assert {label: check.value for label, check in found.items() if not check.passed} == {}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -74,12 +74,17 @@ class TorchEngine:
         plan = stage.plan
         if isinstance(plan, MaskedPlan) and not stage.inverted and elementwise.has_density(plan.univariate):
             return self.masked_density(plan, stage, x)
+        if isinstance(plan, AsWritten) and not stage.inverted and plan.density is not None:
+            return _density_as_written(plan.density, x)
         u, log_det, pull = moved(self, stage, x)
         return log_det + standard_normal(u).sum(0), lambda gradient, out: pull(-u * gradient, gradient, out)
 
     def draw(self, stage: Stage, noise: Tensor) -> tuple[Tensor, Tensor]:
         """See `Engine.draw`: by substitution."""
         plan = stage.plan
+        if isinstance(plan, AsWritten) and plan.draw is not None:
+            x, log_prob = plan.draw(noise.transpose(1, 2))
+            return x.t().contiguous(), log_prob
         assert isinstance(plan, MaskedPlan)
         columns = noise.unbind(1)
         univariate = plan.univariate
@@ -239,6 +244,18 @@ def _gather(x: Tensor, order: Tensor, back: Tensor) -> Moved:
         x.new_zeros(()).expand(x.shape[1]),
         lambda grad_u, *_: grad_u.index_select(0, back),
     )
+
+
+def _density_as_written(density: Callable[[Tensor], Tensor], x: Tensor) -> Density:
+    """A density without weights to train, by autograd."""
+    own = x.t().detach().requires_grad_()
+    with torch.enable_grad():
+        log_prob = density(own)
+
+    def pull(gradient: Tensor, out: Sequence[Tensor]) -> Tensor:
+        return elementwise.pulled([log_prob], [own], [gradient])[0].t().contiguous()
+
+    return log_prob.detach(), pull
 
 
 def _as_written(direction: Direction, stage: Stage, x: Tensor) -> Moved:

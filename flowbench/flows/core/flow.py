@@ -11,7 +11,7 @@ from flowbench.data.rows import Rows
 from flowbench.engines import Engine, Stage, choose
 from flowbench.engines import differentiate as stages_run
 from flowbench.flows.core.given import Given
-from flowbench.transforms import Pair, Transform, Univariate, beside, standard_normal
+from flowbench.transforms import Pair, Transform, Undirected, beside, standard_normal
 
 
 class Flow(nn.Module):
@@ -148,9 +148,7 @@ class Flow(nn.Module):
     def noise(self, n: int, generator: Generator | None = None) -> Tensor:
         """The random numbers (draws, n, D) of n draws: standard normal, and where a draw needs two, uniform."""
         *_, (last, inverted) = self.transform.leaves()
-        univariate = getattr(last.plan, "univariate", None)
-        draws = univariate.draws if isinstance(univariate, Univariate) and not inverted else 1
-        noise = self.origin.new_empty(draws, n, self.dim)
+        noise = self.origin.new_empty(1 if inverted else last.draws, n, self.dim)
         noise[0].normal_(generator=generator)
         noise[1:].uniform_(generator=generator)
         return noise
@@ -181,8 +179,13 @@ class Flow(nn.Module):
         """n draws (n, G + D) and their log-densities (n,) in nats, for the price of the draws; see ``drawn``."""
         return self.drawn(self.noise(n, generator), given)
 
-    def fit_closed_form(self, x: Rows) -> None:
-        """Set what has a closed-form solution, or should begin somewhere, on the training set x (N, D): nothing."""
+    @property
+    def bijective(self) -> bool:
+        """Whether it is a map of rows to noise; else it has densities and draws alone."""
+        return not any(isinstance(leaf, Undirected) for leaf, _ in self.transform.leaves())
+
+    def fit_closed_form(self, x: Rows, validation: Rows) -> None:
+        """Set what has a solution in closed form on the training rows x (N, D); what there is to choose, by others."""
 
 
 def _sum_of_last(stages: list[Stage], gradients: list[Tensor]) -> Tensor:
