@@ -23,6 +23,7 @@ from flowbench.transforms.transform import (
     beside,
 )
 from flowbench.transforms.univariate import Univariate, standard_normal
+from flowbench.transforms.whitening import Whitening
 
 __all__ = [
     "ACTIVATIONS",
@@ -47,6 +48,7 @@ __all__ = [
     "Transform",
     "Undirected",
     "Univariate",
+    "Whitening",
     "WithStart",
     "WithStatistics",
     "beside",

@@ -27,6 +27,9 @@ class GaussianMixture(Univariate):
     """
 
     draws = 2
+    start_share = 0.01
+    """Every column begins with what it is by itself. Begun with weights of the usual size, means and widths are noise
+    at first, and MNIST is 80 nats behind after the 800 steps of a hundred seconds."""
 
     def __init__(self, components: int) -> None:
         self.components = components
