@@ -10,6 +10,7 @@ from pydantic import Field
 
 from flowbench.flows import Flow
 from flowbench.flows.core.assembly import NetworkOptions
+from flowbench.flows.core.given import Given, width
 from flowbench.transforms import GaussianMixture, MaskedAutoregressive
 
 
@@ -19,6 +20,7 @@ class Options(NetworkOptions):
     components: int = Field(10, ge=1, description="Gaussians of each column's mixture.")
 
 
-def build(dim: int, options: Options) -> Flow:
+def build(dim: int, options: Options, given: Given | None = None) -> Flow:
     """A MADE MoG over rows of ``dim`` columns."""
-    return Flow(dim, MaskedAutoregressive(dim, options.body(), GaussianMixture(options.components)))
+    made = MaskedAutoregressive(dim, options.body(), GaussianMixture(options.components), width(given))
+    return Flow(dim, made, given=given)

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from flowbench.flows import Flow
 from flowbench.flows.core.assembly import NetworkOptions
+from flowbench.flows.core.given import Given, width
 from flowbench.transforms import Affine, MaskedAutoregressive
 
 
@@ -21,6 +22,7 @@ class Options(NetworkOptions):
     )
 
 
-def build(dim: int, options: Options) -> Flow:
+def build(dim: int, options: Options, given: Given | None = None) -> Flow:
     """A MADE over rows of ``dim`` columns."""
-    return Flow(dim, MaskedAutoregressive(dim, options.body(), Affine(options.log_scale_bound)))
+    made = MaskedAutoregressive(dim, options.body(), Affine(options.log_scale_bound), width(given))
+    return Flow(dim, made, given=given)

@@ -13,6 +13,7 @@ from pydantic import Field
 from flowbench.config import Widths
 from flowbench.flows import Flow
 from flowbench.flows.core.assembly import NetworkOptions
+from flowbench.flows.core.given import Given, width
 from flowbench.flows.core.whitened import WhitenedFlow
 from flowbench.transforms import Chain, GaussianMixture, MaskedAutoregressive, Transform, Whitening
 
@@ -28,8 +29,8 @@ class Options(NetworkOptions):
     whiten: bool = Field(False, description="Whether rows are whitened first, each column by those before it.")
 
 
-def build(dim: int, options: Options) -> Flow:
+def build(dim: int, options: Options, given: Given | None = None) -> Flow:
     """A residual MADE MoG over rows of ``dim`` columns."""
-    made = MaskedAutoregressive(dim, options.body(), GaussianMixture(options.components))
+    made = MaskedAutoregressive(dim, options.body(), GaussianMixture(options.components), width(given))
     first: list[Transform] = [Whitening(dim)] if options.whiten else []
-    return WhitenedFlow(dim, Chain([*first, made]))
+    return WhitenedFlow(dim, Chain([*first, made]), given=given)

@@ -20,13 +20,13 @@ class WhitenedFlow(Flow):
     """
 
     def fit_closed_form(self, x: Rows, validation: Rows) -> None:
-        """Maximum likelihood on x (N, D): sample mean and biased covariance, in float64 on the CPU.
+        """Maximum likelihood on the columns of x (N, G + D): their mean and biased covariance, in float64 on the CPU.
 
         Raises:
             DataError: the covariance is singular: a column is a combination of others, or there are too few rows.
         """
         for whitening in self._whitenings():
-            mean, factor = fit_gaussian(lambda: (part.cpu().numpy() for part in x.split(ROWS)))
+            mean, factor = fit_gaussian(lambda: (self.apart(part)[1].cpu().numpy() for part in x.split(ROWS)))
             whitening.mean.copy_(torch.from_numpy(mean))
             whitening.factor.copy_(torch.from_numpy(factor))
 
