@@ -217,8 +217,8 @@ def train(
         order = order_of(broken_off, folder)
         order = order.model_copy(update={key: value for key, value in where.items() if value is not None})
     else:
-        names = [csv_names(text) for text in (columns, drop_columns, given, classes)]
-        table = TableOptions(*names[:2], dropna, split, test_fraction, dequantise, *names[2:])
+        modelled, left_out, conditions, labels = map(csv_names, (columns, drop_columns, given, classes))
+        table = TableOptions(modelled, left_out, dropna, split, test_fraction, dequantise, conditions, labels)
         own = {"max_epochs": max_epochs, "max_seconds": max_seconds, "on_divergence": on_divergence}
         order = Order(
             flow=str(flow),
