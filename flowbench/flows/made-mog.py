@@ -9,11 +9,11 @@ from __future__ import annotations
 from pydantic import Field
 
 from flowbench.flows import Flow
-from flowbench.flows.core.assembly import NetworkOptions
-from flowbench.transforms import GaussianMixture, MaskedAutoregressive
+from flowbench.flows.core.orders import OrderedOptions, in_orders
+from flowbench.transforms import Chain, GaussianMixture, MaskedAutoregressive
 
 
-class Options(NetworkOptions):
+class Options(OrderedOptions):
     """A MADE MoG's size."""
 
     components: int = Field(10, ge=1, description="Gaussians of each column's mixture.")
@@ -21,4 +21,7 @@ class Options(NetworkOptions):
 
 def build(dim: int, options: Options) -> Flow:
     """A MADE MoG over rows of ``dim`` columns."""
-    return Flow(dim, MaskedAutoregressive(dim, options.body(), GaussianMixture(options.components)))
+    mixture = GaussianMixture(options.components)
+    return in_orders(
+        dim, options, lambda first: Flow(dim, Chain([*first, MaskedAutoregressive(dim, options.body(), mixture)]))
+    )

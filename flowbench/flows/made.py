@@ -9,11 +9,11 @@ from __future__ import annotations
 from pydantic import Field
 
 from flowbench.flows import Flow
-from flowbench.flows.core.assembly import NetworkOptions
-from flowbench.transforms import Affine, MaskedAutoregressive
+from flowbench.flows.core.orders import OrderedOptions, in_orders
+from flowbench.transforms import Affine, Chain, MaskedAutoregressive
 
 
-class Options(NetworkOptions):
+class Options(OrderedOptions):
     """A MADE's size."""
 
     log_scale_bound: float | None = Field(
@@ -23,4 +23,7 @@ class Options(NetworkOptions):
 
 def build(dim: int, options: Options) -> Flow:
     """A MADE over rows of ``dim`` columns."""
-    return Flow(dim, MaskedAutoregressive(dim, options.body(), Affine(options.log_scale_bound)))
+    affine = Affine(options.log_scale_bound)
+    return in_orders(
+        dim, options, lambda first: Flow(dim, Chain([*first, MaskedAutoregressive(dim, options.body(), affine)]))
+    )

@@ -12,12 +12,12 @@ from pydantic import Field
 
 from flowbench.config import Widths
 from flowbench.flows import Flow
-from flowbench.flows.core.assembly import NetworkOptions
+from flowbench.flows.core.orders import OrderedOptions, in_orders
 from flowbench.flows.core.whitened import WhitenedFlow
 from flowbench.transforms import Chain, GaussianMixture, MaskedAutoregressive, Transform, Whitening
 
 
-class Options(NetworkOptions):
+class Options(OrderedOptions):
     """Its size."""
 
     hidden: Widths = Field((256, 256, 256), description="Units of the first layer, and of each block.")
@@ -30,6 +30,10 @@ class Options(NetworkOptions):
 
 def build(dim: int, options: Options) -> Flow:
     """A residual MADE MoG over rows of ``dim`` columns."""
-    made = MaskedAutoregressive(dim, options.body(), GaussianMixture(options.components))
-    first: list[Transform] = [Whitening(dim)] if options.whiten else []
-    return WhitenedFlow(dim, Chain([*first, made]))
+    mixture = GaussianMixture(options.components)
+
+    def one(first: list[Transform]) -> Flow:
+        whitening = [Whitening(dim)] if options.whiten else []
+        return WhitenedFlow(dim, Chain([*first, *whitening, MaskedAutoregressive(dim, options.body(), mixture)]))
+
+    return in_orders(dim, options, one)

@@ -24,6 +24,7 @@ def divergence(flow: Flow, batches: Iterator[Tensor], losses: Tensor, epoch: int
     last = f"the last finite loss was {float(losses[step - 1]):.4g}" if step else "no loss of the epoch was finite"
     x, culprit = next(islice(batches, step, None)), "the gradient"
     engine = flow.engine or choose(x)
+    flow = flow.parts[0]
     for index, ((leaf, _), stage) in enumerate(zip(flow.transform.leaves(), flow.stages(), strict=True)):
         x, log_det = run([stage], x, engine)
         if not (x.isfinite().all() and log_det.isfinite().all()):
