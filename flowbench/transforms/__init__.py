@@ -7,6 +7,7 @@ from flowbench.transforms.autoregressive import MaskedAutoregressive
 from flowbench.transforms.batch_norm import BatchNorm
 from flowbench.transforms.coupling import Coupling, dense
 from flowbench.transforms.linear import LULinear
+from flowbench.transforms.linear_spline import LogisticSpline
 from flowbench.transforms.made import MADE
 from flowbench.transforms.mixture import GaussianMixture
 from flowbench.transforms.network import Body, Network
@@ -40,6 +41,7 @@ __all__ = [
     "GaussianMixture",
     "Inverse",
     "LULinear",
+    "LogisticSpline",
     "MaskedAutoregressive",
     "Network",
     "Pair",

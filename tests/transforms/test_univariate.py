@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from flowbench.transforms import Affine, GaussianMixture, RationalQuadraticSpline, Univariate
+from flowbench.transforms import Affine, GaussianMixture, LogisticSpline, RationalQuadraticSpline, Univariate
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -17,6 +17,8 @@ MAPS = {
     "mixture": GaussianMixture(7),
     "spline": RationalQuadraticSpline(8, 3.0),
     "spline of two bins": RationalQuadraticSpline(2, 0.5),
+    "logistic spline": LogisticSpline([-6.0, -5.5, -1.02, 0.3, 4.0]),
+    "logistic spline far out": LogisticSpline([11.0]),
 }
 EVERY_MAP = pytest.mark.parametrize("univariate", MAPS.values(), ids=MAPS.keys())
 
