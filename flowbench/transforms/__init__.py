@@ -11,6 +11,7 @@ from flowbench.transforms.linear_spline import LogisticSpline
 from flowbench.transforms.made import MADE
 from flowbench.transforms.mixture import GaussianMixture
 from flowbench.transforms.network import Body, Network
+from flowbench.transforms.patch_symmetry import PatchSymmetry
 from flowbench.transforms.permutation import Permutation
 from flowbench.transforms.spline import RationalQuadraticSpline
 from flowbench.transforms.transform import (
@@ -45,6 +46,7 @@ __all__ = [
     "MaskedAutoregressive",
     "Network",
     "Pair",
+    "PatchSymmetry",
     "Permutation",
     "RationalQuadraticSpline",
     "Transform",

@@ -11,10 +11,11 @@ import torch
 from flowbench import flows
 from flowbench.config import TrainingOptions
 from flowbench.data import fit_gaussian
+from flowbench.errors import UsageError
 from flowbench.flows.core.ensemble import Ensemble
 from flowbench.training.checks import checks
 from flowbench.training.loop import train
-from flowbench.transforms import Chain, Permutation
+from flowbench.transforms import Chain, PatchSymmetry, Permutation
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -83,3 +84,33 @@ def test_it_trains_each_part_from_where_the_rows_lie_and_is_checked() -> None:
         *before, whitening, _ = part.transform
         u, _ = whitening(Chain(before)(x)[0])
         torch.testing.assert_close(u.t().cov(correction=0), torch.eye(3))
+
+
+def test_a_patch_is_seen_in_eight_ways_where_it_is_evaluated() -> None:
+    flow = build("resmade-mog", dim=8, symmetric=True)
+    image = torch.randn(5, 3, 3)
+    image -= image.mean((1, 2), keepdim=True)
+    x = image.flatten(1)[:, :-1]
+    (own,) = flow.parts
+    torch.testing.assert_close(flow.train()(x), own(x))
+    views = [turned for k in range(4) for turned in (image.rot90(k, (1, 2)), image.rot90(k, (1, 2)).transpose(1, 2))]
+    members = torch.stack([own(view.flatten(1)[:, :-1]).exp() for view in views])
+    assert members.std(0).min() > 0
+    torch.testing.assert_close(flow.eval()(x).exp(), members.mean(0))
+    torch.testing.assert_close(flow(views[3].flatten(1)[:, :-1]), flow(x))
+    drawn, log_prob = flow.sample_and_log_prob(64, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(log_prob, flow(drawn))
+
+
+def test_a_symmetry_is_undone_and_keeps_volumes() -> None:
+    x = torch.randn(4, 8)
+    for view in PatchSymmetry.all_of(8):
+        u, log_det = view(x)
+        torch.testing.assert_close(view.inverse(u)[0], x)
+        jacobian = torch.autograd.functional.jacobian(lambda row: view(row[None])[0][0], x[0])  # noqa: B023  # at once
+        torch.testing.assert_close(jacobian.det().abs().log(), log_det[0])
+
+
+def test_a_row_that_is_no_patch_is_refused() -> None:
+    with pytest.raises(UsageError, match="10 columns and one more are no square patch"):
+        build("resmade-mog", dim=10, symmetric=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -27,11 +27,13 @@ class OrderedOptions(NetworkOptions):
     )
 
 
-def in_orders(dim: int, options: OrderedOptions, build: Callable[[list[Transform]], Flow]) -> Flow:
-    """The flow that ``build`` makes of what stands first in it; an ensemble of such where there are several orders."""
+def in_orders(
+    dim: int, options: OrderedOptions, build: Callable[[list[Transform]], Flow], views: Sequence[Transform] = ()
+) -> Flow:
+    """The flow that ``build`` makes of what stands first in it; an ensemble of several orders, or views."""
 
     def first(index: int) -> list[Transform]:
         return [Permutation.random(dim)] if index or options.order == "random" else []
 
     flows = [build(first(index)) for index in range(options.orders)]
-    return flows[0] if len(flows) == 1 else Ensemble(flows)
+    return Ensemble(flows, views) if len(flows) > 1 or views else flows[0]
