@@ -148,6 +148,21 @@ def train(
             help="Add uniform noise to columns of whole numbers and to columns with heavy ties.",
         ),
     ] = False,
+    given: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_TABLES,
+            help="The columns that are given, not modelled: the density is conditional on them. Columns of text are "
+            "classes.",
+            show_default=False,
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_TABLES, help="The given columns of numbers that are classes, too.", show_default=False
+        ),
+    ] = None,
     init_seed: Annotated[
         int | None, typer.Option(**_SEED, help="Seeds the initial weights alone.", show_default="--seed")
     ] = None,
@@ -215,7 +230,7 @@ def train(
         order = order_of(broken_off, folder)
         order = order.model_copy(update={key: value for key, value in where.items() if value is not None})
     else:
-        given = {"max_epochs": max_epochs, "max_seconds": max_seconds, "on_divergence": on_divergence}
+        own = {"max_epochs": max_epochs, "max_seconds": max_seconds, "on_divergence": on_divergence}
         order = Order(
             flow=str(flow),
             data=data,
@@ -227,9 +242,18 @@ def train(
             noise_seed=noise_seed,
             device=device,
             threads=threads,
-            settings=user_layers(config, settings or []) | {k: v for k, v in given.items() if v is not None},
+            settings=user_layers(config, settings or []) | {k: v for k, v in own.items() if v is not None},
             allow_partial=allow_partial,
-            table=TableOptions(csv_names(columns), csv_names(drop_columns), dropna, split, test_fraction, dequantise),
+            table=TableOptions(
+                csv_names(columns),
+                csv_names(drop_columns),
+                dropna,
+                split,
+                test_fraction,
+                dequantise,
+                csv_names(given),
+                csv_names(classes),
+            ),
         )
     how = How(force, restart, finish is not None, checkpoint_every=checkpoint_every)
     if seeds > 1:

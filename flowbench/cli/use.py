@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -69,26 +69,63 @@ def log_prob(
 
 def sample(
     run: Run,
-    rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="The number of rows.")] = 1000,
+    rows: Annotated[
+        int | None, typer.Option("--rows", "-n", min=1, help="The number of rows.", show_default="1000")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds the noise.")] = 0,
     out: OutFile = None,
     device: Device = "auto",
     threads: Threads = None,
     space: Space = "raw",
+    given: Annotated[
+        str | None,
+        typer.Option(
+            help="A table of what a conditional density is given: a row is drawn for each of its rows.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Draw rows from a trained flow, in the units and with the column names of the table that it was trained on.
 
     Of a known dataset, these are the units of its raw files; patches have a mean of 0. What was learnt with noise is
-    rounded down to its steps, as it was in the table.
+    rounded down to its steps, as it was in the table. Of a conditional density, the columns that it is given come
+    first.
     """
     out = _out_file(out)
     trained = _load(run, device, threads, space, "draws are rounded down to the steps")
     import torch
 
     density = trained.density
+    values = _given(trained, given, rows)
     generator = torch.Generator(density.flow.origin.device).manual_seed(seed)
-    columns = trained.columns or [str(i) for i in range(density.dim)]
-    _write(out, columns, density.samples(rows, generator), "samples")
+    columns = trained.columns or tuple(str(i) for i in range(density.dim))
+    labels = {column.name: column.labels for column in density.given if column.labels}
+    draws = density.samples(rows or 1000 if values is None else len(values), generator, values)
+    _write(out, (*trained.given, *columns), draws, "samples", labels)
+
+
+def _given(trained: Trained, table: str | None, rows: int | None) -> Float64 | None:
+    """What is given to each draw, (N, G); None where the density is not conditional.
+
+    Raises:
+        UsageError: it is conditional and no table says on what, or the other way round, or there is a number of rows.
+    """
+    names = ", ".join(map(repr, trained.given))
+    if table is None and names:
+        raise UsageError(
+            f"the run's density is conditional on {names}: it draws rows for what it is given",
+            "--given takes a table with such columns, and a row is drawn for each of its rows",
+        )
+    if table is None:
+        return None
+    if not names:
+        raise UsageError("the run's density is not conditional: there is nothing to give it", "leave --given out")
+    if rows is not None:
+        raise UsageError("--rows does not go with --given, whose table has a row for each draw", "leave --rows out")
+    from flowbench.data.tables.files import open_table
+    from flowbench.use.densities import given_values
+
+    return given_values(trained, open_table(Path(table).expanduser()))
 
 
 def _out_file(out: Path | None) -> Path | None:
@@ -117,7 +154,13 @@ def _load(run: str, device: str, threads: int | None, space: str, noise: str) ->
     return found
 
 
-def _write(out: Path | None, columns: Iterable[str], batches: Iterable[Float64], what: str) -> None:
+def _write(
+    out: Path | None,
+    columns: Iterable[str],
+    batches: Iterable[Float64],
+    what: str,
+    labels: Mapping[str, Sequence[str]] | None = None,
+) -> None:
     from flowbench.console import Working
     from flowbench.data.tables.writing import write_table
 
@@ -131,6 +174,6 @@ def _write(out: Path | None, columns: Iterable[str], batches: Iterable[Float64],
             working.on(f"{done:,} {what}")
 
     with Working() as working:
-        write_table(out, list(columns), counted(working))
+        write_table(out, list(columns), counted(working), labels or {})
     if out:
         note(f"{done:,} {what} written to {out}")

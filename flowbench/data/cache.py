@@ -18,10 +18,12 @@ from pydantic import TypeAdapter
 from flowbench.console import warn_once
 from flowbench.data.card import Card
 from flowbench.data.dataset import Splits
+from flowbench.data.given import GivenColumn
 from flowbench.data.preprocessing import Preprocessing
 from flowbench.files import ABANDONED_SECONDS
 from flowbench.revision import data_code_digest
 
+_GIVEN: TypeAdapter[tuple[GivenColumn, ...]] = TypeAdapter(tuple[GivenColumn, ...])
 _STEPS: TypeAdapter[Preprocessing | None] = TypeAdapter(Preprocessing | None)
 
 SPLITS = ("train", "validation", "test")
@@ -54,7 +56,8 @@ def read(folder: Path, fingerprint: str) -> Splits | None:
         train, validation, test = (arrays[name] for name in SPLITS)
         steps = _STEPS.validate_python(meta["preprocessing"])
         true_ll, groups = arrays.get("test_true_ll"), arrays.get("test_groups")
-        return Splits(train, validation, test, true_ll, columns, steps, groups)
+        given = _GIVEN.validate_python(meta["given"])
+        return Splits(train, validation, test, true_ll, columns, steps, groups, given)
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
 
@@ -71,7 +74,7 @@ def write(folder: Path, fingerprint: str, splits: Splits) -> Splits:
         for name, array in arrays.items():
             np.save(place / f"{name}.npy", array, allow_pickle=False)
         shapes = {name: array.shape for name, array in arrays.items()}
-        write_meta(place, fingerprint, shapes, splits.columns, splits.preprocessing)
+        write_meta(place, fingerprint, shapes, splits.columns, splits.preprocessing, given=splits.given)
     stored = read(folder, fingerprint)
     if stored is None:
         raise OSError(f"{folder} cannot be read back")
@@ -120,12 +123,14 @@ def write_meta(
     columns: tuple[str, ...] | None,
     preprocessing: Preprocessing | None,
     about: Sequence[str] = (),
+    given: tuple[GivenColumn, ...] = (),
 ) -> None:
     """Write what ``read`` holds the arrays in ``place`` against, and what else there is to know (strict JSON)."""
     listed = {name: list(shape) for name, shape in shapes.items()}
     steps = _STEPS.dump_python(preprocessing, mode="json")
     meta = {
-        "fingerprint": fingerprint, "shapes": listed, "columns": columns, "preprocessing": steps, "about": about
+        "fingerprint": fingerprint, "shapes": listed, "columns": columns, "preprocessing": steps, "about": about,
+        "given": _GIVEN.dump_python(given, mode="json"),
     }  # fmt: skip
     (place / "meta.json").write_text(json.dumps(meta, indent=1), "utf-8")
 

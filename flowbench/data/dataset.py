@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from flowbench.data import digests, gaussian
 from flowbench.data.card import Card, Space
+from flowbench.data.given import GivenColumn
 from flowbench.data.preprocessing import Dequantise, Preprocessing, Standardise
 
 Float32 = NDArray[np.float32]
@@ -22,6 +23,8 @@ RawArray = NDArray[Any]
 @dataclass(frozen=True, eq=False)
 class Splits:
     """The three parts of a dataset, each (N, D), in the space in which a flow learns them.
+
+    Of a conditional density they are (N, G + D): the first columns of a row are those ``given``, as a flow sees them.
 
     ``test_true_ll`` (N_test,) is the exact log-density of each test row in nats, where the density is known.
     ``preprocessing`` are the steps from raw values to these rows: none where they are the raw values, None where it is
@@ -36,6 +39,7 @@ class Splits:
     columns: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
     test_groups: NDArray[np.int32] | None = None
+    given: tuple[GivenColumn, ...] = ()
 
     @property
     def rows(self) -> tuple[int, int, int]:
@@ -44,8 +48,13 @@ class Splits:
 
     @property
     def dim(self) -> int:
-        """Number of columns D."""
-        return int(self.train.shape[1])
+        """Number of columns D that are modelled."""
+        return int(self.train.shape[1]) - len(self.given)
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Of each given column the number of its classes, 0 of a number."""
+        return tuple(column.classes for column in self.given)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -86,12 +95,14 @@ class Dataset(Splits):
     def gaussian_lls(self) -> Float64:
         """Log-likelihood (N_test,) in nats of each test row under a Gaussian fitted to the training rows.
 
+        Given columns, it is one whose mean is linear in them.
+
         It is computed once and kept beside the arrays; see `gaussian.gaussian_ll`.
 
         Raises:
             DataError: the covariance is singular, so that no density exists.
         """
-        return gaussian.kept_gaussian_ll(self.folder, self.train, self.test)
+        return gaussian.kept_gaussian_ll(self.folder, self.train, self.test, self.classes)
 
     @cached_property
     def rows_sha256(self) -> dict[str, str]:

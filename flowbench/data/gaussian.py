@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flowbench.data.given import features
 from flowbench.data.mapped import Float32, read_rows
 from flowbench.errors import DataError, UsageError
 from flowbench.files import written_whole
@@ -17,38 +18,48 @@ Float64 = NDArray[np.float64]
 
 _CHUNK_VALUES = 2**22  # 32 MiB of float64 at a time, whatever D is
 _LEAST_VARIANCE_LEFT = 1e-13
+_LEAST_LEFT_OF_GIVEN = 1e-9  # what is given may follow from other columns, and is then left out in good time
 
 
-def gaussian_ll(train: Float32, test: Float32) -> Float64:
+def gaussian_ll(train: Float32, test: Float32, classes: Sequence[int] = ()) -> Float64:
     """Log-likelihood (N_test,) in nats of each test row under the maximum-likelihood Gaussian of the training rows.
 
     log N(x; m, S) = -1/2 (|L^-1 (x - m)|^2 + D log 2 pi) - sum_i log L_ii with m and S = L L^T from `fit_gaussian`.
 
+    Of rows (N, G + D) whose first columns are given, with so many ``classes`` each (0: a number), it is log p(x | c) of
+    the joint Gaussian of x and the `features` of c, as far as those are linearly independent: of their sums above,
+    the terms of x.
+
     Raises:
         DataError: the covariance is singular, so that no density exists.
     """
-    dim = train.shape[1]
-    mean, cholesky = fit_gaussian(lambda: _chunks(train))
-    log_normaliser = 0.5 * dim * np.log(2 * np.pi) + np.sum(np.log(np.diag(cholesky)))
+    dim = train.shape[1] - len(classes)
+    mean, covariance = _mean_and_covariance(lambda: _chunks(train, classes))
+    kept = _independent(covariance, given=len(mean) - dim)
+    first, cholesky = len(kept) - dim, _cholesky(covariance[np.ix_(kept, kept)])
+    log_normaliser = 0.5 * dim * np.log(2 * np.pi) + np.sum(np.log(np.diag(cholesky)[first:]))
     # numpy's general solve, not scipy's triangular one: scipy's import costs more than this saves
-    distances = [np.sum(np.linalg.solve(cholesky, rows.T) ** 2, axis=0) for rows in _centred(_chunks(test), mean)]
+    distances = [
+        np.sum(np.linalg.solve(cholesky, rows[:, kept].T)[first:] ** 2, axis=0)
+        for rows in _centred(_chunks(test, classes), mean)
+    ]
     return np.asarray(-0.5 * np.concatenate(distances) - log_normaliser, dtype=np.float64)
 
 
-def kept_gaussian_ll(folder: Path | None, train: Float32, test: Float32) -> Float64:
+def kept_gaussian_ll(folder: Path | None, train: Float32, test: Float32, classes: Sequence[int] = ()) -> Float64:
     """As `gaussian_ll`; kept in ``folder``, and read from there when it is asked for again.
 
     Raises:
         DataError: as `gaussian_ll`.
     """
     if folder is None:
-        return gaussian_ll(train, test)
+        return gaussian_ll(train, test, classes)
     path = folder / "gaussian_ll.npy"
     with suppress(OSError, EOFError, ValueError):
         kept: Float64 = np.load(path)
         if kept.shape == (len(test),):
             return kept
-    found = gaussian_ll(train, test)
+    found = gaussian_ll(train, test, classes)
     with suppress(UsageError), written_whole(path) as file:  # a cache that has become read-only is no failure
         np.save(file, found)
     return found
@@ -62,13 +73,28 @@ def fit_gaussian(chunks: Callable[[], Iterable[Float32]]) -> tuple[Float64, Floa
     Raises:
         DataError: the covariance is singular, so that no density exists.
     """
+    mean, covariance = _mean_and_covariance(chunks)
+    return mean, _cholesky(covariance)
+
+
+def _mean_and_covariance(chunks: Callable[[], Iterable[Float32]]) -> tuple[Float64, Float64]:
     rows, total = 0, np.float64(0)
     for chunk in chunks():
         rows += len(chunk)
         total = total + chunk.sum(axis=0, dtype=np.float64)
     mean: Float64 = np.asarray(total / rows)
     covariance = sum((chunk.T @ chunk for chunk in _centred(chunks(), mean)), start=np.zeros((len(mean),) * 2)) / rows
-    return mean, _cholesky(covariance)
+    return mean, np.asarray(covariance)
+
+
+def _independent(covariance: Float64, given: int) -> list[int]:
+    """All columns but those of the ``given`` first ones that do not vary, or follow from those before them."""
+    kept: list[int] = []
+    for i in range(given):
+        known, own = covariance[np.ix_(kept, kept)], covariance[kept, i]
+        if covariance[i, i] - own @ np.linalg.solve(known, own) > _LEAST_LEFT_OF_GIVEN * covariance[i, i]:
+            kept.append(i)
+    return kept + list(range(given, len(covariance)))
 
 
 def _cholesky(covariance: Float64) -> Float64:
@@ -85,9 +111,9 @@ def _cholesky(covariance: Float64) -> Float64:
     return cholesky
 
 
-def _chunks(rows: Float32) -> Iterator[Float32]:
-    step = max(1, _CHUNK_VALUES // rows.shape[1])
-    return (read_rows(rows, start, start + step) for start in range(0, len(rows), step))
+def _chunks(rows: Float32, classes: Sequence[int]) -> Iterator[Float32]:
+    step = max(1, _CHUNK_VALUES // (rows.shape[1] + sum(classes)))
+    return (features(classes, read_rows(rows, start, start + step)) for start in range(0, len(rows), step))
 
 
 def _centred(chunks: Iterable[Float32], mean: Float64) -> Iterator[Float64]:

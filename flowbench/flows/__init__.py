@@ -1,6 +1,7 @@
 """Flows: a transform over a base density. One file a model; the file's name is its name on the command line.
 
-A flow's file gives ``Options`` (a ``FlowOptions``) and ``build(dim, options) -> Flow``; its docstring names its paper.
+A flow's file gives ``Options`` (a ``FlowOptions``) and ``build(dim, options) -> Flow``, which has a third parameter
+``given`` where the flow can be conditioned; its docstring names its paper.
 """
 
 from flowbench.flows.core.flow import Flow

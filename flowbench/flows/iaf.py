@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from flowbench.flows import Flow, maf
 from flowbench.flows.core.assembly import stack
+from flowbench.flows.core.given import Given
 from flowbench.transforms import Chain, Inverse
 
 Options = maf.Options
 
 
-def build(dim: int, options: maf.Options) -> Flow:
+def build(dim: int, options: maf.Options, given: Given | None = None) -> Flow:
     """An IAF over rows of ``dim`` columns."""
-    steps = [Inverse(maf.autoregressive(dim, options)) for _ in range(options.transforms)]
-    return Flow(dim, Chain(stack(dim, steps, options)))
+    steps = [Inverse(maf.autoregressive(dim, options, given)) for _ in range(options.transforms)]
+    return Flow(dim, Chain(stack(dim, steps, options)), given=given)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from pydantic import Field
 
 from flowbench.flows import Flow
-from flowbench.flows.core.orders import OrderedOptions, in_orders
-from flowbench.transforms import Chain, GaussianMixture, MaskedAutoregressive
+from flowbench.flows.core.given import Given
+from flowbench.flows.core.orders import OrderedOptions, made_in_orders
+from flowbench.transforms import GaussianMixture
 
 
 class Options(OrderedOptions):
@@ -19,9 +20,6 @@ class Options(OrderedOptions):
     components: int = Field(10, ge=1, description="Gaussians of each column's mixture.")
 
 
-def build(dim: int, options: Options) -> Flow:
+def build(dim: int, options: Options, given: Given | None = None) -> Flow:
     """A MADE MoG over rows of ``dim`` columns."""
-    mixture = GaussianMixture(options.components)
-    return in_orders(
-        dim, options, lambda first: Flow(dim, Chain([*first, MaskedAutoregressive(dim, options.body(), mixture)]))
-    )
+    return made_in_orders(dim, options, GaussianMixture(options.components), given)

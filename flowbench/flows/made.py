@@ -9,8 +9,9 @@ from __future__ import annotations
 from pydantic import Field
 
 from flowbench.flows import Flow
-from flowbench.flows.core.orders import OrderedOptions, in_orders
-from flowbench.transforms import Affine, Chain, MaskedAutoregressive
+from flowbench.flows.core.given import Given
+from flowbench.flows.core.orders import OrderedOptions, made_in_orders
+from flowbench.transforms import Affine
 
 
 class Options(OrderedOptions):
@@ -21,9 +22,6 @@ class Options(OrderedOptions):
     )
 
 
-def build(dim: int, options: Options) -> Flow:
+def build(dim: int, options: Options, given: Given | None = None) -> Flow:
     """A MADE over rows of ``dim`` columns."""
-    affine = Affine(options.log_scale_bound)
-    return in_orders(
-        dim, options, lambda first: Flow(dim, Chain([*first, MaskedAutoregressive(dim, options.body(), affine)]))
-    )
+    return made_in_orders(dim, options, Affine(options.log_scale_bound), given)

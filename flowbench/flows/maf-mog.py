@@ -6,6 +6,7 @@ from pydantic import Field
 
 from flowbench.flows import Flow, maf
 from flowbench.flows.core.assembly import mixed, stack
+from flowbench.flows.core.given import Given, width
 from flowbench.transforms import Chain, GaussianMixture, MaskedAutoregressive
 
 
@@ -15,8 +16,8 @@ class Options(maf.Options):
     components: int = Field(10, ge=1, description="Gaussians of each column's mixture.")
 
 
-def build(dim: int, options: Options) -> Flow:
+def build(dim: int, options: Options, given: Given | None = None) -> Flow:
     """A MAF MoG over rows of ``dim`` columns."""
-    steps = stack(dim, [maf.autoregressive(dim, options) for _ in range(options.transforms)], options)
-    base = MaskedAutoregressive(dim, options.body(), GaussianMixture(options.components))
-    return Flow(dim, Chain([*steps, *mixed(dim, options.between), base]))
+    steps = stack(dim, [maf.autoregressive(dim, options, given) for _ in range(options.transforms)], options)
+    base = MaskedAutoregressive(dim, options.body(), GaussianMixture(options.components), width(given))
+    return Flow(dim, Chain([*steps, *mixed(dim, options.between), base]), given=given)

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from flowbench.flows import Flow
 from flowbench.flows.core.assembly import StackOptions, stack
+from flowbench.flows.core.given import Given, width
 from flowbench.transforms import Affine, Chain, MaskedAutoregressive
 
 
@@ -21,12 +22,12 @@ class Options(StackOptions):
     )
 
 
-def autoregressive(dim: int, options: Options) -> MaskedAutoregressive:
+def autoregressive(dim: int, options: Options, given: Given | None) -> MaskedAutoregressive:
     """One of its transforms."""
-    return MaskedAutoregressive(dim, options.body(), Affine(options.log_scale_bound))
+    return MaskedAutoregressive(dim, options.body(), Affine(options.log_scale_bound), width(given))
 
 
-def build(dim: int, options: Options) -> Flow:
+def build(dim: int, options: Options, given: Given | None = None) -> Flow:
     """A MAF over rows of ``dim`` columns."""
-    steps = [autoregressive(dim, options) for _ in range(options.transforms)]
-    return Flow(dim, Chain(stack(dim, steps, options)))
+    steps = [autoregressive(dim, options, given) for _ in range(options.transforms)]
+    return Flow(dim, Chain(stack(dim, steps, options)), given=given)

@@ -7,12 +7,14 @@ random order and an LU-decomposed linear layer. A density is one pass of each ne
 from __future__ import annotations
 
 from flowbench.flows import Flow
+from flowbench.flows.core.given import Given, width
 from flowbench.flows.core.splines import SplineOptions as Options
 from flowbench.flows.core.splines import spline_stack
 from flowbench.transforms import MaskedAutoregressive
 
 
-def build(dim: int, options: Options) -> Flow:
+def build(dim: int, options: Options, given: Given | None = None) -> Flow:
     """An autoregressive neural spline flow over rows of ``dim`` columns."""
-    steps = [MaskedAutoregressive(dim, options.body(), options.spline()) for _ in range(options.transforms)]
-    return Flow(dim, spline_stack(dim, steps, options))
+    body, spline = options.body(), options.spline()
+    steps = [MaskedAutoregressive(dim, body, spline, width(given)) for _ in range(options.transforms)]
+    return Flow(dim, spline_stack(dim, steps, options), given=given)

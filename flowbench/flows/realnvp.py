@@ -10,6 +10,7 @@ from pydantic import Field
 
 from flowbench.config import FlowOptions, Widths
 from flowbench.flows import Flow
+from flowbench.flows.core.given import Given, width
 from flowbench.transforms import RELU, TANH, Affine, BatchNorm, Body, Chain, Coupling, Transform, dense
 
 
@@ -24,22 +25,25 @@ class Options(FlowOptions):
     batch_norm: bool = Field(True, description="Whether batch normalisation follows each transform.")
 
 
-def coupling(dim: int, parity: int, options: Options) -> Coupling:
+def coupling(dim: int, parity: int, options: Options, given: Given | None) -> Coupling:
     """One of its transforms: the columns of one parity pass, the networks of scale (tanh) and translation (relu) apart.
 
     The paper's code feeds all D columns, those of the other half as zeros, and they count as fan-in.
     """
     passed = len(range(parity, dim, 2))
-    scale = dense(passed, Body(options.hidden, TANH), dim - passed, fan_in=dim)
-    translation = dense(passed, Body(options.hidden, RELU), dim - passed, fan_in=dim)
-    return Coupling(dim, parity, Affine(options.log_scale_bound, gain=1.0), [translation, scale])
+    context = width(given)
+    scale, translation = (
+        dense(context + passed, Body(options.hidden, activation), dim - passed, fan_in=context + dim)
+        for activation in (TANH, RELU)
+    )
+    return Coupling(dim, parity, Affine(options.log_scale_bound, gain=1.0), [translation, scale], context)
 
 
-def build(dim: int, options: Options) -> Flow:
+def build(dim: int, options: Options, given: Given | None = None) -> Flow:
     """A RealNVP over rows of ``dim`` columns."""
     transforms: list[Transform] = []
     for index in range(options.transforms):
-        transforms.append(coupling(dim, 1 - index % 2, options))
+        transforms.append(coupling(dim, 1 - index % 2, options, given))
         if options.batch_norm:
             transforms.append(BatchNorm(dim))
-    return Flow(dim, Chain(transforms))
+    return Flow(dim, Chain(transforms), given=given)

@@ -14,8 +14,9 @@ from pydantic import Field
 
 from flowbench.config import Widths
 from flowbench.flows import Flow
-from flowbench.flows.core.orders import OrderedOptions, in_orders
-from flowbench.transforms import Chain, LogisticSpline, MaskedAutoregressive
+from flowbench.flows.core.given import Given
+from flowbench.flows.core.orders import OrderedOptions, made_in_orders
+from flowbench.transforms import LogisticSpline
 
 
 class Options(OrderedOptions):
@@ -46,9 +47,6 @@ def edges(levels: int, coarsest: int) -> list[int]:
     return sorted(found)
 
 
-def build(dim: int, options: Options) -> Flow:
+def build(dim: int, options: Options, given: Given | None = None) -> Flow:
     """A residual MADE over images of ``dim`` pixels in logit space."""
-    spline = LogisticSpline(options.knots())
-    return in_orders(
-        dim, options, lambda first: Flow(dim, Chain([*first, MaskedAutoregressive(dim, options.body(), spline)]))
-    )
+    return made_in_orders(dim, options, LogisticSpline(options.knots()), given)

@@ -15,9 +15,9 @@ from pydantic import Field
 from flowbench.config import Widths
 from flowbench.errors import UsageError
 from flowbench.flows import Flow
-from flowbench.flows.core.orders import OrderedOptions, in_orders
-from flowbench.flows.core.whitened import WhitenedFlow
-from flowbench.transforms import Chain, GaussianMixture, MaskedAutoregressive, PatchSymmetry, Transform, Whitening
+from flowbench.flows.core.given import Given
+from flowbench.flows.core.orders import OrderedOptions, made_in_orders
+from flowbench.transforms import GaussianMixture, PatchSymmetry, Transform
 
 
 class Options(OrderedOptions):
@@ -36,15 +36,10 @@ class Options(OrderedOptions):
     )
 
 
-def build(dim: int, options: Options) -> Flow:
+def build(dim: int, options: Options, given: Given | None = None) -> Flow:
     """A residual MADE MoG over rows of ``dim`` columns."""
-    mixture = GaussianMixture(options.components)
-
-    def one(first: list[Transform]) -> Flow:
-        whitening = [Whitening(dim)] if options.whiten else []
-        return WhitenedFlow(dim, Chain([*first, *whitening, MaskedAutoregressive(dim, options.body(), mixture)]))
-
-    return in_orders(dim, options, one, _symmetries(dim) if options.symmetric else ())
+    views = _symmetries(dim) if options.symmetric else ()
+    return made_in_orders(dim, options, GaussianMixture(options.components), given, options.whiten, views)
 
 
 def _symmetries(dim: int) -> Sequence[Transform]:

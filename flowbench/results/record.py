@@ -83,7 +83,8 @@ class Task(Part):
     that uniform noise was added to, and its width in their units. ``test_groups`` counts the photographs that the test
     rows are windows of; None where they are no windows. ``rows_sha256`` has a digest of each split's content: equal
     ones are the same rows, whatever code made them. It is empty in records that are older than it. ``split_seed`` and
-    ``noise_seed`` are those of a user's table; None where nothing was drawn.
+    ``noise_seed`` are those of a user's table; None where nothing was drawn. ``given`` are the columns that the density
+    is conditional on, beside the ``dim`` that it is one of, each with the number of its classes: 0 of a number.
     """
 
     flow: str
@@ -97,6 +98,7 @@ class Task(Part):
     dequantised: dict[str, float] = {}
     space: str
     dim: int
+    given: dict[str, int] = {}
     n_train: int
     n_validation: int
     n_test: int

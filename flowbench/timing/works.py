@@ -21,7 +21,7 @@ Work = Callable[[], object]
 
 
 def evaluation(flow: Flow, rows: Tensor) -> dict[str, Work]:
-    """Densities of ``rows`` (N, D), and as many samples, as a user takes them."""
+    """Densities of ``rows`` (N, G + D), and as many samples, as a user takes them."""
 
     def evaluating(work: Work) -> Work:
         def run() -> object:
@@ -32,9 +32,10 @@ def evaluation(flow: Flow, rows: Tensor) -> dict[str, Work]:
 
         return run
 
+    given, _ = flow.apart(rows)
     return {
         "density": evaluating(lambda: flow.log_prob(rows)),
-        "sampling": evaluating(lambda: flow.sample(len(rows))),
+        "sampling": evaluating(lambda: flow.sample(len(rows), given=given)),
     }
 
 

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 
 from flowbench.data.rows import Rows, through
-from flowbench.engines import choose
-from flowbench.engines.differentiate import run
 from flowbench.flows import Flow
 from flowbench.transforms import Transform, WithStart, WithStatistics
 
@@ -19,7 +17,7 @@ ROWS = 10_000
 
 
 def calibrate(flow: Flow, x: Rows) -> None:
-    """Give each transform that wants them (batch normalisation) the mean and variance of the training set x (N, D).
+    """Give each transform that wants them (batch normalisation) the mean and variance of the training set x (N, G + D).
 
     They are taken of the rows as the transforms before it, calibrated, leave them.
     """
@@ -27,7 +25,7 @@ def calibrate(flow: Flow, x: Rows) -> None:
 
 
 def begin(flow: Flow, x: Rows) -> None:
-    """Have each transform that wants it (activation normalisation) begin where the first rows of x (N, D) say."""
+    """Have each transform that wants it (activation normalisation) begin where the first rows of x (N, G + D) say."""
     _tell(flow, x[:ROWS], WithStart, lambda leaf, *moments: leaf.begin(*moments))
 
 
@@ -50,10 +48,9 @@ def _tell_one(flow: Flow, x: Rows, kind: type[T], tell: Callable[[T, Tensor, Ten
     last = max((index for index, leaf in enumerate(leaves) if isinstance(leaf, kind)), default=-1)
     for index, leaf in enumerate(leaves[: last + 1]):
         if isinstance(leaf, kind):
-            tell(leaf, *mean_and_variance(x))
+            tell(leaf, *(moment[-flow.dim :] for moment in mean_and_variance(x)))
         if index < last:
-            stages = flow.stages()[index : index + 1]
-            x = through(x, lambda rows: run(stages, rows, flow.engine or choose(rows)), ROWS)  # noqa: B023  # at once
+            x = through(x, lambda rows: flow.moved_by(index, rows), ROWS)  # noqa: B023  # at once
 
 
 def mean_and_variance(x: Rows) -> tuple[Tensor, Tensor]:

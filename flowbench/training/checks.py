@@ -13,7 +13,8 @@ from torch import Tensor
 from flowbench.data.rows import Rows
 from flowbench.flows import Flow
 from flowbench.results.record import Check
-from flowbench.transforms import MADE
+from flowbench.training.clock import repeated
+from flowbench.transforms import MADE, beside
 
 ROUNDTRIP_ROWS, DRAWN_ROWS, JACOBIAN_ROWS = 256, 32, 3
 
@@ -26,7 +27,7 @@ REHEARSED_COLUMNS = 32
 
 
 def checks(flow: Flow, rows: Rows, test_lls: NDArray[np.float64]) -> dict[str, Check]:
-    """Hold a trained flow against its own claims on test ``rows`` (N, D); see each check's ``what``.
+    """Hold a trained flow against its own claims on test ``rows`` (N, G + D); see each check's ``what``.
 
     Mathematics is checked in float64 on the CPU, where an error is an error of the formula and not of rounding.
     """
@@ -43,7 +44,9 @@ def checks(flow: Flow, rows: Rows, test_lls: NDArray[np.float64]) -> dict[str, C
     held["log_det"] = Check.of(max(_log_det_error(part, few) for part in parts), 1e-6, log_det)
     conditioners = [module for module in exact.modules() if isinstance(module, MADE)]
     if conditioners:
-        violation = max(_order_violation(made, few) for made in conditioners)
+        given, own = exact.apart(few)
+        context = None if exact.given is None or given is None else exact.given(given).detach()
+        violation = max(_order_violation(made, beside(context, own) if made.context else own) for made in conditioners)
         held["order"] = Check.of(violation, 0.0, "max |d parameters of column i / d column >= i|")
     return held
 
@@ -76,7 +79,8 @@ def _roundtrip(flow: Flow, x: Tensor) -> tuple[float, float, str]:
     What lies there is not told by the noise: it is drawn hardly ever, but a test row may be one.
     """
     if len(noise := flow.noise(DRAWN_ROWS, torch.Generator().manual_seed(0))) > 1:
-        u = noise[0]
+        given, _ = flow.apart(repeated(x, DRAWN_ROWS))
+        u = beside(given, noise[0])
         error = float((flow.to_noise(flow.to_data(u)[0])[0] - u).abs().max())
         return error, 1e-6, "max |forward(inverse(u)) - u| in float64, u drawn"
     u, _ = flow.to_noise(x)
@@ -84,7 +88,8 @@ def _roundtrip(flow: Flow, x: Tensor) -> tuple[float, float, str]:
 
 
 def _log_det_error(flow: Flow, x: Tensor) -> float:
-    jacobian = torch.cat([rows for _, rows in _jacobian(lambda x: flow.to_noise(x)[0], x)], dim=1)
+    # what is given passes: its block is the identity, and the determinant that of the others
+    jacobian = torch.cat([rows for _, rows in _jacobian(lambda x: flow.to_noise(x)[0], x, x.shape[1])], dim=1)
     # numpy's, because torch's batched LU has been seen to wait for ever inside MKL when the cores are busy
     expected = np.linalg.slogdet(jacobian.numpy()).logabsdet
     found = flow.to_noise(x)[1].detach().numpy()
@@ -92,24 +97,24 @@ def _log_det_error(flow: Flow, x: Tensor) -> float:
 
 
 def _order_violation(made: MADE, x: Tensor) -> float:
-    """The greatest |∂θ_i/∂x_j| with j ≥ i."""
+    """The greatest |∂θ_i/∂x_j| with j ≥ i, of columns and not of the context before them."""
     return max(
-        float(rows.triu(start).abs().max())
+        float(rows[..., made.context :].triu(start).abs().max())
         for parameter in range(made.univariate.parameters)
-        for start, rows in _jacobian(lambda x: made.parameters_of(x)[parameter], x)  # noqa: B023  # used at once
+        for start, rows in _jacobian(lambda x: made.parameters_of(x)[parameter], x, made.dim)  # noqa: B023  # used at once
     )
 
 
-def _jacobian(function: Callable[[Tensor], Tensor], x: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """∂f_i/∂x_j at x (n, D) as (n, k, D), for k columns i from a first one on at a time, by autograd.
+def _jacobian(function: Callable[[Tensor], Tensor], x: Tensor, outputs: int) -> Iterator[tuple[int, Tensor]]:
+    """∂f_i/∂x_j at x (n, D) as (n, k, D), for k of the outputs i from a first one on at a time, by autograd.
 
     Each backward pass is over as many copies of the rows: the k-th is asked for one column.
     """
     n, dim = x.shape
     step = max(1, JACOBIAN_VALUES // x.numel())
-    for start in range(0, dim, step):
-        columns = torch.arange(start, min(start + step, dim))
+    for start in range(0, outputs, step):
+        columns = torch.arange(start, min(start + step, outputs))
         copies = x.detach().repeat(len(columns), 1).requires_grad_()
-        select = torch.nn.functional.one_hot(columns, dim).to(x).repeat_interleave(n, dim=0)
+        select = torch.nn.functional.one_hot(columns, outputs).to(x).repeat_interleave(n, dim=0)
         (gradient,) = torch.autograd.grad(function(copies), copies, select)
         yield start, gradient.view(len(columns), n, dim).transpose(0, 1)

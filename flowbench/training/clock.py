@@ -128,7 +128,7 @@ def _enough(sample: Sample, at_once: int, seconds: float, rounds: int) -> bool:
 
 @torch.no_grad()
 def time_flow(flow: Flow, rows: Rows, batches: tuple[int, ...] = BATCHES) -> list[Timing]:
-    """Time a density of ``rows`` (N, D), repeated as often as a batch needs, and a sample, at each batch size."""
+    """Time a density of ``rows`` (N, G + D), repeated as often as a batch needs, and a sample, at each batch size."""
     first = rows[: max(batches)]
     return [_time_batch(_works(flow, first, batch), batch) for batch in batches]
 
@@ -156,7 +156,8 @@ def repeated(rows: torch.Tensor, batch: int) -> torch.Tensor:
 
 def _works(flow: Flow, first: torch.Tensor, batch: int) -> dict[str, Callable[[], object]]:
     rows = repeated(first, batch)
-    return {"density": lambda: flow.log_prob(rows), "sampling": lambda: flow.sample(batch)}
+    given, _ = flow.apart(rows)
+    return {"density": lambda: flow.log_prob(rows), "sampling": lambda: flow.sample(batch, given=given)}
 
 
 def _time_batch(works: Mapping[str, Callable[[], object]], batch: int) -> Timing:

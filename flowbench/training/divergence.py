@@ -8,8 +8,6 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from flowbench.engines import choose
-from flowbench.engines.differentiate import run
 from flowbench.errors import DivergedError
 from flowbench.flows import Flow
 
@@ -23,10 +21,9 @@ def divergence(flow: Flow, batches: Iterator[Tensor], losses: Tensor, epoch: int
     step = int((~losses.isfinite()).nonzero()[0])
     last = f"the last finite loss was {float(losses[step - 1]):.4g}" if step else "no loss of the epoch was finite"
     x, culprit = next(islice(batches, step, None)), "the gradient"
-    engine = flow.engine or choose(x)
     flow = flow.parts[0]
-    for index, ((leaf, _), stage) in enumerate(zip(flow.transform.leaves(), flow.stages(), strict=True)):
-        x, log_det = run([stage], x, engine)
+    for index, (leaf, _) in enumerate(flow.transform.leaves()):
+        x, log_det = flow.moved_by(index, x)
         if not (x.isfinite().all() and log_det.isfinite().all()):
             culprit = f"transform {index} ({type(leaf).__name__})"
             break

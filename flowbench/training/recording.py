@@ -51,6 +51,7 @@ def about(config: RunConfig, dataset: Dataset, status: str) -> weights.About:
         space=dataset.space,
         columns=dataset.columns,
         preprocessing=dataset.preprocessing,
+        given=dataset.given,
         status=status,
     )
 
@@ -137,6 +138,7 @@ def task(config: RunConfig, dataset: Dataset, flow: Flow) -> Task:
         dequantised=dataset.dequantised,
         space=dataset.space,
         dim=dataset.dim,
+        given={column.name: column.classes for column in dataset.given},
         n_train=n_train,
         n_validation=n_validation,
         n_test=n_test,

@@ -13,6 +13,7 @@ from safetensors.torch import save as to_bytes
 
 from flowbench import flows
 from flowbench.config import FlowOptions
+from flowbench.data.given import GivenColumn
 from flowbench.data.preprocessing import Preprocessing
 from flowbench.errors import DataError, UsageError
 from flowbench.files import write_together
@@ -27,7 +28,8 @@ class About(BaseModel):
     """What weights were trained on, how, and how the run ended.
 
     ``columns`` are the names of the raw columns, None where they have none. ``space`` is where the flow learnt them,
-    ``preprocessing`` what leads there from raw values, None where that is not known.
+    ``preprocessing`` what leads there from raw values, None where that is not known; ``given`` what the density is
+    conditional on, which are none of the ``columns``.
     """
 
     # settings may be infinite; strict JSON has a word for that
@@ -39,6 +41,7 @@ class About(BaseModel):
     space: str = "raw"
     columns: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
+    given: tuple[GivenColumn, ...] = ()
     status: str = "ok"
 
     @model_validator(mode="before")
@@ -65,6 +68,8 @@ def content(flow: Flow, name: str, options: FlowOptions, about: About) -> bytes:
     The header (strict JSON) tells how to build the flow again, and what there is to know ``about`` it.
     """
     header = {"format": str(FORMAT), "flow": name, "dim": str(flow.dim), "options": options.model_dump_json()}
+    if flow.given is not None:
+        header["given"] = json.dumps(flow.given.classes)
     header["about"] = about.model_dump_json()
     return _in_one_order(to_bytes({key: value.cpu().contiguous() for key, value in flow.state_dict().items()}, header))
 
@@ -102,7 +107,9 @@ def load(path: Path) -> tuple[Flow, About]:
             raise UsageError(f"its format is {header['format']}, this flowbench knows {FORMAT}", "upgrade flowbench")
         module = flows.load(header["flow"])
         with torch.random.fork_rng(devices=[]):  # building draws weights; loading must not move the caller's generator
-            flow = module.build(int(header["dim"]), module.Options.model_validate_json(header["options"]))
+            options = module.Options.model_validate_json(header["options"])
+            given = tuple(json.loads(header.get("given", "[]")))
+            flow = flows.built(module, int(header["dim"]), options, given)
         flow.load_state_dict(upgraded(state, flow))
         about = About.model_validate_json(header["about"])
     except UsageError as error:

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from flowbench.console import note
+from flowbench.data.given import GivenColumn
 from flowbench.data.tables.files import TableFile
+from flowbench.data.tables.given import coded, complete, with_given
 from flowbench.errors import DataError
 from flowbench.flows.core.density import Float64
 from flowbench.use.trained import Trained
@@ -26,8 +28,9 @@ def log_probs(trained: Trained, table: TableFile) -> Iterator[Float64]:
         DataError: a column is missing, or of no numbers; a value is missing or infinite; a density is beyond doubles.
     """
     columns = matched_columns(trained, table)
+    given = renamed(trained.density.given, columns)
     first = 1
-    for rows in table.batches(columns):
+    for rows in with_given(table, columns[: len(given)], columns[len(given) :], coded(table, given)):
         bad = np.argwhere(~np.isfinite(rows))
         if len(bad):
             row, column = bad[0]
@@ -46,29 +49,59 @@ def log_probs(trained: Trained, table: TableFile) -> Iterator[Float64]:
 
 
 def matched_columns(trained: Trained, table: TableFile) -> tuple[str, ...]:
-    """The table's names of the columns that the flow was trained on, in its order.
+    """The table's names of the columns that the flow was trained on, in its order: first of those that it is given.
 
     Raises:
         DataError: one is missing; the hint says which of the others may be it.
     """
     if trained.columns is None:
-        dim = trained.density.dim
+        dim = len(trained.given) + trained.density.dim
         if len(table.columns) != dim:
             there = len(table.columns)
             raise DataError(f"the flow was trained on {dim} columns, {table.path} has {there}", "give it all of them")
         return table.columns
-    if table.columns == tuple(str(i) for i in range(len(trained.columns))) != trained.columns:
-        note(f"{table.path} has no names: its columns are taken in the order of training, {_named(trained.columns)}")
+    return matched(table, (*trained.given, *trained.columns))
+
+
+def matched(table: TableFile, wanted: tuple[str, ...], known: Sequence[str] = ()) -> tuple[str, ...]:
+    """The table's names of the ``wanted`` columns, in their order; others are noted, but for those that are ``known``.
+
+    Raises:
+        DataError: one is missing; the hint says which of the others may be it.
+    """
+    if table.columns == tuple(str(i) for i in range(len(wanted))) != wanted:
+        note(f"{table.path} has no names: its columns are taken in the order of training, {_named(wanted)}")
         return table.columns
-    others = [name for name in table.columns if name not in set(trained.columns)]
-    missing = [name for name in trained.columns if name not in set(table.columns)]
+    others = [name for name in table.columns if name not in {*wanted, *known}]
+    missing = [name for name in wanted if name not in set(table.columns)]
     if missing:
         raise DataError(
             f"{table.path} lacks {_named(missing)}, which the flow was trained on", _renaming(missing, others)
         )
     if others:
         note(f"{table.path}: left out {_named(others)}, which the flow was not trained on")
-    return trained.columns
+    return wanted
+
+
+def given_values(trained: Trained, table: TableFile) -> Float64:
+    """What a table gives to each draw, (N, G): numbers, and codes of classes.
+
+    Raises:
+        DataError: a column is missing, or a value; or a class was not trained on.
+    """
+    columns = matched(table, trained.given, known=trained.columns or ())
+    given = renamed(trained.density.given, columns)
+    parts, start = [np.empty((0, len(columns)))], 0
+    for rows in with_given(table, columns, (), coded(table, given)):
+        complete(table, columns, rows, start, dropna=False)
+        parts.append(rows)
+        start += len(rows)
+    return np.concatenate(parts)
+
+
+def renamed(given: Sequence[GivenColumn], columns: Sequence[str]) -> list[GivenColumn]:
+    """Given columns by a table's names of them, which come first in ``columns``."""
+    return [each.model_copy(update={"name": name}) for each, name in zip(given, columns, strict=False)]
 
 
 def _renaming(missing: Sequence[str], others: Iterable[str]) -> str:

@@ -23,7 +23,8 @@ NAMED = 10
 class Trained:
     """A density in raw units; in the flow's own ``space`` where the file does not know more, or that is wanted.
 
-    ``columns`` are the names of its columns, None where they have none. ``raw`` tells which of the two it is.
+    ``columns`` are the names of its columns, None where they have none. ``raw`` tells which of the two it is. What it
+    is given is the density's own.
     """
 
     density: Density
@@ -32,8 +33,13 @@ class Trained:
     raw: bool
 
     def in_flow_space(self) -> Trained:
-        """The same flow without its preprocessing."""
-        return dataclasses.replace(self, density=Density(self.density.flow), raw=False)
+        """The same flow without its preprocessing; what is given stays as it is in tables."""
+        return dataclasses.replace(self, density=Density(self.density.flow, given=self.density.given), raw=False)
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The names of the columns that it is given."""
+        return tuple(column.name for column in self.density.given)
 
     @property
     def noisy(self) -> list[str]:
@@ -50,7 +56,7 @@ def load(path: Path, device: str = "cpu") -> Trained:
     """
     flow, about = weights.load(path)
     try:
-        density = Density(flow.to(device), about.preprocessing or ())
+        density = Density(flow.to(device), about.preprocessing or (), about.given)
     except DataError as error:
         raise DataError(f"{path} is damaged: {error}", "train it again") from error
     if about.columns is not None and len(about.columns) != density.dim:

@@ -114,3 +114,16 @@ def test_a_symmetry_is_undone_and_keeps_volumes() -> None:
 def test_a_row_that_is_no_patch_is_refused() -> None:
     with pytest.raises(UsageError, match="10 columns and one more are no square patch"):
         build("resmade-mog", dim=10, symmetric=True)
+
+
+def test_what_is_given_reaches_every_order_and_view() -> None:
+    torch.manual_seed(0)
+    flow = flows.build(
+        "resmade-mog", 8, flows.load("resmade-mog").Options(hidden=(16, 16), orders=2, symmetric=True), (3,)
+    )
+    rows = torch.cat([torch.tensor([[0.0], [1.0], [2.0]]), torch.randn(1, 8).expand(3, 8)], 1)
+    assert flow(rows).std() > 0
+    x, log_prob = flow.sample_and_log_prob(30, given=rows[:1, :1].expand(30, 1))
+    assert x.shape == (30, 9)
+    torch.testing.assert_close(log_prob, flow(x))
+    assert len(flow.state_dict()) == len({tensor.data_ptr() for tensor in flow.state_dict().values() if tensor.numel()})

@@ -52,6 +52,8 @@ class NpyPart:
     columns one after the other, the map brings the whole file into the process's memory, 320 MB where this takes 20.
     """
 
+    text: frozenset[str] = frozenset()
+
     def __init__(self, path: Path) -> None:
         self._path = path
         with _reading(path):
@@ -77,7 +79,7 @@ class NpyPart:
 
     def labels(self, column: str) -> Iterator[NDArray[Any]]:
         """See `files.Part`."""
-        return map(_as_labels, self.batches([column]))
+        return map(as_labels, self.batches([column]))
 
     def _values(self, file: IO[bytes], first: int, count: int) -> NDArray[Any]:
         file.seek(self._offset + first * self._dtype.itemsize)
@@ -86,6 +88,8 @@ class NpyPart:
 
 class NpzPart:
     """An archive of one array (N, D), as in a .npy; or of arrays (N,), each a column of its member's name."""
+
+    text: frozenset[str] = frozenset()
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -129,7 +133,7 @@ class NpzPart:
 
     def labels(self, column: str) -> Iterator[NDArray[Any]]:
         """See `files.Part`."""
-        return map(_as_labels, self.batches([column]))
+        return map(as_labels, self.batches([column]))
 
     def _rows(self, member: str) -> Iterator[NDArray[Any]]:
         with _reading(self._path), zipfile.ZipFile(self._path) as archive, archive.open(member) as stream:
@@ -169,7 +173,8 @@ def _take(stream: IO[bytes], dtype: np.dtype[Any], count: int) -> NDArray[Any]:
     return np.frombuffer(content, dtype)
 
 
-def _as_labels(rows: Float64) -> NDArray[Any]:
+def as_labels(rows: Float64) -> NDArray[Any]:
+    """Numbers (n, 1) as text, with the digits that lead back to them; None where one is missing."""
     return np.asarray([None if np.isnan(value) else f"{value:.17g}" for value in rows[:, 0]], object)
 
 

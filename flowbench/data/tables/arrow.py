@@ -43,6 +43,7 @@ class CsvPart:
         with self._reading():
             schema = self._open({}, None).schema
             self.names = tuple(schema.names)
+            self.text = _of_text(schema)
         _check_header(path, self.names)
         # the streaming reader infers types from the first block alone: all are float64, whatever stands there
         self._types = {field.name: field.type if field.type == pa.bool_() else pa.float64() for field in schema}
@@ -93,7 +94,8 @@ class ParquetPart:
     def __init__(self, path: Path) -> None:
         self._path = path
         with self._reading():
-            self.names = tuple(self._open().schema_arrow.names)
+            schema = self._open().schema_arrow
+            self.names, self.text = tuple(schema.names), _of_text(schema)
 
     def batches(self, columns: Sequence[str]) -> Iterator[Float64]:
         """See `files.Part`."""
@@ -164,8 +166,7 @@ def _to_float64(path: Path, name: str, column: Any, first: int) -> NDArray[Any]:
     """The column's values, which begin in row ``first`` of the file."""
     import pyarrow as pa
 
-    is_numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
-    if not any(test(column.type) for test in is_numeric):
+    if not _is_numeric(column.type):
         values = column.to_pylist()
         # a column of text may look like numbers throughout
         row, value = next(((i, v) for i, v in enumerate(values) if not _is_number(v)), (0, values[0]))
@@ -175,6 +176,17 @@ def _to_float64(path: Path, name: str, column: Any, first: int) -> NDArray[Any]:
     if column.type != pa.float64():  # unsafe only in that integers beyond 2^53 are rounded
         column = column.cast(pa.float64(), safe=False)
     return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+def _is_numeric(kind: Any) -> bool:
+    import pyarrow as pa
+
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
+    return any(test(kind) for test in tests)
+
+
+def _of_text(schema: Any) -> frozenset[str]:
+    return frozenset(field.name for field in schema if not _is_numeric(field.type))
 
 
 def _not_numbers(path: Path, column: str, value: Any, row: int) -> DataError:

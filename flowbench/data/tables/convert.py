@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from flowbench import console
 from flowbench.data import cache
 from flowbench.data.dataset import Float64
+from flowbench.data.given import GivenColumn
 from flowbench.data.moments import Moments
 from flowbench.data.preprocessing import Dequantise, Standardise
 from flowbench.data.tables.files import TableFile
 from flowbench.data.tables.fitness import noise_widths, refuse_unfit, refuse_unscalable
+from flowbench.data.tables.given import Classes, complete, numbered, with_given
 from flowbench.data.tables.options import TRAIN, Seeds, TableOptions, assign
 from flowbench.data.tables.profile import Profiler
 from flowbench.errors import DataError
@@ -42,30 +44,38 @@ def convert(
         DataError: the table is damaged, or no density can be learnt of it.
         OSError: ``place`` cannot be written.
     """
-    path = source.path
+    path, first = source.path, len(options.given)
+    classes = Classes(source, [name for name in options.given if name in options.classes or source.is_text(name)])
     with tempfile.TemporaryFile(dir=place) as file:
-        rows = _Rows(file, len(columns), stream(seeds.noise, "noise"))
+        rows = _Rows(file, first + len(columns), stream(seeds.noise, "noise"))
         profiler = Profiler(columns)
-        groups = _spool(source, columns, options, profiler, rows)
+        groups = _spool(source, columns, options, classes, profiler, rows)
         profile = profiler.profile()
         said = profile.lines()
         say(path, said if profile.rows else [])
         refuse_unfit(path, profile, options)
-        rows.widths = noise_widths(path, profile, options)
+        widths = noise_widths(path, profile, options)
+        rows.widths[first:] = widths
         parts = assign(profile.rows, options, seeds, groups)
-        moments = Moments(len(columns))
+        given = _settle(rows, parts, options.given, classes)
+        moments = Moments(first + len(columns))
         for chunk, part in rows.chunks(parts):
             moments.add(chunk[part == TRAIN])
         location, scale = moments.mean, moments.deviation
-        refuse_unscalable(path, profile, rows.widths, moments.constant, location, scale)
+        refuse_unscalable(path, profile, widths, moments.constant[first:], location[first:], scale[first:])
+        given = _scaled(given, location, np.where(moments.constant, 1.0, scale))
+        location[:first], scale[:first] = [column.location for column in given], [column.scale for column in given]
         shapes = _write(place, rows, parts, location, scale)
-    noisy = {name: float(width) for name, width in zip(columns, rows.widths, strict=True) if width}
+    noisy = {name: float(width) for name, width in zip(columns, widths, strict=True) if width}
     if noisy:
         said.append(f"  noise added    {', '.join(f'{name!r} [0, {width:g})' for name, width in noisy.items())}")
         console.note(said[-1])
-    noise = (Dequantise.of(rows.widths, profile.low),) if noisy else ()
-    steps = (*noise, Standardise.of(location, scale))
-    cache.write_meta(place, fingerprint, shapes, tuple(columns), steps, said)
+    if given:
+        said.append(f"  given          {', '.join(map(str, given))}")
+        console.note(said[-1])
+    noise = (Dequantise.of(widths, profile.low),) if noisy else ()
+    steps = (*noise, Standardise.of(location[first:], scale[first:]))
+    cache.write_meta(place, fingerprint, shapes, tuple(columns), steps, said, given)
 
 
 def say(path: Path, profile: Sequence[str]) -> None:
@@ -83,6 +93,8 @@ class _Rows:
         self._seed = seed
         self.widths = np.zeros(dim)
         """Of the uniform noise (D,) that is added to what is read."""
+        self.codes: dict[int, NDArray[np.int32]] = {}
+        """Of columns of whole numbers, what becomes of each."""
 
     def append(self, rows: Float64) -> None:
         self._file.write(np.ascontiguousarray(rows).data)
@@ -99,20 +111,27 @@ class _Rows:
                 raise OSError("a temporary file has become shorter")
             if noisy.size:
                 rows[:, noisy] += noise.random((len(rows), noisy.size)) * self.widths[noisy]
+            for column, codes in self.codes.items():
+                rows[:, column] = codes[rows[:, column].astype(np.int64)]
             yield rows, parts[start : start + len(rows)]
 
 
 def _spool(
-    source: TableFile, columns: Sequence[str], options: TableOptions, profiler: Profiler, out: _Rows
+    source: TableFile, columns: Sequence[str], options: TableOptions, classes: Classes, profiler: Profiler, out: _Rows
 ) -> NDArray[np.int32] | None:
     """Write the rows without missing values to ``out``, showing all to ``profiler``; the numbers of their groups."""
+    given = options.given
     groups = None if options.group is None else _groups(source, options.group, dropna=options.dropna)
     kept: list[NDArray[np.int32]] = []
     start = 0
-    for rows in _ahead(source.batches(columns)):
+    for rows in _ahead(with_given(source, given, columns, classes.codes)):
         of_group = None if groups is None else groups[start : start + len(rows)]
+        whole = None if of_group is None else of_group >= 0
+        if given:
+            known = complete(source, given, rows[:, : len(given)], start, dropna=options.dropna)
+            whole = known if whole is None else whole & known
         start += len(rows)
-        usable = profiler.add(rows, None if of_group is None else of_group >= 0)
+        usable = profiler.add(rows[:, len(given) :] if given else rows, whole)
         out.append(rows if usable is None else rows[usable])
         if of_group is not None:
             kept.append(of_group if usable is None else of_group[usable])
@@ -130,10 +149,9 @@ def _ahead(batches: Iterator[Float64]) -> Iterator[Float64]:
 
 def _groups(source: TableFile, column: str, *, dropna: bool) -> NDArray[np.int32]:
     """The number of each row's value of this column, (N,), in the order of their first row; -1 where it is missing."""
-    numbers: dict[str, int] = {}
     found = [np.empty(0, np.int32)]
-    for labels in source.labels(column):
-        found.append(np.array([-1 if x is None else numbers.setdefault(x, len(numbers)) for x in labels], np.int32))
+    for numbers in numbered(source.labels(column), {}):
+        found.append(numbers)
         if not dropna and (found[-1] < 0).any():
             row = sum(map(len, found[:-1])) + int(np.argmax(found[-1] < 0)) + 1
             raise DataError(
@@ -141,6 +159,32 @@ def _groups(source: TableFile, column: str, *, dropna: bool) -> NDArray[np.int32
                 "fill it in, or leave its row out (--dropna)",
             )
     return np.concatenate(found)
+
+
+def _settle(rows: _Rows, parts: NDArray[np.int8], given: Sequence[str], classes: Classes) -> tuple[GivenColumn, ...]:
+    """The given columns with their labels, which ``rows`` then have as the codes of training.
+
+    Raises:
+        DataError: validation or test rows have a class that training rows do not have.
+    """
+    at = {i: name for i, name in enumerate(given) if name in classes.codes}
+    found: dict[int, list[set[int]]] = {i: [set(), set()] for i in at}
+    for chunk, part in rows.chunks(parts) if at else ():
+        for i, (trained, others) in found.items():
+            trained.update(np.unique(chunk[part == TRAIN, i]).astype(int).tolist())
+            others.update(np.unique(chunk[part != TRAIN, i]).astype(int).tolist())
+    labels: dict[int, tuple[str, ...]] = {}
+    for i, (trained, others) in found.items():
+        labels[i], rows.codes[i] = classes.settle(at[i], trained, others)
+    return tuple(GivenColumn(name=name, labels=labels.get(i, ())) for i, name in enumerate(given))
+
+
+def _scaled(given: tuple[GivenColumn, ...], location: Float64, scale: Float64) -> tuple[GivenColumn, ...]:
+    """The given columns, numbers with the training rows' ``location`` and ``scale`` (G + D,)."""
+    return tuple(
+        column if column.labels else column.model_copy(update={"location": float(at), "scale": float(width)})
+        for column, at, width in zip(given, location, scale, strict=False)
+    )
 
 
 def _write(

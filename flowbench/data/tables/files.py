@@ -24,6 +24,9 @@ class Part(Protocol):
     names: tuple[str, ...]
     """Its columns as they are: nothing has been checked."""
 
+    text: frozenset[str]
+    """Those that do not hold numbers, as far as is known before all of the file is read."""
+
     def batches(self, columns: Sequence[str]) -> Iterator[Float64]:
         """The rows in order, some (n, D) at a time, with these columns; a missing value is NaN."""
         ...
@@ -82,6 +85,10 @@ class TableFile:
         self.require(column)
         for part in self.parts:
             yield from part.labels(column)
+
+    def is_text(self, column: str) -> bool:
+        """Whether a file of the table is known to hold something else than numbers in this column."""
+        return any(column in part.text for part in self.parts)
 
     def require(self, column: str) -> None:
         """Raise UsageError unless the table has this column."""

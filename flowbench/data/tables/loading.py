@@ -77,7 +77,7 @@ def _fingerprint(
     source: TableFile, columns: tuple[str, ...], options: TableOptions, drawn: Mapping[str, int | None]
 ) -> str:
     content = [raw.hash_file(file, "sha256") for file in source.files]
-    made = dataclasses.asdict(options) | {"columns": columns, "drop_columns": ()} | dict(drawn)
+    made = options.settings() | {"columns": columns, "drop_columns": ()} | dict(drawn)
     return hashlib.sha256(json.dumps([f"table v{_VERSION}", content, made]).encode()).hexdigest()
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,9 @@ class TableOptions:
     with a missing value. ``split`` is ``random`` (by seed), ``time`` (the last rows of the file are the test split,
     those before them validation) or a column: all rows with one value of it go to one split, by seed, and it is not
     modelled. ``test_fraction`` of all rows are the test split, and as many the validation split. ``dequantise`` adds
-    uniform noise to whole numbers and to columns with heavy ties, which have no density without it.
+    uniform noise to whole numbers and to columns with heavy ties, which have no density without it. ``given`` columns
+    are not modelled: the density is conditional on them. Those of text are classes, and so are those of numbers that
+    ``classes`` names.
 
     Raises:
         UsageError: ``test_fraction`` leaves less than a tenth of the rows for training, or nothing for tests.
@@ -44,6 +46,8 @@ class TableOptions:
     split: str = "random"
     test_fraction: float = 0.1
     dequantise: bool = False
+    given: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.test_fraction <= 0.45:
@@ -63,21 +67,38 @@ class TableOptions:
         Raises:
             UsageError: a column is named that is not there, or one is named twice, or none is left.
         """
-        for name in (*self.columns, *self.drop_columns, *([self.group] if self.group else [])):
+        for name in (*self.columns, *self.drop_columns, *self.given, *([self.group] if self.group else [])):
             table.require(name)
-        if len(set(self.columns)) < len(self.columns):
-            raise UsageError(f"--columns names one column twice: {', '.join(self.columns)}")
+        for option, names in (("--columns", self.columns), ("--given", self.given)):
+            if len(set(names)) < len(names):
+                raise UsageError(f"{option} names one column twice: {', '.join(names)}")
+        self._check_given()
         if self.split == "time" and "time" in table.columns:
             note("--split time takes rows in the order of the file, whatever column 'time' holds")
         if self.group in self.columns:
             raise UsageError(
                 f"column {self.group!r} splits the rows, so it is not modelled", "leave it out of --columns"
             )
-        left_out = {*self.drop_columns, self.group}
+        left_out = {*self.drop_columns, *self.given, self.group}
         chosen = tuple(name for name in self.columns or table.columns if name not in left_out)
         if not chosen:
             raise UsageError(f"no column of {table.path} is left to model")
         return chosen
+
+    def _check_given(self) -> None:
+        for option, names in (("--columns", self.columns), ("--drop-columns", self.drop_columns)):
+            twice = [name for name in self.given if name in names]
+            if twice:
+                raise UsageError(f"column {twice[0]!r} is given, so it is not modelled", f"leave it out of {option}")
+        others = [name for name in self.classes if name not in self.given]
+        if others:
+            hint = f"--given takes the columns that are given: add {others[0]!r} to them"
+            raise UsageError(f"--classes says which given columns are classes; {others[0]!r} is not given", hint)
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the rows that come of a table; ``given`` and ``classes`` only where there are any."""
+        optional = ("given", "classes")
+        return {key: value for key, value in asdict(self).items() if value or key not in optional}
 
 
 def assign(rows: int, options: TableOptions, seeds: Seeds, groups: NDArray[np.int32] | None) -> NDArray[np.int8]:

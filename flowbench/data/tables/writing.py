@@ -7,12 +7,13 @@ import io
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flowbench.console import printable
 from flowbench.data.dataset import Float64
@@ -23,10 +24,13 @@ ROW_GROUP_VALUES = 1 << 20
 """Values in a row group of Parquet at the least: groups of a few rows are slow to read and large."""
 
 
-class Writer(Protocol):
-    """A kind of file."""
+Labels = Mapping[str, Sequence[str]]
 
-    def __init__(self, file: BinaryIO, columns: Sequence[str]) -> None: ...
+
+class Writer(Protocol):
+    """A kind of file; of columns that have ``labels`` it holds the one that a value is the place of."""
+
+    def __init__(self, file: BinaryIO, columns: Sequence[str], labels: Labels) -> None: ...
 
     def write(self, rows: Float64) -> None:
         """Some rows (n, D), or (n,) of a single column."""
@@ -42,15 +46,15 @@ class CsvWriter:
 
     delimiter = ","
 
-    def __init__(self, file: BinaryIO, columns: Sequence[str]) -> None:
+    def __init__(self, file: BinaryIO, columns: Sequence[str], labels: Labels) -> None:
         from pyarrow import csv as arrow_csv
 
         names = io.StringIO()
         csv.writer(names, delimiter=self.delimiter, lineterminator="\n").writerow(columns)  # quotes only where needed
         file.write(names.getvalue().encode())
         options = arrow_csv.WriteOptions(include_header=False, delimiter=self.delimiter)
-        self._columns = columns
-        self._writer = arrow_csv.CSVWriter(file, _schema(columns), write_options=options)
+        self._columns = _columns(columns, labels)
+        self._writer = arrow_csv.CSVWriter(file, _schema(self._columns), write_options=options)
 
     def write(self, rows: Float64) -> None:
         """See `Writer`."""
@@ -70,11 +74,11 @@ class TsvWriter(CsvWriter):
 class ParquetWriter:
     """Parquet, in row groups of a million values."""
 
-    def __init__(self, file: BinaryIO, columns: Sequence[str]) -> None:
+    def __init__(self, file: BinaryIO, columns: Sequence[str], labels: Labels) -> None:
         from pyarrow import parquet
 
-        self._columns = columns
-        self._writer = parquet.ParquetWriter(file, _schema(columns))
+        self._columns = _columns(columns, labels)
+        self._writer = parquet.ParquetWriter(file, _schema(self._columns))
         self._waiting: list[Float64] = []
 
     def write(self, rows: Float64) -> None:
@@ -97,8 +101,14 @@ class ParquetWriter:
 class NpyWriter:
     """What ``numpy.load`` reads: (N, D), or (N,) if rows came so. Names of columns have no place in it."""
 
-    def __init__(self, file: BinaryIO, columns: Sequence[str]) -> None:
+    def __init__(self, file: BinaryIO, columns: Sequence[str], labels: Labels) -> None:
         self._file = file
+        self._values = _columns(columns, labels)
+        text = [name for name, own in self._values.items() if own is not None and own.dtype.kind not in "biuf"]
+        if text:
+            raise UsageError(
+                f"a .npy holds numbers, and the classes of {text[0]!r} are text", "write a .csv or .parquet"
+            )
         self._rows, self._row_shape = 0, (len(columns),)
         self._write_header()
 
@@ -106,6 +116,8 @@ class NpyWriter:
         """See `Writer`."""
         self._rows += len(rows)
         self._row_shape = rows.shape[1:]
+        if any(labels is not None for labels in self._values.values()):
+            rows = np.stack(_by_column(rows, self._values), axis=1)
         self._file.write(np.ascontiguousarray(rows, np.float64).data)
 
     def close(self) -> None:
@@ -134,8 +146,12 @@ def writer_of(path: Path | None) -> type[Writer]:
     return WRITERS[suffix]
 
 
-def write_table(path: Path | None, columns: Sequence[str], batches: Iterable[Float64]) -> None:
+def write_table(
+    path: Path | None, columns: Sequence[str], batches: Iterable[Float64], labels: Labels | None = None
+) -> None:
     """Write batches of rows, each (n, D), or (n,) of a single column, as they come; without a path as CSV to stdout.
+
+    The values of columns that have ``labels`` are the places of those that are written.
 
     The file takes the place of an older one once it is whole; if a batch raises, nothing is left of it.
 
@@ -147,8 +163,9 @@ def write_table(path: Path | None, columns: Sequence[str], batches: Iterable[Flo
     # before a header is written to where it stays: the first rows may be refused
     first = list(itertools.islice(batches, 1)) if path is None else []
     if path is None and sys.stdout.isatty():  # names come from files, and must not steer the terminal
+        labels = {printable(name): own for name, own in (labels or {}).items()}
         columns = [printable(name) for name in columns]
-    with written_whole(path) if path else _stdout() as file, closing(kind(file, columns)) as writer:
+    with written_whole(path) if path else _stdout() as file, closing(kind(file, columns, labels or {})) as writer:
         for rows in itertools.chain(first, batches):
             writer.write(rows)
 
@@ -163,14 +180,37 @@ def _stdout() -> Iterator[BinaryIO]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _schema(columns: Sequence[str]) -> Any:
-    import pyarrow as pa
-
-    return pa.schema([(name, pa.float64()) for name in columns])
+Columns = Mapping[str, NDArray[Any] | None]
+"""By name: the labels that a column's values are the places of, None where they are numbers of their own."""
 
 
-def _record_batch(rows: Float64, columns: Sequence[str]) -> Any:
-    import pyarrow as pa
+def _columns(columns: Sequence[str], labels: Labels) -> Columns:
+    return {name: _as_numbers(labels[name]) if name in labels else None for name in columns}
 
+
+def _as_numbers(labels: Sequence[str]) -> NDArray[Any]:
+    """Labels (K,) as numbers if all of them are, else as text."""
+    with suppress(ValueError):
+        return np.array([float(label) for label in labels])
+    return np.array(labels, object)
+
+
+def _by_column(rows: Float64, columns: Columns) -> list[NDArray[Any]]:
     by_column = np.ascontiguousarray(rows.reshape(len(rows), -1).T)
-    return pa.record_batch([pa.array(column) for column in by_column], schema=_schema(columns))
+    return [
+        values if labels is None else labels[values.astype(np.int64)]
+        for values, labels in zip(by_column, columns.values(), strict=True)
+    ]
+
+
+def _schema(columns: Columns) -> Any:
+    import pyarrow as pa
+
+    text = {name for name, labels in columns.items() if labels is not None and labels.dtype == object}
+    return pa.schema([(name, pa.string() if name in text else pa.float64()) for name in columns])
+
+
+def _record_batch(rows: Float64, columns: Columns) -> Any:
+    import pyarrow as pa
+
+    return pa.record_batch([pa.array(column) for column in _by_column(rows, columns)], schema=_schema(columns))

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from flowbench.data import preprocessing as steps
+from flowbench.data.given import GivenColumn, standardised
 from flowbench.data.rows import Rows
 from flowbench.errors import DataError, DivergedError
 from flowbench.flows import Flow
-from flowbench.transforms import Chain, Transform
+from flowbench.transforms import Chain, Transform, beside
 from flowbench.transforms import preprocessing as transforms
 
 Float64 = NDArray[np.float64]
@@ -31,16 +32,20 @@ class Density:
     """p(x) = p_flow(f(x))·|det ∂f/∂x|, with f the preprocessing and x (N, D) in raw units.
 
     D is the number of raw columns, that of the flow but where `SubtractMean` drops a pixel. Without preprocessing it is
-    the density in the flow's own space.
+    the density in the flow's own space. Of a conditional density rows are (N, G + D): what is ``given`` stands first,
+    numbers in their own units and codes of classes.
 
     Raises:
-        DataError: the preprocessing does not lead to as many columns as the flow has.
+        DataError: the preprocessing does not lead to as many columns as the flow has, or it is given others.
     """
 
     flow: Flow
     preprocessing: steps.Preprocessing = ()
+    given: tuple[GivenColumn, ...] = ()
 
     def __post_init__(self) -> None:
+        if tuple(column.classes for column in self.given) != (self.flow.given.classes if self.flow.given else ()):
+            raise DataError("what it is given is not what its flow is")
         if not all(_fits(step, self.dim) for step in self.preprocessing):
             raise DataError(f"its preprocessing is not that of {self.dim} columns")
 
@@ -55,13 +60,15 @@ class Density:
         return Chain([_transform(step) for step in self.preprocessing])
 
     def log_prob(self, rows: Float64) -> Float64:
-        """Log-density (N,) in nats of each of ``rows`` (N, D); of a discrete value, in the middle of its step.
+        """Log-density (N,) in nats of each of ``rows`` (N, G + D); of a discrete value, in the middle of its step.
 
         Rows so far out that the flow's single precision overflows are taken in double; NaN or −∞ is left only where
         that overflows too.
         """
         with torch.no_grad():  # before it is rounded to single: a small spread may lie far from zero
-            u, log_det = self.transform(torch.tensor(rows, dtype=torch.float64))
+            own, first = torch.tensor(rows, dtype=torch.float64), len(self.given)
+            u, log_det = self.transform(own[:, first:] if first else own)
+        u = beside(self._standardised(rows[:, :first]), u)
         origin = self.flow.origin
         lls = log_likelihoods(self.flow, u.to(origin.device, origin.dtype))
         far = ~np.isfinite(lls)
@@ -71,22 +78,25 @@ class Density:
 
     @torch.no_grad()
     def in_own_units(self, rows: Rows, lls: Float64) -> Float64:
-        """Log-densities (N,) in raw units, from ``lls`` (N,), the flow's of ``rows`` (N, D) in its own space."""
-        log_dets = [self.transform.inverse(part.cpu().double())[1] for part in rows.split(ROWS)]
+        """Log-densities (N,) in raw units, from ``lls`` (N,), the flow's of ``rows`` (N, G + D) in its own space."""
+        own = (self.flow.apart(part)[1] for part in rows.split(ROWS))
+        log_dets = [self.transform.inverse(part.cpu().double())[1] for part in own]
         return np.asarray(lls - torch.cat(log_dets).numpy())
 
     def bits_per_pixel(self, rows: Rows, lls: Float64) -> Float64 | None:
         """Minus the log-density of the pixel values over D log 2, (N,); None where there are no whole images.
 
-        ``rows`` (N, D) and ``lls`` (N,) are as for ``in_own_units``. With pixels on [0, 1] it is the MAF paper's
+        ``rows`` (N, G + D) and ``lls`` (N,) are as for ``in_own_units``. With pixels on [0, 1] it is the MAF paper's
         log2(levels) − log p/(D·log 2) (appendix E.2).
         """
         if not any(isinstance(step, steps.Logit) for step in self.preprocessing):
             return None
         return np.asarray(-self.in_own_units(rows, lls) / (self.dim * math.log(2)))
 
-    def samples(self, n: int, generator: Generator) -> Iterator[Float64]:
-        """N draws in raw units, some (k, D) at a time; ``generator`` is of the flow's device.
+    def samples(self, n: int, generator: Generator, given: Float64 | None = None) -> Iterator[Float64]:
+        """N draws in raw units, some (k, G + D) at a time; ``generator`` is of the flow's device.
+
+        ``given`` (n, G) is what a conditional density is given, a row for each draw.
 
         Columns that noise was added to are rounded down to their steps, where those are known. Noise of the base is
         drawn for as many rows whatever ``n`` is: fewer draws are the first of more, but for rounding.
@@ -96,8 +106,11 @@ class Density:
         """
         for done in range(0, n, ROWS):
             noise = self.flow.noise(ROWS, generator)[:, : n - done]
+            some = None if given is None else given[done : done + ROWS]
+            seen = None if some is None else self._standardised(some)
             with torch.no_grad():
-                drawn = self.flow.drawn(noise)[0].cpu().double()
+                drawn = self.flow.drawn(noise, None if seen is None else seen.to(noise))[0]
+                drawn = self.flow.apart(drawn)[1].cpu().double()
                 rows: Float64 = self.transform.inverse(drawn)[0].numpy()
             lost = np.flatnonzero(~(np.isfinite(rows).all(axis=1) & drawn.isfinite().all(1).numpy()))
             if len(lost):
@@ -105,7 +118,11 @@ class Density:
                     f"sample {done + int(lost[0]) + 1} of {n} is not finite: the flow overflows there",
                     hint="training with a log_scale_bound, or for longer, keeps a flow finite; or take another seed",
                 )
-            yield np.ascontiguousarray(rows)
+            yield np.ascontiguousarray(rows if some is None else np.concatenate([some, rows], axis=1))
+
+    def _standardised(self, given: Float64) -> Tensor | None:
+        """What the flow sees of given values (N, G); None where nothing is given."""
+        return torch.from_numpy(standardised(self.given, given)) if self.given else None
 
     @cached_property
     def _precise(self) -> Flow:
@@ -114,7 +131,7 @@ class Density:
 
 @torch.no_grad()
 def log_likelihoods(flow: Flow, rows: Rows) -> Float64:
-    """Log-density (N,) in nats of each of ``rows`` (N, D), in order, as float64: every row once, none left out."""
+    """Log-density (N,) in nats of each of ``rows`` (N, G + D), in order, as float64: every row once, none left out."""
     return torch.cat([flow(batch).cpu().double() for batch in rows.split(ROWS)]).numpy()
 
 

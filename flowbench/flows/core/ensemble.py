@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from flowbench.data.rows import Rows
 from flowbench.flows.core.flow import Flow
-from flowbench.transforms import Chain, Transform, Undirected
+from flowbench.transforms import Chain, Transform, Undirected, beside
 
 
 class Ensemble(Flow):
@@ -25,7 +25,8 @@ class Ensemble(Flow):
 
     def __init__(self, flows: Sequence[Flow], views: Sequence[Transform] = ()) -> None:
         first = flows[0]
-        super().__init__(first.dim, Undirected(), first.engine, first.given)
+        super().__init__(first.dim, Undirected(), first.engine)
+        self.__dict__["given"] = first.given  # not as a part of this module: it is one of the first flow's
         self.flows, self.views = nn.ModuleList(flows), nn.ModuleList(views or [Chain([])])
         self.transform.density_passes = len(self.views) * sum(flow.transform.density_passes for flow in flows)
         self.transform.sampling_passes = max(flow.transform.sampling_passes for flow in flows)
@@ -42,10 +43,10 @@ class Ensemble(Flow):
 
     def _seen(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """The rows in each view, and the log-determinants (N,)."""
-        given, own = self._apart(x)
+        given, own = self.apart(x)
         for view in self._views()[: 1 if self.training else None]:
             seen, log_det = view(own)
-            yield torch.cat([given, seen], 1), log_det
+            yield beside(given, seen), log_det
 
     def _views(self) -> list[Transform]:
         return cast("list[Transform]", list(self.views))
@@ -75,8 +76,8 @@ class Ensemble(Flow):
         x = noise.new_empty(noise.shape[1], self.columns)
         for index, (flow, view) in enumerate(members):
             rows = (chosen == index).nonzero()[:, 0]
-            before, own = self._apart(flow.drawn(noise[:-1, rows], None if given is None else given[rows])[0])
-            x[rows] = torch.cat([before, view.inverse(own)[0]], 1)
+            before, own = self.apart(flow.drawn(noise[:-1, rows], None if given is None else given[rows])[0])
+            x[rows] = beside(before, view.inverse(own)[0])
         return x, self(x)
 
     def fit_closed_form(self, x: Rows, validation: Rows) -> None:

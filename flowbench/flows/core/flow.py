@@ -56,9 +56,9 @@ class Flow(nn.Module):
         """
         if _is_watched(x):
             u, log_det = self.to_noise(x)
-            return standard_normal(self._apart(u)[1]).sum(-1) + log_det
+            return standard_normal(self.apart(u)[1]).sum(-1) + log_det
         self._refuse_others(x)
-        given, x = self._apart(x)
+        given, x = self.apart(x)
         return stages_run.density(self.stages(given), x, self.engine or choose(x))
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class Flow(nn.Module):
     def _moved(self, rows: Tensor, inverted: bool) -> Pair:
         if not _is_watched(rows):
             self._refuse_others(rows)
-        given, own = self._apart(rows)
+        given, own = self.apart(rows)
         if _is_watched(rows):
             context = () if self.given is None else (self.given(given),)
             out, log_det = (self.transform.inverse if inverted else self.transform)(own, *context)
@@ -89,12 +89,21 @@ class Flow(nn.Module):
             if inverted:
                 stages = [stage._replace(inverted=not stage.inverted) for stage in reversed(stages)]
             out, log_det = stages_run.run(stages, own, self.engine or choose(own))
-        return beside(None if self.given is None else given, out), log_det
+        return beside(given, out), log_det
+
+    def moved_by(self, leaf: int, rows: Tensor) -> Pair:
+        """Rows (N, G + D) moved by one of the transform's leaves alone, from data to noise, and its log|det| (N,)."""
+        given, own = self.apart(rows)
+        stages = self.stages(given)[leaf : leaf + 1]
+        out, log_det = stages_run.run(stages, own, self.engine or choose(own))
+        return beside(given, out), log_det
 
     def stages(self, given: Tensor | None = None) -> list[Stage]:
         """The transform as engines see it, one leaf after the other; ``given`` is (N, G)."""
-        context = None if self.given is None or given is None else self.given(given)
-        return self._stages(context)
+        return self._stages(self._context(given))
+
+    def _context(self, given: Tensor | None) -> Tensor | None:
+        return None if self.given is None or given is None else self.given(given)
 
     def _stages(self, context: Tensor | None) -> list[Stage]:
         found = []
@@ -114,10 +123,10 @@ class Flow(nn.Module):
         """Of a row: G + D."""
         return self.dim + (self.given.columns if self.given else 0)
 
-    def _apart(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """What is given (N, G), and the columns themselves (N, D)."""
-        first = rows.shape[1] - self.dim
-        return rows[:, :first], rows[:, first:] if first else rows
+    def apart(self, rows: Tensor) -> tuple[Tensor | None, Tensor]:
+        """What is given (N, G), None where nothing is, and the columns themselves (N, D)."""
+        first = self.columns - self.dim
+        return (rows[:, :first], rows[:, first:]) if self.given else (None, rows)
 
     def _refuse_others(self, rows: Tensor) -> None:
         dtype = self.origin.dtype
@@ -133,8 +142,8 @@ class Flow(nn.Module):
         As ``-self(x).mean()`` and its ``backward``, without autograd. A ``grad`` that is there is overwritten in place.
         """
         self._refuse_others(x)
-        given, x = self._apart(x)
-        context = None if self.given is None else self.given(given)
+        given, x = self.apart(x)
+        context = self._context(given)
         stages = self._stages(None if context is None else context.detach())
         parameters = [weight for stage in stages for weight in stage.weights]
         gradients = _places_for_gradients(parameters)
@@ -190,7 +199,7 @@ class Flow(nn.Module):
         return not any(isinstance(leaf, Undirected) for leaf, _ in self.transform.leaves())
 
     def fit_closed_form(self, x: Rows, validation: Rows) -> None:
-        """Set what has a solution in closed form on the training rows x (N, D); what there is to choose, by others."""
+        """Set what has a solution in closed form on training rows x (N, G + D); what there is to choose, by others."""
 
 
 def _sum_of_last(stages: list[Stage], gradients: list[Tensor]) -> Tensor:

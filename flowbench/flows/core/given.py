@@ -11,6 +11,11 @@ WIDTH = 16
 """Numbers that a class becomes, at the most."""
 
 
+def width(given: Given | None) -> int:
+    """How many numbers a conditioner sees of what is given, C; 0 where nothing is."""
+    return 0 if given is None else given.width
+
+
 class Given(nn.Module):
     """Given columns (N, G) to a context (N, C): numbers as they are, classes as vectors that are learned.
 

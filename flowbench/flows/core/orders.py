@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -10,7 +11,9 @@ from pydantic import Field
 from flowbench.flows.core.assembly import NetworkOptions
 from flowbench.flows.core.ensemble import Ensemble
 from flowbench.flows.core.flow import Flow
-from flowbench.transforms import Permutation, Transform
+from flowbench.flows.core.given import Given, width
+from flowbench.flows.core.whitened import WhitenedFlow
+from flowbench.transforms import Chain, MaskedAutoregressive, Permutation, Transform, Univariate, Whitening
 
 
 class OrderedOptions(NetworkOptions):
@@ -27,13 +30,22 @@ class OrderedOptions(NetworkOptions):
     )
 
 
-def in_orders(
-    dim: int, options: OrderedOptions, build: Callable[[list[Transform]], Flow], views: Sequence[Transform] = ()
+def made_in_orders(
+    dim: int,
+    options: OrderedOptions,
+    univariate: Univariate,
+    given: Given | None,
+    whiten: bool = False,
+    views: Sequence[Transform] = (),
 ) -> Flow:
-    """The flow that ``build`` makes of what stands first in it; an ensemble of several orders, or views."""
+    """A MADE with these conditionals, of whitened rows or not; an ensemble of such over several orders or views."""
 
-    def first(index: int) -> list[Transform]:
-        return [Permutation.random(dim)] if index or options.order == "random" else []
+    def one(index: int) -> Flow:
+        order = [Permutation.random(dim)] if index or options.order == "random" else []
+        whitening = [Whitening(dim)] if whiten else []
+        made = MaskedAutoregressive(dim, options.body(), univariate, width(given))
+        own = copy.deepcopy(given) if index else given
+        return WhitenedFlow(dim, Chain([*order, *whitening, made]), given=own)
 
-    flows = [build(first(index)) for index in range(options.orders)]
+    flows = [one(index) for index in range(options.orders)]
     return Ensemble(flows, views) if len(flows) > 1 or views else flows[0]

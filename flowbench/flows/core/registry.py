@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -10,6 +12,7 @@ from flowbench import plugins
 from flowbench.config import FlowOptions
 from flowbench.errors import UsageError, did_you_mean
 from flowbench.flows.core.flow import Flow
+from flowbench.flows.core.given import Given
 
 
 class FlowFile(Protocol):
@@ -17,8 +20,8 @@ class FlowFile(Protocol):
 
     Options: type[FlowOptions]
 
-    def build(self, dim: int, options: Any) -> Flow:
-        """The flow for rows of ``dim`` columns."""
+    def build(self, dim: int, options: Any, given: Given | None = None) -> Flow:
+        """The flow for rows of ``dim`` columns; one that cannot be conditioned takes no ``given``."""
 
 
 def own_names() -> list[str]:
@@ -56,18 +59,26 @@ def load(name: str) -> FlowFile:
     return cast("FlowFile", module)
 
 
-def build(name: str, dim: int, options: FlowOptions) -> Flow:
-    """The flow of that name for rows of ``dim`` columns.
+def build(name: str, dim: int, options: FlowOptions, given: Sequence[int] = ()) -> Flow:
+    """The flow of that name for rows of ``dim`` columns, ``given`` columns of so many classes each (0: a number).
 
     Raises:
-        UsageError: there is none of that name, or its file builds something else than a flow.
+        UsageError: there is none of that name, it cannot be conditioned, or its file builds something else than a flow.
     """
-    return built(load(name), dim, options)
+    return built(load(name), dim, options, given)
 
 
-def built(module: FlowFile, dim: int, options: FlowOptions) -> Flow:
+def built(module: FlowFile, dim: int, options: FlowOptions, given: Sequence[int] = ()) -> Flow:
     """As ``build``, of a flow's file."""
-    flow = module.build(dim, options)
+    if given and not conditional(module):
+        able = [name for name in own_names() if conditional(load(name))]
+        raise UsageError("this flow cannot be conditioned: its build takes no given", f"there are: {', '.join(able)}")
+    flow = module.build(dim, options, Given(given)) if given else module.build(dim, options)
     if not isinstance(flow, Flow):
         raise UsageError(f"build returned {type(flow).__name__}, expected a flowbench.flows.Flow")
     return flow
+
+
+def conditional(module: FlowFile) -> bool:
+    """Whether a flow's file builds conditional densities, too."""
+    return "given" in inspect.signature(module.build).parameters

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+
 import torch
 
 from flowbench.data import fit_gaussian
+from flowbench.data.dataset import Float32
 from flowbench.data.rows import Rows
 from flowbench.flows.core.flow import Flow
-from flowbench.transforms import Chain, Whitening
+from flowbench.transforms import Chain, Transform, Whitening
 
 ROWS = 50_000
 """Taken at a time."""
@@ -20,7 +24,7 @@ class WhitenedFlow(Flow):
     """
 
     def fit_closed_form(self, x: Rows, validation: Rows) -> None:
-        """Maximum likelihood on x (N, D): sample mean and biased covariance, in float64 on the CPU.
+        """Maximum likelihood on the columns of x (N, G + D): their mean and biased covariance, in float64 on the CPU.
 
         Raises:
             DataError: the covariance is singular: a column is a combination of others, or there are too few rows.
@@ -28,7 +32,9 @@ class WhitenedFlow(Flow):
         leaves = [leaf for leaf, _ in self.transform.leaves()]
         for index, leaf in enumerate(leaves):
             if isinstance(leaf, Whitening):
-                before = Chain(leaves[:index])
-                mean, factor = fit_gaussian(lambda: (before(part)[0].cpu().numpy() for part in x.split(ROWS)))  # noqa: B023  # at once
+                mean, factor = fit_gaussian(partial(self._arriving, Chain(leaves[:index]), x))
                 leaf.mean.copy_(torch.from_numpy(mean))
                 leaf.factor.copy_(torch.from_numpy(factor))
+
+    def _arriving(self, before: Transform, x: Rows) -> Iterator[Float32]:
+        return (before(self.apart(part)[1])[0].cpu().numpy() for part in x.split(ROWS))

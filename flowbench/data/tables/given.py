@@ -1,0 +1,123 @@
+"""Given columns of a table: numbers as they are, classes as numbers of their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowbench.data.dataset import Float64
+from flowbench.data.given import GivenColumn
+from flowbench.data.tables.arrays import as_labels
+from flowbench.data.tables.files import TableFile
+from flowbench.errors import DataError
+
+Codes = NDArray[np.int32]
+
+
+def numbered(labels: Iterable[NDArray[Any]], numbers: dict[str, int]) -> Iterator[Codes]:
+    """The number of each label, -1 where it is missing; one that ``numbers`` does not know yet gets the next."""
+    for some in labels:
+        yield np.array([-1 if x is None else numbers.setdefault(x, len(numbers)) for x in some], np.int32)
+
+
+def labels_of(source: TableFile, column: str) -> Iterator[NDArray[Any]]:
+    """A column's classes as text, (n,) objects at a time; of numbers, in the same words whatever file they are from."""
+    return source.labels(column) if source.is_text(column) else map(as_labels, source.batches([column]))
+
+
+def with_given(
+    source: TableFile, given: Sequence[str], columns: Sequence[str], codes: Mapping[str, Codes]
+) -> Iterator[Float64]:
+    """Rows (n, G + D): what is given, classes as their ``codes`` (N,) or NaN where those are negative, then columns."""
+    read = [name for name in given if name not in codes]
+    at = [i for i, name in enumerate(given) if name in codes]
+    others = [i for i in range(len(given) + len(columns)) if i not in at]
+    start = 0
+    for rows in source.batches([*read, *columns]):
+        if at:
+            some = np.empty((len(rows), len(others) + len(at)))
+            some[:, others] = rows
+            for i in at:
+                code = codes[given[i]][start : start + len(rows)]
+                some[:, i] = np.where(code < 0, np.nan, code)
+            start += len(rows)
+            rows = some  # the same rows, wider
+        yield rows
+
+
+def complete(
+    source: TableFile, given: Sequence[str], values: Float64, before: int, *, dropna: bool
+) -> NDArray[np.bool_]:
+    """Which of rows whose given columns are ``values`` (n, G) have all of them; ``before`` rows came before.
+
+    Raises:
+        DataError: a value is infinite, or missing though that is no reason to leave its row out.
+    """
+    missing = np.isnan(values)
+    bad = np.argwhere(np.isinf(values) if dropna else ~np.isfinite(values))
+    if len(bad):
+        row, column = bad[0]
+        lacks = bool(missing[row, column])
+        what, hint = ("a missing", "fill it in") if lacks else ("an infinite", "replace it")
+        raise DataError(
+            f"{source.path}: column {given[column]!r}, which is given, has {what} value in row {before + row + 1}",
+            f"{hint}, or leave its row out" + (" (--dropna)" if lacks else ""),
+        )
+    return np.asarray(~missing.any(axis=1))
+
+
+class Classes:
+    """The classes of given columns of a table, as they are found: numbered in the order of their first rows."""
+
+    def __init__(self, source: TableFile, names: Sequence[str]) -> None:
+        self._source = source
+        self._numbers: dict[str, dict[str, int]] = {name: {} for name in names}
+        self.codes: dict[str, Codes] = {
+            name: np.concatenate([np.empty(0, np.int32), *numbered(labels_of(source, name), numbers)])
+            for name, numbers in self._numbers.items()
+        }
+        """Of each column those of all rows (N,), -1 where the value is missing."""
+
+    def settle(self, name: str, trained: set[int], others: set[int]) -> tuple[tuple[str, ...], Codes]:
+        """The labels of the training rows, which have these numbers, in order; and what becomes of each number.
+
+        Raises:
+            DataError: one of the ``others``, of validation or test rows, is not among them.
+        """
+        labels = list(self._numbers[name])
+        unseen = sorted({labels[i] for i in others} - {labels[i] for i in trained})
+        if unseen:
+            raise DataError(
+                f"{self._source.path}: column {name!r} has the class {unseen[0]!r} in no training row: "
+                "nothing can be learnt of it",
+                "leave its rows out, or split otherwise (--split, --split-seed)",
+            )
+        key = str if self._source.is_text(name) else float
+        known = sorted((labels[i] for i in trained), key=key)
+        place = {label: i for i, label in enumerate(known)}
+        return tuple(known), np.array([place.get(label, -1) for label in labels], np.int32)
+
+
+def coded(source: TableFile, given: Sequence[GivenColumn]) -> dict[str, Codes]:
+    """The codes (N,) of the classes in a table, by the labels that were trained on; -1 where one is missing.
+
+    Raises:
+        DataError: a class has another label.
+    """
+    found = {}
+    for column in (column for column in given if column.labels):
+        numbers = {label: i for i, label in enumerate(column.labels)}
+        parts = numbered(labels_of(source, column.name), numbers)
+        found[column.name] = np.concatenate([np.empty(0, np.int32), *parts])
+        if len(numbers) > column.classes:
+            other = list(numbers)[column.classes]
+            row = int(np.argmax(found[column.name] == column.classes)) + 1
+            known = ", ".join(map(repr, column.labels[:10])) + (" and more" if column.classes > 10 else "")
+            raise DataError(
+                f"{source.path}: column {column.name!r} has the class {other!r} in row {row}, which was not trained on",
+                f"it was trained on {known}",
+            )
+    return found
