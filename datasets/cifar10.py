@@ -52,15 +52,26 @@ CARD = Card(
 )
 
 
+LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
 def prepare(raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
     """Five batches, of which the last 5,000 images are for validation and the others are mirrored; the test batch."""
     batches = _read_batches(raw)
-    images = np.concatenate([batches[name] for name in _TRAIN])
+    images = np.concatenate([batches[name][0] for name in _TRAIN])
     # one stream of noise in this order: the published rows
     train = dequantised_logits(images[:-_N_VALIDATION], _LEVELS, _ALPHA, rng)
     validation = dequantised_logits(images[-_N_VALIDATION:], _LEVELS, _ALPHA, rng)
-    test = dequantised_logits(batches[_TEST], _LEVELS, _ALPHA, rng)
+    test = dequantised_logits(batches[_TEST][0], _LEVELS, _ALPHA, rng)
     return Splits(_with_mirror_images(train), validation, test, preprocessing=pixel_steps(_LEVELS, _ALPHA))
+
+
+def labels(raw: Mapping[str, Path]) -> list[np.ndarray]:
+    """What each image of each split shows; a mirror image shows the same."""
+    batches = _read_batches(raw)
+    found = np.concatenate([batches[name][1] for name in _TRAIN])
+    train, validation = found[:-_N_VALIDATION], found[-_N_VALIDATION:]
+    return [np.tile(train, 2), validation, batches[_TEST][1]]
 
 
 def _with_mirror_images(rows: np.ndarray) -> np.ndarray:
@@ -68,8 +79,8 @@ def _with_mirror_images(rows: np.ndarray) -> np.ndarray:
     return np.concatenate([images, images[..., ::-1]]).reshape(-1, CARD.dim)
 
 
-def _read_batches(raw: Mapping[str, Path]) -> dict[str, np.ndarray]:
-    """Pixels (10000, 3072) by the name of their batch."""
+def _read_batches(raw: Mapping[str, Path]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Pixels (10000, 3072) and labels (10000,) by the name of their batch."""
     source = raw.get(_ARCHIVE)
     files = _files(source) if source is not None else ((name, path.read_bytes()) for name, path in raw.items())
     origin = source if source is not None else next(iter(raw.values())).parent
@@ -95,15 +106,16 @@ def _files(source: Path) -> Iterator[tuple[str, bytes]]:
                 yield name, file.read()
 
 
-def _pixels(name: str, content: bytes, origin: Path) -> np.ndarray:
-    """One batch: in a .bin file a label and 3,072 pixels an image, else a pickled dict."""
+def _pixels(name: str, content: bytes, origin: Path) -> tuple[np.ndarray, np.ndarray]:
+    """One batch and its labels: in a .bin file a label and 3,072 pixels an image, else a pickled dict."""
     if name.endswith(".bin"):
-        return np.frombuffer(content, np.uint8).reshape(-1, 1 + CARD.dim)[:, 1:]
+        images = np.frombuffer(content, np.uint8).reshape(-1, 1 + CARD.dim)
+        return images[:, 1:], images[:, 0]
     match pickles.load(content, origin / name):
-        case {"data": data}:
-            pixels = pickles.array(data)
+        case {"data": data, **more}:
+            pixels, found = pickles.array(data), np.asarray(more.get("labels", ()), np.int64)
         case _:
             raise ValueError(f"{name} holds no images")
     if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != CARD.dim:
         raise ValueError(f"{name} holds {pixels.dtype} of shape {pixels.shape}, expected bytes (images, {CARD.dim})")
-    return pixels
+    return pixels, found

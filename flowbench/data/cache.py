@@ -81,6 +81,15 @@ def write(folder: Path, fingerprint: str, splits: Splits) -> Splits:
     return stored
 
 
+def stored(folder: Path, fingerprint: str, splits: Splits) -> Splits:
+    """As ``write``; where the cache cannot be written, the splits as they are, and a warning."""
+    try:
+        return write(folder, fingerprint, splits)
+    except OSError as error:
+        warn_unwritable(folder.parent, error)
+        return splits
+
+
 @contextmanager
 def unfinished(folder: Path, fingerprint: str) -> Iterator[Path]:
     """A new folder to write an entry to, which is renamed to ``folder`` at the end, or removed if that fails.

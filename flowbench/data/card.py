@@ -59,7 +59,7 @@ class Card:
     ``gaussian_test_ll`` is the mean test log-likelihood (nats) of a full-covariance Gaussian fitted to the training
     rows; what is prepared must agree with it within ``gaussian_tolerance``.
     ``files`` are the publisher's, all of them needed; ``ready_made`` the members of the archive `READY_MADE` that serve
-    in their place, again all of them.
+    in their place, again all of them. ``label_files`` are needed beside the publisher's where labels are given.
     """
 
     name: str
@@ -75,6 +75,7 @@ class Card:
     space: Space
     files: tuple[RawFile, ...] = ()
     ready_made: tuple[str, ...] = ()
+    label_files: tuple[RawFile, ...] = ()
     gaussian_test_ll: float | None = None
     gaussian_tolerance: float | None = None
 

@@ -12,6 +12,7 @@ from flowbench.data import cache, registry
 from flowbench.data.card import Card
 from flowbench.data.dataset import Dataset, Splits
 from flowbench.data.gaussian import gaussian_ll
+from flowbench.data.labels import given_labels
 from flowbench.data.registry import Recipe
 from flowbench.data.sources import raw
 from flowbench.data.sources.fetch import fetch
@@ -36,8 +37,8 @@ def load(
     ``data`` is a table's path if it ends in .csv, .tsv, .parquet, .npy or .npz or contains a path separator, and not in
     .py. ``split_seed`` splits an own table and ``noise_seed`` (None: the same) draws its noise; the seed of a training
     does neither, so that its seeds have one split. ``allow_partial`` accepts raw files with fewer or more rows than the
-    card says. ``table_options`` say what of an own table is modelled, and how. Raw files that are missing are
-    downloaded, as `fetch.fetch` does it.
+    card says. ``table_options`` say what of an own table is modelled, and how; of a known dataset labels can be given,
+    and no more. Raw files that are missing are downloaded, as `fetch.fetch` does it, but for files of labels.
 
     Raises:
         UsageError: no dataset has that name, or ``table_options`` are given for one, or name what is not there.
@@ -46,12 +47,14 @@ def load(
     if table.is_path(data):
         drawn_by = Seeds(split_seed, split_seed if noise_seed is None else noise_seed)
         return table.load_table(Path(data).expanduser(), table_options, drawn_by, taken=registry.names())
-    if table_options != _WHOLE:
+    if dataclasses.replace(table_options, given=()) != _WHOLE:
         raise UsageError(
             f"{data} is a dataset with columns and splits of its own: options of tables do not go with it",
             f"to give a file or folder of that name, write ./{data}",
         )
-    return _load_recipe(data, allow_partial=allow_partial)
+    dataset = _load_recipe(data, allow_partial=allow_partial)
+    given = table_options.given
+    return given_labels(dataset, registry.recipe(data), given) if given else dataset
 
 
 def raw_status(name: str) -> str:
@@ -69,7 +72,7 @@ def _load_recipe(name: str, *, allow_partial: bool) -> Dataset:
     splits = cache.read(folder, fingerprint)
     if splits is None:
         splits = _checked(card, _prepare(recipe, files), allow_partial=allow_partial)
-        splits = _store(folder, fingerprint, splits)
+        splits = cache.stored(folder, fingerprint, splits)
     partial = _is_partial(card, splits, allow_partial=allow_partial)
     return Dataset.of(
         splits,
@@ -141,11 +144,3 @@ def _check_gaussian(card: Card, splits: Splits) -> None:
             "the raw files are damaged or are other data, or the recipe was changed: "
             "get the files again and compare their checksums",
         )
-
-
-def _store(folder: Path, fingerprint: str, splits: Splits) -> Splits:
-    try:
-        return cache.write(folder, fingerprint, splits)
-    except OSError as error:
-        cache.warn_unwritable(folder.parent, error)
-        return splits

@@ -16,7 +16,11 @@ from flowbench.errors import UsageError, did_you_mean
 
 
 class Recipe(Protocol):
-    """A module in ``datasets/``, or a plug-in: its card, and how raw files become arrays."""
+    """A module in ``datasets/``, or a plug-in: its card, and how raw files become arrays.
+
+    One whose rows have labels that can be given has their names, ``LABELS``, and ``labels(raw)``: for each of the three
+    splits the places (N,) of its rows' labels among them.
+    """
 
     CARD: Card
 

@@ -14,6 +14,7 @@ def summary(record: RunRecord) -> RenderableType:
     """The record as a person reads it; intervals are ± 2 standard errors."""
     task, setup = record.task, record.setup
     shape = f"{task.n_train:,} / {task.n_validation:,} / {task.n_test:,} rows of {plural(task.dim, 'column')}"
+    shape += f" given {', '.join(map(repr, task.given))}" if task.given else ""
     where = f"recipe {setup.recipe} · seed {setup.seed} · {record.environment.device}"
     passed = sum(check.passed for check in record.checks.values())
     verdict = f"{passed} of {len(record.checks)} passed" + (f": {record.error}" if record.error else "")
@@ -35,8 +36,12 @@ def _likelihoods(found: Likelihoods, task: Task) -> list[tuple[str, str]]:
         lines.append((f"  without {far}", f"{found.test_ll_without_far_rows_nats:.3f} nats"))
     if found.test_ll_own_units_nats is not None:
         lines.append(("  in the data's own units", f"{found.test_ll_own_units_nats:.3f} nats"))
+    if found.class_averaged_test_ll_nats:
+        averaged = f"{_interval(found.class_averaged_test_ll_nats)} nats: p(x), if all are alike"
+        lines.append((f"  averaged over {max(task.given.values())} classes", averaged))
     if found.gaussian_test_ll_nats:
-        lines.append(("Gaussian, full covariance", f"{_interval(found.gaussian_test_ll_nats)} nats"))
+        gaussian = "Gaussian, linear in what is given" if task.given else "Gaussian, full covariance"
+        lines.append((gaussian, f"{_interval(found.gaussian_test_ll_nats)} nats"))
     if found.bits_per_pixel:
         lines.append(("bits per pixel", _interval(found.bits_per_pixel)))
     if found.nats_below_truth:

@@ -156,6 +156,8 @@ class Training(Part):
 class Likelihoods(Part):
     """Log-likelihoods as means over a whole split, in nats in the space of the task.
 
+    Of a conditional density they are of p(x | y), and of a Gaussian whose mean is linear in y. Where y is one of K
+    classes, ``class_averaged_test_ll_nats`` is the mean of log (1/K) Σ_y p(x | y): of p(x), if classes are alike.
     ``nats_below_truth`` is the mean over test rows of the true log-density minus the flow's, with the error of the
     paired differences. ``far_test_rows`` counts the test rows whose log-density is more than 10 standard deviations
     from the mean; they are part of every mean but ``test_ll_without_far_rows_nats``.
@@ -163,6 +165,7 @@ class Likelihoods(Part):
 
     validation_ll_nats: Figure = None
     test_ll_nats: Estimate | None = None
+    class_averaged_test_ll_nats: Estimate | None = None
     gaussian_test_ll_nats: Estimate | None = None
     bits_per_pixel: Estimate | None = None
     true_test_ll_nats: Figure = None

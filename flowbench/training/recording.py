@@ -37,6 +37,7 @@ class Outcome:
     changed: tuple[str, ...] = ()
     validation_ll_nats: float | None = None
     test_lls: Lls | None = None
+    class_averaged_lls: Lls | None = None
     bits_per_pixel: Lls | None = None
     checks: dict[str, Check] = field(default_factory=dict)
     timings: list[Timing] = field(default_factory=list)
@@ -79,11 +80,13 @@ def likelihoods(dataset: Dataset, outcome: Outcome) -> Likelihoods:
     if lls is None:
         return Likelihoods(validation_ll_nats=validation, gaussian_test_ll_nats=gaussian)
     truth = None if dataset.test_true_ll is None else np.asarray(dataset.test_true_ll)
+    averaged = outcome.class_averaged_lls
     bits, log_det = outcome.bits_per_pixel, dataset.unit_log_det
     far = np.abs(lls - lls.mean()) > FAR * lls.std() if np.isfinite(lls).all() else np.zeros(len(lls), bool)
     return Likelihoods(
         validation_ll_nats=validation,
         test_ll_nats=_estimate(lls, dataset),
+        class_averaged_test_ll_nats=None if averaged is None else _estimate(averaged, dataset),
         gaussian_test_ll_nats=gaussian,
         bits_per_pixel=None if bits is None else _estimate(bits, dataset),
         true_test_ll_nats=None if truth is None else float(truth.mean()),

@@ -11,7 +11,7 @@ import torch
 from flowbench.config import TrainingOptions
 from flowbench.data.rows import Rows
 from flowbench.flows import Flow
-from flowbench.flows.core.density import log_likelihoods
+from flowbench.flows.core.density import class_averaged, log_likelihoods
 from flowbench.training.calibration import calibrate
 from flowbench.training.checks import checks_seconds
 from flowbench.training.clock import runner, time_flow_seconds
@@ -56,7 +56,9 @@ class Rehearsal:
         """The seconds that test rows, times and checks will take once training has ended."""
         flow = self._understudy.eval()
         with torch.random.fork_rng(devices=[test.device] if test.device.type == "cuda" else []):
-            test_rows = self.seconds_of(lambda: log_likelihoods(flow, test[:ROWS])) * max(1.0, len(test) / ROWS)
+            evaluations = (log_likelihoods, class_averaged)
+            test_rows = sum(self.seconds_of(lambda: evaluate(flow, test[:ROWS])) for evaluate in evaluations)  # noqa: B023
+            test_rows *= max(1.0, len(test) / ROWS)
             times = time_flow_seconds(flow, test, self.seconds_of)
             return SLACK * (test_rows + times + checks_seconds(flow, test, self.seconds_of))
 

@@ -18,7 +18,7 @@ from flowbench.data import Dataset
 from flowbench.data.rows import Rows, on_device
 from flowbench.errors import DivergedError, FlowbenchError, UsageError
 from flowbench.files import refuges
-from flowbench.flows.core.density import Density, log_likelihoods
+from flowbench.flows.core.density import Density, class_averaged, log_likelihoods
 from flowbench.interrupts import unbroken
 from flowbench.results import store
 from flowbench.results.record import RunRecord
@@ -163,6 +163,7 @@ class _Run:
         """Once, after the best epoch by validation is chosen."""
         outcome = self._outcome
         outcome.test_lls = log_likelihoods(self._flow, test)
+        outcome.class_averaged_lls = class_averaged(self._flow, test)
         density = Density(self._flow, self._dataset.preprocessing or (), self._dataset.given)
         outcome.bits_per_pixel = density.bits_per_pixel(test, outcome.test_lls)
 

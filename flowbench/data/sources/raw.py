@@ -50,6 +50,25 @@ def find(card: Card) -> dict[str, Path]:
     return source
 
 
+def find_labels(card: Card, source: Mapping[str, Path]) -> dict[str, Path]:
+    """The files of labels by the names on the card, where the ``source`` that `find` gave does not hold them itself.
+
+    Raises:
+        DataError: one is missing; the hint says from where to get it, and where to put it.
+    """
+    if not card.files or card.files[0].name not in source:
+        return {}
+    found = {file.name: _locate(card, file) for file in card.label_files}
+    missing = [file for file in card.label_files if found[file.name] is None]
+    if missing:
+        lines = "".join(f"\n  {file.url}" for file in missing)
+        raise DataError(
+            f"{card.name}: missing its labels, {', '.join(file.name for file in missing)}",
+            f"put into {data_dir() / card.name} (FLOWBENCH_DATA_DIR sets the folder above it):{lines}",
+        )
+    return {name: path for name, path in found.items() if path is not None}
+
+
 def missing_files(card: Card) -> list[RawFile]:
     """The publisher's files that are not there, under none of their names."""
     return [file for file in card.files if _locate(card, file) is None]

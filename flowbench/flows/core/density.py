@@ -135,6 +135,27 @@ def log_likelihoods(flow: Flow, rows: Rows) -> Float64:
     return torch.cat([flow(batch).cpu().double() for batch in rows.split(ROWS)]).numpy()
 
 
+@torch.no_grad()
+def class_averaged(flow: Flow, rows: Rows) -> Float64 | None:
+    """log (1/K) Σ_y p(x | y) (N,) in nats of ``rows`` (N, G + D), whatever their own class y of the K.
+
+    It is p(x) where all classes are alike (MAF paper, section 4.3). None where not exactly one column of classes is
+    given.
+    """
+    place = None if flow.given is None else flow.given.only_classes
+    if flow.given is None or place is None:
+        return None
+    found = []
+    for batch in rows.split(ROWS):
+        each = []
+        for code in range(flow.given.classes[place]):
+            other = batch.clone()
+            other[:, place] = code
+            each.append(flow(other).cpu().double())
+        found.append(torch.stack(each).logsumexp(0) - math.log(len(each)))
+    return torch.cat(found).numpy()
+
+
 def _fits(step: steps.Step, dim: int) -> bool:
     match step:
         case steps.Standardise():

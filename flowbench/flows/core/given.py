@@ -38,6 +38,12 @@ class Given(nn.Module):
         """How many numbers they become, C."""
         return sum(min(count, WIDTH) if count else 1 for count in self.classes)
 
+    @property
+    def only_classes(self) -> int | None:
+        """The place of the one column of classes among the given; None where there is none, or more than one."""
+        places = [place for place, count in enumerate(self.classes) if count]
+        return places[0] if len(places) == 1 else None
+
     def forward(self, given: Tensor) -> Tensor:
         """The context (N, C) of what is given (N, G)."""
         tables = iter(self.tables)
