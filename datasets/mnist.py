@@ -15,8 +15,8 @@ _MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"  # yann.lecun.com no 
 _SECOND_MIRROR = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 _TRAIN = "train-images-idx3-ubyte.gz"
 _TEST = "t10k-images-idx3-ubyte.gz"
-_TRAIN_LABELS = "train-labels-idx1-ubyte.gz"
-_TEST_LABELS = "t10k-labels-idx1-ubyte.gz"
+_TRAIN_LABELS = "train-labels-idx1-ubyte"
+_TEST_LABELS = "t10k-labels-idx1-ubyte"
 _READY_MADE = "mnist.pkl.gz"
 _N_VALIDATION = 10_000
 _LEVELS = 256
@@ -54,7 +54,7 @@ CARD = Card(
     ),
     ready_made=(f"data/mnist/{_READY_MADE}",),
     label_files=tuple(
-        RawFile(name, _MIRROR + name, alternatives=(name.removesuffix(".gz"), name[:-16] + ".idx1-ubyte"))
+        RawFile(f"{name}.gz", f"{_MIRROR}{name}.gz", alternatives=(name, name.replace("-idx1", ".idx1")))
         for name in (_TRAIN_LABELS, _TEST_LABELS)
     ),
     gaussian_test_ll=-1366.90,
@@ -66,7 +66,7 @@ LABELS = tuple("0123456789")
 
 def prepare(raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
     """The official training images, of which the last 10,000 are for validation, and the official test images."""
-    parts = _read_pickle(raw[_READY_MADE])[0] if _READY_MADE in raw else _read_idx_files(raw)
+    parts = _pickled_images(raw[_READY_MADE]) if _READY_MADE in raw else _read_idx_files(raw)
     # one stream of noise in this order: the published rows
     train, validation, test = (dequantised_logits(pixels, _LEVELS, _ALPHA, rng) for pixels in parts)
     return Splits(train, validation, test, preprocessing=pixel_steps(_LEVELS, _ALPHA))
@@ -75,23 +75,28 @@ def prepare(raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
 def labels(raw: Mapping[str, Path]) -> list[np.ndarray]:
     """The digit of each image of each split."""
     if _READY_MADE in raw:
-        return _read_pickle(raw[_READY_MADE])[1]
-    digits = read_idx(raw[_TRAIN_LABELS])
-    return [digits[:-_N_VALIDATION], digits[-_N_VALIDATION:], read_idx(raw[_TEST_LABELS])]
+        return [pickles.array(digits) for _, digits in _read_pickle(raw[_READY_MADE])]
+    train, test = (read_idx(raw[f"{name}.gz"]) for name in (_TRAIN_LABELS, _TEST_LABELS))
+    return [train[:-_N_VALIDATION], train[-_N_VALIDATION:], test]
 
 
-def _read_pickle(path: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Grey values and digits of the three parts from ((images, labels), ...) whose images are v / 256 in float32."""
+def _read_pickle(path: Path) -> list[tuple[object, object]]:
+    """Images and digits of each of the three parts."""
     with opened(path, path.stem) as packed:
         content = packed.read()
     with reading(path):
         match pickles.load(content, path):
-            case ((train, a), (validation, b), (test, c)):
-                parts = [pickles.array(part) * np.float32(_LEVELS) for part in (train, validation, test)]
-                digits = [pickles.array(part) for part in (a, b, c)]
+            case ((a, b), (c, d), (e, f)):
+                return [(a, b), (c, d), (e, f)]
             case _:
                 raise ValueError("its pickle does not hold the three parts of MNIST")
-        return [_grey_values(pixels) for pixels in parts], digits
+
+
+def _pickled_images(path: Path) -> list[np.ndarray]:
+    """Grey values of the three parts, whose images are v / 256 in float32."""
+    parts = _read_pickle(path)
+    with reading(path):
+        return [_grey_values(pickles.array(images) * np.float32(_LEVELS)) for images, _ in parts]
 
 
 def _grey_values(pixels: np.ndarray) -> np.ndarray:

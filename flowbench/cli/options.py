@@ -22,6 +22,12 @@ CHECKPOINT_EVERY: dict[str, Any] = {
     "help": "Seconds between two checkpoints.",
     "show_default": "60, or more where one takes long",
 }
+GIVEN: dict[str, Any] = {
+    "help": "The columns that are given and not modelled, which makes the density conditional on them: numbers, or text "
+    "as classes. Of mnist and cifar10: label.",
+    "show_default": False,
+}
+CLASSES: dict[str, Any] = {"help": "The given columns of numbers that are classes, too.", "show_default": False}
 SET_HELP = "Change a setting, e.g. hidden=512,512. May be repeated."
 
 

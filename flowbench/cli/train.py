@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from flowbench.cli import complete
-from flowbench.cli.options import CHECKPOINT_EVERY, SET_HELP, Device, Json, Out, Threads, csv_names
+from flowbench.cli.options import CHECKPOINT_EVERY, CLASSES, GIVEN, SET_HELP, Device, Json, Out, Threads, csv_names
 from flowbench.console import print_json, print_result
 from flowbench.errors import FlowbenchError, UsageError
 
@@ -148,21 +148,8 @@ def train(
             help="Add uniform noise to columns of whole numbers and to columns with heavy ties.",
         ),
     ] = False,
-    given: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel=_TABLES,
-            help="The columns that are given, not modelled: the density is conditional on them. Columns of text are "
-            "classes.",
-            show_default=False,
-        ),
-    ] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel=_TABLES, help="The given columns of numbers that are classes, too.", show_default=False
-        ),
-    ] = None,
+    given: Annotated[str | None, typer.Option(rich_help_panel=_TABLES, **GIVEN)] = None,
+    classes: Annotated[str | None, typer.Option(rich_help_panel=_TABLES, **CLASSES)] = None,
     init_seed: Annotated[
         int | None, typer.Option(**_SEED, help="Seeds the initial weights alone.", show_default="--seed")
     ] = None,
@@ -230,6 +217,8 @@ def train(
         order = order_of(broken_off, folder)
         order = order.model_copy(update={key: value for key, value in where.items() if value is not None})
     else:
+        names = [csv_names(text) for text in (columns, drop_columns, given, classes)]
+        table = TableOptions(*names[:2], dropna, split, test_fraction, dequantise, *names[2:])
         own = {"max_epochs": max_epochs, "max_seconds": max_seconds, "on_divergence": on_divergence}
         order = Order(
             flow=str(flow),
@@ -244,16 +233,7 @@ def train(
             threads=threads,
             settings=user_layers(config, settings or []) | {k: v for k, v in own.items() if v is not None},
             allow_partial=allow_partial,
-            table=TableOptions(
-                csv_names(columns),
-                csv_names(drop_columns),
-                dropna,
-                split,
-                test_fraction,
-                dequantise,
-                csv_names(given),
-                csv_names(classes),
-            ),
+            table=table,
         )
     how = How(force, restart, finish is not None, checkpoint_every=checkpoint_every)
     if seeds > 1:

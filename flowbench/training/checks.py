@@ -89,7 +89,7 @@ def _roundtrip(flow: Flow, x: Tensor) -> tuple[float, float, str]:
 
 def _log_det_error(flow: Flow, x: Tensor) -> float:
     # what is given passes: its block is the identity, and the determinant that of the others
-    jacobian = torch.cat([rows for _, rows in _jacobian(lambda x: flow.to_noise(x)[0], x, x.shape[1])], dim=1)
+    jacobian = torch.cat([rows for _, rows in _jacobian(lambda x: flow.to_noise(x)[0], x)], dim=1)
     # numpy's, because torch's batched LU has been seen to wait for ever inside MKL when the cores are busy
     expected = np.linalg.slogdet(jacobian.numpy()).logabsdet
     found = flow.to_noise(x)[1].detach().numpy()
@@ -105,12 +105,15 @@ def _order_violation(made: MADE, x: Tensor) -> float:
     )
 
 
-def _jacobian(function: Callable[[Tensor], Tensor], x: Tensor, outputs: int) -> Iterator[tuple[int, Tensor]]:
-    """∂f_i/∂x_j at x (n, D) as (n, k, D), for k of the outputs i from a first one on at a time, by autograd.
+def _jacobian(
+    function: Callable[[Tensor], Tensor], x: Tensor, outputs: int | None = None
+) -> Iterator[tuple[int, Tensor]]:
+    """∂f_i/∂x_j at x (n, D) as (n, k, D), for k of the outputs i (None: D) from a first one on at a time, by autograd.
 
     Each backward pass is over as many copies of the rows: the k-th is asked for one column.
     """
     n, dim = x.shape
+    outputs = dim if outputs is None else outputs
     step = max(1, JACOBIAN_VALUES // x.numel())
     for start in range(0, outputs, step):
         columns = torch.arange(start, min(start + step, outputs))

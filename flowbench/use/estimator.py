@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from flowbench import flows
 from flowbench.config import RunConfig, packaged_layers, resolve
+from flowbench.data.given import GivenColumn, standardised
 from flowbench.data.preprocessing import Dequantise, Standardise
 from flowbench.data.tables.fitness import FEWEST_ROWS, noise_widths, refuse_unfit, refuse_unscalable
 from flowbench.data.tables.options import TableOptions
@@ -55,6 +56,8 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         dequantise: whether uniform noise, as wide as a column's step, is added to columns of whole numbers and to those
             with heavy ties, as ``flowbench train --dequantise`` does. A value's density is then taken in the middle of
             its step, and draws are rounded down to it. Without it there is a warning of such columns.
+        given: columns of X, by index or by name, of numbers that are given and not modelled: the density is that of
+            the others, conditional on them.
         device: where it trains: ``auto``, ``cpu``, ``cuda``, ``cuda:0``. What was fitted is kept on the CPU, so that a
             pickle of it can be read anywhere.
         random_state: of the rows held out, the weights, the batches. Torch's global generators are left as they were.
@@ -89,6 +92,7 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         options: Mapping[str, Any] | None = None,
         validation_fraction: float = 0.1,
         dequantise: bool = False,
+        given: Sequence[int | str] = (),
         device: str = "auto",
         random_state: Any = None,
     ) -> None:
@@ -103,6 +107,7 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         self.options = options
         self.validation_fraction = validation_fraction
         self.dequantise = dequantise
+        self.given = given
         self.device = device
         self.random_state = random_state
 
@@ -122,41 +127,79 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         try:
             config = self._config(seed=int(random.randint(2**31)))
             held_out, kept = self._split(len(rows), random)
-            profile, widths = self._profile(rows)
-            noisy = rows + widths * random.random_sample(rows.shape) if widths.any() else rows
+            self._order, names = self._given_first()
+            values, own = np.split(rows[:, self._order], [len(names)], axis=1)
+            given = _given_columns(names, values[kept])
+            profile, widths = self._profile(own)
+            noisy = own + widths * random.random_sample(own.shape) if widths.any() else own
             location, scale = _standardisation(noisy[kept], profile, widths)
-            parts = [((noisy[part] - location) / scale).astype(np.float32) for part in (kept, held_out)]
-            flow, epochs = _fit(config, [torch.from_numpy(part) for part in parts])
+            standard = np.concatenate([standardised(given, values), (noisy - location) / scale], axis=1)
+            parts = [torch.from_numpy(standard[part].astype(np.float32)) for part in (kept, held_out)]
+            flow, epochs = _fit(config, parts, given)
         except (UsageError, DataError) as error:
             raise ValueError(f"{error}: {error.hint}" if error.hint else str(error)) from error
         noise = (Dequantise.of(widths, profile.low),) if widths.any() else ()
-        density = Density(flow, (*noise, Standardise.of(location, scale)))
+        density = Density(flow, (*noise, Standardise.of(location, scale)), given)
         self.density_ = density
         self.n_epochs_ = len(epochs)
         self.best_epoch_ = max((epoch.number for epoch in epochs if epoch.best), default=0)
-        self.validation_log_likelihood_ = float(density.log_prob(rows[held_out]).mean())
+        self.validation_log_likelihood_ = float(density.log_prob(rows[held_out][:, self._order]).mean())
         return self
 
     def score_samples(self, X: ArrayLike) -> Float64:  # noqa: N803
         """The log-density (N,) of each row of X (N, D), in nats and the rows' own units."""
         check_is_fitted(self)
-        return self.density_.log_prob(validate_data(self, X, dtype=np.float64, reset=False))
+        return self.density_.log_prob(validate_data(self, X, dtype=np.float64, reset=False)[:, self._order])
 
     def score(self, X: ArrayLike, y: object = None) -> float:  # noqa: N803
         """The mean log-density of the rows of X (N, D): as of a GaussianMixture (a KernelDensity's is the sum)."""
         return float(self.score_samples(X).mean())
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> Float64:
-        """Draws (n_samples, D) in the units of the rows that it was fitted to.
+    def sample(self, n_samples: int = 1, random_state: Any = None, given: ArrayLike | None = None) -> Float64:
+        """Draws (n_samples, D) in the units of the rows that it was fitted to, with all of their columns.
+
+        ``given`` (G,) are the values of the given columns, in the order in which they were named; or (n_samples, G),
+        other ones for each draw.
 
         Raises:
+            ValueError: a conditional density is given nothing or values of another shape, or the others are given any.
             DivergedError: a draw is not finite.
         """
         check_is_fitted(self)
         if n_samples < 1:
             raise ValueError(f"n_samples is 1 or more, not {n_samples}")
         generator = torch.Generator().manual_seed(int(check_random_state(random_state).randint(2**31)))
-        return np.concatenate(list(self.density_.samples(n_samples, generator)))
+        values = self._values(n_samples, given)
+        draws = np.concatenate(list(self.density_.samples(n_samples, generator, values)))
+        return draws[:, np.argsort(self._order)]
+
+    def _values(self, n: int, given: ArrayLike | None) -> Float64 | None:
+        """What is given to each of n draws, (n, G); None where nothing is."""
+        columns = len(self.density_.given)
+        if (given is None) != (columns == 0):
+            raise ValueError("the density is conditional: sample takes given" if columns else "nothing can be given")
+        if given is None:
+            return None
+        values = np.asarray(given, np.float64)
+        if values.shape not in ((columns,), (n, columns)) or not np.isfinite(values).all():
+            raise ValueError(
+                f"given has shape {values.shape}, expected ({columns},) or ({n}, {columns}) finite numbers"
+            )
+        return np.array(np.broadcast_to(values, (n, columns)))
+
+    def _given_first(self) -> tuple[Indices, list[str]]:
+        """The columns' places in X, those that are given first, and the names of these."""
+        names = [str(name) for name in getattr(self, "feature_names_in_", range(self.n_features_in_))]
+        places: list[int] = []
+        for column in self.given:
+            place = names.index(column) if column in names else column
+            if not isinstance(place, int | np.integer) or not 0 <= place < len(names) or place in places:
+                raise UsageError(f"given names the columns of X, each once; {column!r} is none, or is there twice")
+            places.append(int(place))
+        others = [place for place in range(len(names)) if place not in places]
+        if not others:
+            raise UsageError("given names all columns of X: none is left to model")
+        return np.array([*places, *others]), [names[place] for place in places]
 
     def _config(self, seed: int) -> RunConfig:
         names = ("transforms", "hidden", "batch_size", "learning_rate", "max_epochs", "max_seconds", "patience")
@@ -186,9 +229,9 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         return order[:held_out], order[held_out:]
 
     def _profile(self, rows: Float64) -> tuple[Profile, Float64]:
-        """What the rows are like, and the width (D,) of the noise that each column gets."""
-        names = getattr(self, "feature_names_in_", range(self.n_features_in_))
-        profiler = Profiler([str(name) for name in names])
+        """What the modelled columns are like, and the width (D,) of the noise that each gets."""
+        names = [str(name) for name in getattr(self, "feature_names_in_", range(self.n_features_in_))]
+        profiler = Profiler([names[place] for place in self._order[-rows.shape[1] :]])
         profiler.add(rows)
         profile = profiler.profile()
         options = TableOptions(dequantise=self.dequantise)
@@ -222,13 +265,20 @@ def _standardisation(rows: Float64, profile: Profile, widths: Float64) -> tuple[
     return location, scale
 
 
-def _fit(config: RunConfig, parts: Sequence[torch.Tensor]) -> tuple[Flow, list[Epoch]]:
+def _given_columns(names: Sequence[str], rows: Float64) -> tuple[GivenColumn, ...]:
+    """Given numbers, standardised by these rows; one that does not vary is only moved."""
+    pairs = zip(names, rows.mean(axis=0), rows.std(axis=0), strict=True)
+    return tuple(GivenColumn(name=name, location=float(at), scale=float(scale) or 1.0) for name, at, scale in pairs)
+
+
+def _fit(config: RunConfig, parts: Sequence[torch.Tensor], given: Sequence[GivenColumn]) -> tuple[Flow, list[Epoch]]:
     """Train on standardised rows, those kept and those held out; the flow in double precision, on the CPU."""
     with _BUILDING, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(
             config.stream("initialisation")
         )  # torch.manual_seed would move the GPUs' generators too
-        flow = flows.build(config.flow, parts[0].shape[1], config.model).to(config.device)
+        dim, classes = parts[0].shape[1] - len(given), [column.classes for column in given]
+        flow = flows.build(config.flow, dim, config.model, classes).to(config.device)
     rows, validation = (part.to(config.device) for part in parts)
     epochs = train(flow, rows, validation, config.training, config.stream("shuffling"))
     return flow.cpu().double(), epochs
