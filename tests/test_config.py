@@ -158,8 +158,9 @@ def test_every_packaged_setting_exists(path: Path) -> None:
     by_data, by_flow = (settings.pop(kind, {}) if path.stem.startswith("recipe-") else {} for kind in ("data", "flow"))
     assert by_data.keys() <= set(registry.names())
     assert by_flow.keys() <= set(flows.names())
-    flow = path.stem.partition("-")[0]
-    takers = flows.names() if flow in ("recipe", "data") else [flow]
+    shared = path.stem.startswith(("recipe-", "data-"))
+    takers = [name for name in flows.names() if shared or path.stem == name or path.stem.startswith(f"{name}-")]
+    assert takers
     known = {*TrainingOptions.model_fields}.union(*(flows.load(name).Options.model_fields for name in takers))
     assert settings.keys() <= known
     assert all(table.keys() <= known for table in by_data.values())
@@ -169,4 +170,4 @@ def test_the_digest_names_configuration_and_data() -> None:
     first = resolved({}, {})
     assert first.digest("a") == resolved({}, {}).digest("a")
     assert len({first.digest("a"), first.digest("b"), resolved({}, {"batch_size": 3}).digest("a")}) == 3
-    assert recipes() == ["fast", "paper"]
+    assert recipes() == ["fast", "best", "paper"]

@@ -9,12 +9,12 @@ from __future__ import annotations
 from pydantic import Field
 
 from flowbench.flows import Flow
-from flowbench.flows.core.assembly import NetworkOptions
-from flowbench.flows.core.given import Given, width
-from flowbench.transforms import GaussianMixture, MaskedAutoregressive
+from flowbench.flows.core.given import Given
+from flowbench.flows.core.orders import OrderedOptions, made_in_orders
+from flowbench.transforms import GaussianMixture
 
 
-class Options(NetworkOptions):
+class Options(OrderedOptions):
     """A MADE MoG's size."""
 
     components: int = Field(10, ge=1, description="Gaussians of each column's mixture.")
@@ -22,5 +22,4 @@ class Options(NetworkOptions):
 
 def build(dim: int, options: Options, given: Given | None = None) -> Flow:
     """A MADE MoG over rows of ``dim`` columns."""
-    made = MaskedAutoregressive(dim, options.body(), GaussianMixture(options.components), width(given))
-    return Flow(dim, made, given=given)
+    return made_in_orders(dim, options, GaussianMixture(options.components), given)

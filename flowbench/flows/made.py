@@ -9,12 +9,12 @@ from __future__ import annotations
 from pydantic import Field
 
 from flowbench.flows import Flow
-from flowbench.flows.core.assembly import NetworkOptions
-from flowbench.flows.core.given import Given, width
-from flowbench.transforms import Affine, MaskedAutoregressive
+from flowbench.flows.core.given import Given
+from flowbench.flows.core.orders import OrderedOptions, made_in_orders
+from flowbench.transforms import Affine
 
 
-class Options(NetworkOptions):
+class Options(OrderedOptions):
     """A MADE's size."""
 
     log_scale_bound: float | None = Field(
@@ -24,5 +24,4 @@ class Options(NetworkOptions):
 
 def build(dim: int, options: Options, given: Given | None = None) -> Flow:
     """A MADE over rows of ``dim`` columns."""
-    made = MaskedAutoregressive(dim, options.body(), Affine(options.log_scale_bound), width(given))
-    return Flow(dim, made, given=given)
+    return made_in_orders(dim, options, Affine(options.log_scale_bound), given)

@@ -1,7 +1,8 @@
 """The same model built by other libraries, so that their times can stand beside ours: one adapter a library.
 
-Theirs are MAFs (and IAFs) of the same widths, relu units and number of transforms, each with its library's own affine
-map, permutations between and no batch normalisation; ours, beside them, too (``ALIKE``). They are trained as their
+Theirs are MAFs (and IAFs, and autoregressive neural spline flows) of the same widths, relu units, layers without
+residual blocks and number of transforms, each with its library's own map of a column, permutations between and no batch
+normalisation; ours, beside them, too (``ALIKE``). They are trained as their
 documentation does: ``torch.optim.Adam`` with its defaults, flowjax by its own jitted step.
 
 Each runs in a process of its own (``peer_process``), which finds its adapter by name and calls it with the model, the
@@ -19,8 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ALIKE: dict[str, Any] = {"batch_norm": False, "activation": "relu"}
+ALIKE: dict[str, Any] = {"batch_norm": False, "activation": "relu", "residual": False, "between": "reverse"}
 """The settings with which a flow of ours is what theirs are."""
+
+SPLINED = ("zuko", "nflows")
+"""Those whose masked networks give splines, too."""
+
+BINS = 8
+"""Of a spline, everywhere."""
 
 NAMES = ("zuko", "nflows", "normflows", "flowjax")
 """The libraries; the adapter of each is the function of its name."""
@@ -30,7 +37,7 @@ Rows = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Model:
-    """What a peer builds: an affine ``flow`` (maf or iaf) of ``transforms`` networks with ``hidden`` units."""
+    """What a peer builds: a ``flow`` (maf, iaf or nsf-ar) of ``transforms`` networks with ``hidden`` units."""
 
     flow: str
     dim: int
@@ -50,7 +57,7 @@ class Works:
 
 def obstacle(peer: str, model: Model, device: str) -> str | None:
     """Why ``peer`` cannot be timed; None if it can."""
-    if model.flow not in ("maf", "iaf"):
+    if model.flow not in ("maf", "iaf", *(["nsf-ar"] if peer in SPLINED else [])):
         return f"a {model.flow} has no network of the same shape there"
     if model.dim < 2:
         return "one column leaves an autoregressive network nothing to do"
@@ -64,27 +71,34 @@ def obstacle(peer: str, model: Model, device: str) -> str | None:
 
 
 def zuko(model: Model, rows: Rows, device: str) -> Works:
-    """zuko's MAF; an IAF is made of its transforms, each inverted."""
+    """zuko's MAF or NSF; an IAF is made of a MAF's transforms, each inverted."""
     import zuko
 
-    flow = zuko.flows.MAF(model.dim, transforms=model.transforms, hidden_features=model.hidden)
+    sizes = {"transforms": model.transforms, "hidden_features": model.hidden}
+    spline = model.flow == "nsf-ar"
+    flow = zuko.flows.NSF(model.dim, bins=BINS, **sizes) if spline else zuko.flows.MAF(model.dim, **sizes)
     if model.flow == "iaf":
         flow = zuko.flows.Flow([zuko.lazy.LazyInverse(step) for step in flow.transform.transforms], flow.base)
     return _on_torch(flow, lambda x: flow().log_prob(x), lambda n: flow().sample((n,)), rows, device)
 
 
 def nflows(model: Model, rows: Rows, device: str) -> Works:
-    """nflows' masked affine autoregressive transforms, with reversing permutations between."""
+    """nflows' masked autoregressive transforms, affine ones or splines, with reversing permutations between."""
     from nflows import transforms
     from nflows.distributions.normal import StandardNormal
     from nflows.flows.base import Flow
 
     steps: list[Any] = []
+    # its first hidden layer stands before the blocks
+    shape = {"num_blocks": len(model.hidden) - 1, "use_residual_blocks": False}
+    spline = {"num_bins": BINS, "tails": "linear", "tail_bound": 3.0}
     for _ in range(model.transforms):
-        # its first hidden layer stands before the blocks
-        step = transforms.MaskedAffineAutoregressiveTransform(
-            model.dim, model.hidden[0], num_blocks=len(model.hidden) - 1, use_residual_blocks=False
-        )
+        if model.flow == "nsf-ar":
+            step = transforms.MaskedPiecewiseRationalQuadraticAutoregressiveTransform(
+                model.dim, model.hidden[0], **shape, **spline
+            )
+        else:
+            step = transforms.MaskedAffineAutoregressiveTransform(model.dim, model.hidden[0], **shape)
         steps += [transforms.InverseTransform(step) if model.flow == "iaf" else step]
         steps += [transforms.ReversePermutation(model.dim)]
     flow = Flow(transforms.CompositeTransform(steps[:-1]), StandardNormal([model.dim]))

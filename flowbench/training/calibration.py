@@ -37,6 +37,12 @@ def _tell(flow: Flow, x: Rows, kind: type[T], tell: Callable[[T, Tensor, Tensor]
     """Tell each leaf of a kind the mean and variance of what arrives there, the leaves before it told already."""
     training = flow.training
     flow.eval()
+    for part in flow.parts:
+        _tell_one(part, x, kind, tell)
+    flow.train(training)
+
+
+def _tell_one(flow: Flow, x: Rows, kind: type[T], tell: Callable[[T, Tensor, Tensor], None]) -> None:
     # what is taken inversely sends noise where rows arrive: nothing is known of it
     leaves = [None if inverted else leaf for leaf, inverted in flow.transform.leaves()]
     last = max((index for index, leaf in enumerate(leaves) if isinstance(leaf, kind)), default=-1)
@@ -45,7 +51,6 @@ def _tell(flow: Flow, x: Rows, kind: type[T], tell: Callable[[T, Tensor, Tensor]
             tell(leaf, *(moment[-flow.dim :] for moment in mean_and_variance(x)))
         if index < last:
             x = through(x, lambda rows: flow.moved_by(index, rows), ROWS)  # noqa: B023  # at once
-    flow.train(training)
 
 
 def mean_and_variance(x: Rows) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ def divergence(flow: Flow, batches: Iterator[Tensor], losses: Tensor, epoch: int
     step = int((~losses.isfinite()).nonzero()[0])
     last = f"the last finite loss was {float(losses[step - 1]):.4g}" if step else "no loss of the epoch was finite"
     x, culprit = next(islice(batches, step, None)), "the gradient"
+    flow = flow.parts[0]
     for index, (leaf, _) in enumerate(flow.transform.leaves()):
         x, log_det = flow.moved_by(index, x)
         if not (x.isfinite().all() and log_det.isfinite().all()):

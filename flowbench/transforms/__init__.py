@@ -7,9 +7,11 @@ from flowbench.transforms.autoregressive import MaskedAutoregressive
 from flowbench.transforms.batch_norm import BatchNorm
 from flowbench.transforms.coupling import Coupling, dense
 from flowbench.transforms.linear import LULinear
+from flowbench.transforms.linear_spline import LogisticSpline
 from flowbench.transforms.made import MADE
 from flowbench.transforms.mixture import GaussianMixture
 from flowbench.transforms.network import Body, Network
+from flowbench.transforms.patch_symmetry import PatchSymmetry
 from flowbench.transforms.permutation import Permutation
 from flowbench.transforms.spline import RationalQuadraticSpline
 from flowbench.transforms.transform import (
@@ -40,9 +42,11 @@ __all__ = [
     "GaussianMixture",
     "Inverse",
     "LULinear",
+    "LogisticSpline",
     "MaskedAutoregressive",
     "Network",
     "Pair",
+    "PatchSymmetry",
     "Permutation",
     "RationalQuadraticSpline",
     "Transform",

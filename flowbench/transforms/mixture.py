@@ -17,8 +17,15 @@ FAR = 5.0
 """Standard deviations beyond which a tail's logarithm is inverted, and not the tail."""
 
 
+LARGEST = 3.0
+"""A log-scale up to which θ's are taken as they are; larger ones approach one more. Rows are of scale 1 or so: a number
+far out, which is drawn now and then, must not widen the next columns' mixtures without limit, e-fold by e-fold."""
+
+
 class GaussianMixture(Univariate):
     """p(x) = Σ_c w_c N(x; m_c, s_c), with θ = (logits of w, m, log s), C numbers each (MADE MoG, MAF paper, §3.1, §4).
+
+    The largest log-scales are held (``LARGEST``).
 
     As a map it is u = Φ⁻¹(Σ_c w_c Φ((x − m_c)/s_c)), which makes x standard normal: so its density as a map is p(x).
     Both tails are taken by the logarithm of the smaller one, so that the map stays true where a CDF is 0 or 1 in
@@ -40,7 +47,7 @@ class GaussianMixture(Univariate):
         shape = self.components, *mean.shape
         quantiles = torch.special.ndtri((torch.arange(self.components).to(mean) + 0.5) / self.components)
         means = mean + scale * quantiles.view(-1, *[1] * mean.ndim)
-        log_scales = (scale.log() - 0.5 * math.log(self.components)).expand(shape)
+        log_scales = (scale.log() - 0.5 * math.log(self.components)).clamp(max=LARGEST).expand(shape)
         return torch.cat([torch.zeros_like(means), means, log_scales])
 
     def forward(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,7 +85,8 @@ class GaussianMixture(Univariate):
 
     def _parts(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits, means, log_scales = theta.unflatten(0, (3, self.components))
-        return logits.log_softmax(0), means, log_scales
+        over = (log_scales - LARGEST).clamp(min=0)
+        return logits.log_softmax(0), means, torch.where(over > 0, LARGEST + over / (1 + over), log_scales)
 
     def _solve(self, u: Tensor, theta: Tensor) -> Tensor:
         _, means, log_scales = self._parts(theta)

@@ -27,7 +27,7 @@ from flowbench.training.clock import WorkError
 pytestmark = pytest.mark.usefixtures("quick")
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="no other system tells a process's peak")
-SMALL = {flow: peers.Model(flow, 4, (8, 8), 2) for flow in ("maf", "iaf")}
+SMALL = {flow: peers.Model(flow, 4, (8, 8), 2) for flow in ("maf", "iaf", "nsf-ar")}
 WIDE = peers.Model("iaf", 80, (8,), 2)
 GIGABYTE = 10**9
 
@@ -62,7 +62,7 @@ def timed(tmp_path: Path, *arguments: str) -> tuple[costs.TimeRecord, str]:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("flow", ["maf", "iaf"])
+@pytest.mark.parametrize("flow", SMALL)
 @pytest.mark.parametrize("peer", ["zuko", "nflows", "normflows"])
 def test_a_peer_on_torch_does_every_work(peer: str, flow: str) -> None:
     if reason := peers.obstacle(peer, SMALL[flow], "cpu"):
@@ -89,6 +89,7 @@ def test_each_peer_works_in_a_process_of_its_own(peer: str, stack: ExitStack) ->
     ("peer", "model", "device", "reason"),
     [
         ("zuko", peers.Model("realnvp", 4, (8,), 2), "cpu", "realnvp"),
+        ("normflows", peers.Model("nsf-ar", 4, (8,), 2), "cpu", "nsf-ar"),
         ("zuko", peers.Model("maf", 1, (8,), 2), "cpu", "one column"),
         ("nflows", peers.Model("maf", 4, (8, 9), 2), "cpu", "one width"),
         ("flowjax", peers.Model("maf", 4, (8,), 2), "cuda", "CPU alone"),

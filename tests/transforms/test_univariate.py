@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from flowbench.transforms import Affine, GaussianMixture, RationalQuadraticSpline, Univariate
+from flowbench.transforms import Affine, GaussianMixture, LogisticSpline, RationalQuadraticSpline, Univariate
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -17,6 +17,8 @@ MAPS = {
     "mixture": GaussianMixture(7),
     "spline": RationalQuadraticSpline(8, 3.0),
     "spline of two bins": RationalQuadraticSpline(2, 0.5),
+    "logistic spline": LogisticSpline([-6.0, -5.5, -1.02, 0.3, 4.0]),
+    "logistic spline far out": LogisticSpline([11.0]),
 }
 EVERY_MAP = pytest.mark.parametrize("univariate", MAPS.values(), ids=MAPS.keys())
 
@@ -69,13 +71,23 @@ def test_draws_have_the_density(univariate: Univariate) -> None:
 
 def test_a_mixture_is_torchs() -> None:
     mixture, n = GaussianMixture(5), 300
-    theta = parameters(mixture, n, 2.0)
+    theta = parameters(mixture, n)
     logits, means, log_scales = (part.t() for part in theta.split(5))
     torchs = MixtureSameFamily(Categorical(logits=logits), Normal(means, log_scales.exp()))
     x = torch.linspace(-8, 8, n)
     torch.testing.assert_close(mixture.density(x, theta), torchs.log_prob(x))
     u, _ = mixture.forward(x, theta)
     torch.testing.assert_close(Normal(0.0, 1.0).cdf(u), torchs.cdf(x), rtol=1e-9, atol=1e-12)
+
+
+def test_a_mixtures_widths_are_held_where_columns_lie_far_out() -> None:
+    mixture, x = GaussianMixture(2), torch.linspace(-300, 300, 9)
+    theta = mixture.start(torch.zeros(9), torch.ones(9))
+    theta[-2:] = torch.tensor([[1e3], [2.5]])
+    assert mixture.density(x, theta).isfinite().all()
+    theta[2:4], theta[-2:] = 0, 1e9
+    drawn = mixture.draw(torch.stack([torch.ones(9), torch.rand(9)]), theta)
+    torch.testing.assert_close(drawn, torch.full((9,), 4.0).exp())
 
 
 def test_a_spline_is_nflows() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from flowbench.engines.numba.elementary import exp, like
 from flowbench.engines.numba.vectors import jit
+from flowbench.transforms.mixture import LARGEST
 from flowbench.transforms.univariate import LOG_SQRT_2PI
 from flowbench.tuning import TILE
 
@@ -30,13 +31,28 @@ def add_exponential(total, row, top):
 
 
 @jit
+def held(log_scale):
+    """As θ gives it, or less: see ``LARGEST``."""
+    over = log_scale - like(LARGEST, log_scale)
+    one = like(1, log_scale)
+    return like(LARGEST, log_scale) + over / (one + over) if over > like(0, log_scale) else log_scale
+
+
+@jit
+def slope(log_scale):
+    """The derivative of ``held``."""
+    one, over = like(1, log_scale), log_scale - like(LARGEST, log_scale)
+    return one / ((one + over) * (one + over)) if over > like(0, log_scale) else one
+
+
+@jit
 def term(x, logit, mean, log_scale, z, out):
     """z = (x − m)/s, and the logarithm of w·N(x; m, s), but for what is common to all components."""
     half = like(0.5, x[0])
     for n in range(len(x)):
-        z[n] = (x[n] - mean[n]) * exp(-log_scale[n])
+        z[n] = (x[n] - mean[n]) * exp(-held(log_scale[n]))
     for n in range(len(x)):
-        out[n] = logit[n] - log_scale[n] - half * z[n] * z[n]
+        out[n] = logit[n] - held(log_scale[n]) - half * z[n] * z[n]
 
 
 @jit
@@ -90,10 +106,10 @@ def pull_one(known, sums, log_scale, logit, grad_x, to_logit, to_mean, to_scale)
     for n in range(len(z)):
         share = exp(own[n] - top[n]) * share_of[n]
         to_logit[n] = share - exp(logit[n] - top_logit[n]) * weight_of[n]
-        to_scale[n] = share * (z[n] * z[n] - one)
+        to_scale[n] = share * (z[n] * z[n] - one) * slope(log_scale[n])
         to_mean[n] = share * z[n]
     for n in range(len(z)):
-        to_mean[n] = to_mean[n] * exp(-log_scale[n])
+        to_mean[n] = to_mean[n] * exp(-held(log_scale[n]))
         grad_x[n] -= to_mean[n]
 
 

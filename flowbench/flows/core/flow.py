@@ -114,6 +114,11 @@ class Flow(nn.Module):
         return found
 
     @property
+    def parts(self) -> list[Flow]:
+        """The flows that it is the mean of: itself."""
+        return [self]
+
+    @property
     def columns(self) -> int:
         """Of a row: G + D."""
         return self.dim + (self.given.columns if self.given else 0)

@@ -1,0 +1,86 @@
+"""Ensembles: the mean of exact densities is an exact density."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+import torch
+from torch import Generator, Tensor, nn
+
+from flowbench.data.rows import Rows
+from flowbench.flows.core.flow import Flow
+from flowbench.transforms import Chain, Transform, Undirected, beside
+
+
+class Ensemble(Flow):
+    """p(x) = (1/KV) Σ_k Σ_v p_k(v(x))·|det ∂v/∂x|: the mean over K flows, and over V views of the rows.
+
+    The flows are trained together, on the likelihood of their mean: as MADE's ensemble over orders (Germain et al.
+    2015, §4.2), but each order has weights of its own. Views are of one model: transforms without parameters,
+    symmetries that the data have but a model of it not quite; in training there is only the first, so they cost nothing
+    there. A draw is one of a flow and a view chosen at random, a density takes all of them.
+    """
+
+    def __init__(self, flows: Sequence[Flow], views: Sequence[Transform] = ()) -> None:
+        first = flows[0]
+        super().__init__(first.dim, Undirected(), first.engine)
+        self.__dict__["given"] = first.given  # not as a part of this module: it is one of the first flow's
+        self.flows, self.views = nn.ModuleList(flows), nn.ModuleList(views or [Chain([])])
+        self.transform.density_passes = len(self.views) * sum(flow.transform.density_passes for flow in flows)
+        self.transform.sampling_passes = max(flow.transform.sampling_passes for flow in flows)
+
+    @property
+    def parts(self) -> list[Flow]:
+        """Its K flows."""
+        return cast("list[Flow]", list(self.flows))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The log-density (N,) of x (N, G + D) in nats."""
+        found = [flow(seen) + log_det for seen, log_det in self._seen(x) for flow in self.parts]
+        return torch.stack(found).logsumexp(0) - math.log(len(found))
+
+    def _seen(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """The rows in each view, and the log-determinants (N,)."""
+        given, own = self.apart(x)
+        for view in self._views()[: 1 if self.training else None]:
+            seen, log_det = view(own)
+            yield beside(given, seen), log_det
+
+    def _views(self) -> list[Transform]:
+        return cast("list[Transform]", list(self.views))
+
+    def backpropagate(self, x: Tensor) -> Tensor:
+        """As `Flow.backpropagate`: each flow descends on a row by its share of that row's density."""
+        if self.training and len(self.flows) == 1:
+            return self.parts[0].backpropagate(x)
+        for parameter in self.parameters():
+            if parameter.grad is not None:
+                parameter.grad.zero_()  # in place: it may be part of what an optimizer holds
+        with torch.enable_grad():
+            loss = -self(x).mean() if len(x) else self(x).sum()
+        loss.backward()
+        return loss.detach()
+
+    def noise(self, n: int, generator: Generator | None = None) -> Tensor:
+        """The random numbers (draws + 1, n, D) of n draws: the last, uniform ones choose flow and view."""
+        own = self.parts[0].noise(n, generator)
+        chosen = torch.empty_like(own[:1]).uniform_(generator=generator)
+        return torch.cat([own, chosen])
+
+    def drawn(self, noise: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Draws (n, G + D) of random numbers as ``noise`` makes them, and their log-densities (n,) in nats."""
+        members = [(flow, view) for flow in self.parts for view in self._views()]
+        chosen = (noise[-1, :, 0] * len(members)).long()
+        x = noise.new_empty(noise.shape[1], self.columns)
+        for index, (flow, view) in enumerate(members):
+            rows = (chosen == index).nonzero()[:, 0]
+            before, own = self.apart(flow.drawn(noise[:-1, rows], None if given is None else given[rows])[0])
+            x[rows] = beside(before, view.inverse(own)[0])
+        return x, self(x)
+
+    def fit_closed_form(self, x: Rows, validation: Rows) -> None:
+        """That of each flow."""
+        for flow in self.parts:
+            flow.fit_closed_form(x, validation)
