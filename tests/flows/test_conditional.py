@@ -25,6 +25,7 @@ from flowbench.transforms import MADE
 pytestmark = pytest.mark.usefixtures("float64")
 
 CONDITIONAL = [name for name in flows.names() if conditional(flows.load(name))]
+ENSEMBLE = "made-mog, two orders"
 CLASSES = (3, 0)
 
 
@@ -35,8 +36,9 @@ def given_rows(n: int) -> torch.Tensor:
 def shaken(name: str, given: tuple[int, ...] = CLASSES) -> Flow:
     """Over two columns, given a class and a number."""
     torch.manual_seed(0)
-    options = flows.load(name).Options
-    sizes = {key: value for key, value in {"hidden": (11, 13), "transforms": 3}.items() if key in options.model_fields}
+    name, ensemble, _ = name.partition(", ")
+    options, wanted = flows.load(name).Options, {"hidden": (11, 13), "transforms": 3, "orders": 2 if ensemble else 1}
+    sizes = {key: value for key, value in wanted.items() if key in options.model_fields}
     flow = flows.build(name, 2, options(**sizes), given).double()
     rows = given_rows(300)
     shake(flow, rows if given else rows[:, 2:])
@@ -51,11 +53,12 @@ def test_all_flows_with_a_conditioner_can_be_conditioned() -> None:
     assert "maf" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize("name", CONDITIONAL)
+@pytest.mark.parametrize("name", [*CONDITIONAL, ENSEMBLE])
 def test_a_conditional_density_integrates_to_one_whatever_is_given(name: str) -> None:
     flow = shaken(name)
     axis = torch.linspace(-30, 30, 401)
     grid = torch.cartesian_prod(axis, axis)
+    grid += torch.rand_like(grid) * (axis[1] - axis[0])  # anywhere in a cell: a density may jump
     masses = []
     for given in ((0.0, -0.5), (2.0, 1.0)):
         rows = torch.cat([torch.tensor([given]).expand(len(grid), -1), grid], 1)
@@ -69,7 +72,7 @@ def test_a_conditional_density_integrates_to_one_whatever_is_given(name: str) ->
         assert (flow(rows) - flow(other)).abs().max() > 1e-4  # it is seen
 
 
-@pytest.mark.parametrize("name", CONDITIONAL)
+@pytest.mark.parametrize("name", [*CONDITIONAL, ENSEMBLE])
 def test_closing_checks_hold_of_conditional_flows(name: str) -> None:
     flow, rows = shaken(name), given_rows(60)
     found = checks(flow, rows, flow(rows).detach().numpy())
@@ -92,8 +95,13 @@ def test_statistics_are_those_of_the_rows_given_their_own_context() -> None:
     torch.testing.assert_close(found, flow.train().to_noise(rows)[0].detach())  # by the batch's own
 
 
-def test_draws_and_times_are_of_what_is_given() -> None:
-    flow = shaken("maf").float()
+@pytest.mark.parametrize("name", ["maf", "made-mog", ENSEMBLE])
+def test_draws_and_times_are_of_what_is_given(name: str) -> None:
+    flow, rows = shaken(name), given_rows(50)
+    drawn, log_prob = flow.sample_and_log_prob(50, given=rows[:, :2])
+    assert torch.equal(drawn[:, :2], rows[:, :2])
+    torch.testing.assert_close(flow(drawn), log_prob, rtol=0, atol=1e-7)
+    flow = flow.float()
     assert [timing.batch for timing in time_flow(flow, given_rows(7).float(), batches=(10,))] == [10]
 
 
