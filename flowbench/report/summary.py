@@ -38,7 +38,7 @@ def _likelihoods(found: Likelihoods, task: Task) -> list[tuple[str, str]]:
         lines.append(("  in the data's own units", f"{found.test_ll_own_units_nats:.3f} nats"))
     if found.class_averaged_test_ll_nats:
         averaged = f"{_interval(found.class_averaged_test_ll_nats)} nats: p(x), if all are alike"
-        lines.append((f"  averaged over {max(task.given.values())} classes", averaged))
+        lines.append(("  averaged over the classes", averaged))
     if found.gaussian_test_ll_nats:
         gaussian = "Gaussian, linear in what is given" if task.given else "Gaussian, full covariance"
         lines.append((gaussian, f"{_interval(found.gaussian_test_ll_nats)} nats"))
