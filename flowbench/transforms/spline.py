@@ -13,6 +13,9 @@ from flowbench.transforms.univariate import Univariate
 LEAST = 1e-3
 """Of a bin's width and height, as shares of the whole, and of a slope."""
 
+SLOPE_OF_ONE = math.log(math.expm1(1 - LEAST))
+"""What is added to raw slopes, so that 0 is a slope of 1."""
+
 
 class RationalQuadraticSpline(Univariate):
     """K bins between −B and B, in each a quotient of two quadratics; beyond them the identity (Durkan et al. 2019).
@@ -79,7 +82,7 @@ class RationalQuadraticSpline(Univariate):
 
 def _slope(raw: Tensor) -> Tensor:
     """A slope of its raw parameter: 1 of 0."""
-    return LEAST + softplus(raw + math.log(math.expm1(1 - LEAST)))
+    return LEAST + softplus(raw + SLOPE_OF_ONE)
 
 
 def _log_slope(slope: Tensor, d0: Tensor, d1: Tensor, t: Tensor, bottom: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""exp and tanh of the kernels for a CPU, against the same in extended precision."""
+"""exp, tanh, log and what is made of them in the kernels for a CPU, against the same in extended precision."""
 
 from __future__ import annotations
 
@@ -23,12 +23,39 @@ def _tanh(x, out):  # type: ignore[no-untyped-def]
         out[n] = elementary.tanh(x[n])
 
 
+@jit
+def _log(x, out):  # type: ignore[no-untyped-def]
+    for n in range(len(x)):
+        out[n] = elementary.log(x[n])
+
+
+@jit
+def _softplus(x, out):  # type: ignore[no-untyped-def]
+    for n in range(len(x)):
+        out[n] = elementary.softplus(x[n], elementary.exp(-abs(x[n])))
+
+
+@jit
+def _sigmoid(x, out):  # type: ignore[no-untyped-def]
+    for n in range(len(x)):
+        out[n] = elementary.sigmoid(x[n])
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_they_are_right_to_the_last_bits(dtype: type) -> None:
     end, top = {np.float32: (87, 88.722), np.float64: (708, 709.782)}[dtype]  # above, the type ends
     small = np.geomspace(1e-30, 1, 10_001)
-    x = np.concatenate([np.linspace(-end, top, 40_001), small, -small]).astype(dtype)
-    for function, expected, limit in ((_exp, np.exp, 1.5), (_tanh, np.tanh, 3)):
+    every = np.concatenate([np.linspace(-end, top, 40_001), small, -small]).astype(dtype)
+    positive = np.concatenate(
+        [np.geomspace(np.finfo(dtype).tiny, np.finfo(dtype).max / 2, 40_001), 1 + small, 1 - small]
+    )
+    for function, x, expected, limit in (
+        (_exp, every, np.exp, 1.5),
+        (_tanh, every, np.tanh, 3),
+        (_log, positive[positive > 0].astype(dtype), np.log, 2),
+        (_softplus, every[every > -end], lambda z: np.logaddexp(z, 0), 3),
+        (_sigmoid, every, lambda z: 1 / (1 + np.exp(-z)), 3),
+    ):
         out = np.empty_like(x)
         function(x, out)
         true = expected(x.astype(np.longdouble))
@@ -49,6 +76,11 @@ def test_beyond_the_ends_they_saturate_and_nan_stays(dtype: type) -> None:
     assert (last[1:] >= last[:-1]).all()  # into infinity, without a NaN on the way
     _tanh(x, out)
     np.testing.assert_array_equal(out, np.array([np.nan, 1, 1, -1, -1], dtype))
+    _log(x[:3], out[:3])
+    np.testing.assert_array_equal(out[:2], np.array([np.nan, np.inf], dtype))
+    _softplus(x, out)
+    np.testing.assert_array_equal(out[:3], np.array([np.nan, np.inf, 1e30], dtype))
+    assert (np.abs(out[3:]) < 1e-37).all()
 
 
 def test_a_kernel_that_cannot_be_kept_is_used_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

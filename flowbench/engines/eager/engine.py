@@ -86,15 +86,9 @@ class TorchEngine:
             x, log_prob = plan.draw(noise.transpose(1, 2))
             return x.t().contiguous(), log_prob
         assert isinstance(plan, MaskedPlan)
-        columns = noise.unbind(1)
-        univariate = plan.univariate
-
-        def solve(column: int, theta: Tensor) -> Pair:
-            return univariate.draw(columns[column], theta), nothing
-
-        nothing = noise.new_zeros(())  # the density of all columns at once takes less time
-        found = substitution.solved(plan, stage, noise[0], solve)
-        return found.x, self.log_density(univariate, found.x, found.values[plan.level(-1)].contiguous())
+        found = self.substitute_draws(plan, stage, noise)
+        theta = found.values[plan.level(-1), : noise.shape[2]].contiguous()
+        return found.x, self.log_density(plan.univariate, found.x, theta)
 
     # --- what kernels may take over -----------------------------------------------------------------------------------
 
@@ -110,6 +104,10 @@ class TorchEngine:
     def move(self, univariate: Univariate, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         """The univariate map of x (D, N), given θ (D·P, N): u and log|∂u/∂x| (D, N)."""
         return elementwise.move(univariate, x, theta)
+
+    def move_back(self, univariate: Univariate, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """The inverse of ``move`` at u (D, N): x and log|∂x/∂u| (D, N)."""
+        return univariate.inverse(u, elementwise.per_parameter(theta, univariate.parameters))
 
     def pull_move(
         self,
@@ -135,6 +133,15 @@ class TorchEngine:
     def substitute(self, plan: MaskedPlan, stage: Stage, u: Tensor) -> Solved:
         """The inverse at u (D, N)."""
         return substitution.solved(plan, stage, u, lambda column, theta: plan.univariate.inverse(u[column], theta))
+
+    def substitute_draws(self, plan: MaskedPlan, stage: Stage, noise: Tensor) -> Solved:
+        """The draws that random numbers (draws, D, N) make, without their density: that of all at once is less work."""
+        columns, nothing = noise.unbind(1), noise.new_zeros(())
+
+        def solve(column: int, theta: Tensor) -> Pair:
+            return plan.univariate.draw(columns[column], theta), nothing
+
+        return substitution.solved(plan, stage, noise[0], solve)
 
     def pull_inverse(
         self, plan: MaskedPlan, stage: Stage, u: Tensor, solved: Solved, gradients: tuple[Tensor, Tensor]
@@ -211,8 +218,7 @@ class TorchEngine:
 
     def _uncoupled(self, plan: CouplingPlan, stage: Stage, u: Tensor) -> Moved:
         halves, univariate = Halves(self, plan, stage, u), plan.univariate
-        theta = elementwise.per_parameter(halves.theta, univariate.parameters)
-        x, log_derivative = univariate.inverse(halves.moved, theta)
+        x, log_derivative = self.move_back(univariate, halves.moved, halves.theta)
 
         def pull(grad_x: Tensor, grad_log_det: Tensor, out: Sequence[Tensor]) -> Tensor:
             da_du, da, dl_du, dl = elementwise.partials(univariate, halves.moved, halves.theta)

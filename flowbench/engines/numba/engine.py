@@ -13,18 +13,20 @@ from torch import Tensor
 from flowbench.engines.eager.engine import TorchEngine
 from flowbench.engines.eager.substitution import Solved, Substitution
 from flowbench.engines.interface import Moved, Stage, in_kernels
-from flowbench.engines.numba import mixture, pointwise, substitution, walk
+from flowbench.engines.numba import mixture, pointwise, spline, spline_gradient, substitution, walk
 from flowbench.engines.numba.batch_norm import batch_norm, batch_norm_by
+from flowbench.engines.numba.steps import AffineInverse, MixtureDraw, SplineInverse, Step
 from flowbench.transforms.activation import RELU, TANH, Activation
 from flowbench.transforms.affine import Affine
 from flowbench.transforms.mixture import GaussianMixture
 from flowbench.transforms.plan import MaskedPlan
+from flowbench.transforms.spline import RationalQuadraticSpline
 from flowbench.transforms.univariate import Univariate
 from flowbench.tuning import LANES, POINTWISE, THREADED, WALK_WORK, numba_block
 
 
 class NumbaEngine(TorchEngine):
-    """Torch's, with affine maps and relu or tanh units in kernels, in single and double precision."""
+    """Torch's, with the maps and the relu or tanh units that kernels know in these, in single and double precision."""
 
     normalise = staticmethod(batch_norm)
     normalise_by = staticmethod(batch_norm_by)
@@ -62,17 +64,29 @@ class NumbaEngine(TorchEngine):
 
     def substitute(self, plan: MaskedPlan, stage: Stage, u: Tensor) -> Solved:
         """See `TorchEngine.substitute`: blocks in compiled calls; a small network is one block."""
-        if not in_kernels(plan):
+        way = _inverse(plan.univariate)
+        if way is None or not _has_steps(plan):
             return super().substitute(plan, stage, u)
-        values, log_det, x = _units(plan, u), u.new_empty(u.shape[1]), torch.empty_like(u)
-        network, affine = _network(plan, stage), _affine(plan.univariate)
-        arrays = values.numpy(), x.numpy(), log_det.numpy()
-        own = u.numpy()
+        return self._in_steps(plan, stage, way, u[:, None])
+
+    def substitute_draws(self, plan: MaskedPlan, stage: Stage, noise: Tensor) -> Solved:
+        """See `TorchEngine.substitute_draws`."""
+        if type(plan.univariate) is not GaussianMixture or not _has_steps(plan):
+            return super().substitute_draws(plan, stage, noise)
+        return self._in_steps(plan, stage, MixtureDraw(plan.univariate.components), noise.transpose(0, 1).contiguous())
+
+    def _in_steps(self, plan: MaskedPlan, stage: Stage, way: Step, given: Tensor) -> Solved:
+        """The columns one after the other, from numbers (D, draws, N)."""
+        x = torch.empty_like(given[:, 0])
+        values, log_det = _units(plan, x), x.new_empty(x.shape[1])
+        sums = torch.empty_like(values[plan.hidden if plan.network.residual else slice(0)])
+        arrays = values.numpy(), sums.numpy(), x.numpy(), log_det.numpy()
+        network, numbers = _network(plan, stage), given.numpy()
 
         def run(start: int, stop: int) -> None:
-            substitution.inverse_steps(own, network, affine, (start, stop), *arrays)
+            substitution.inverse_steps(numbers, network, way, (start, stop), *arrays)
 
-        if self._is_small(plan, u):
+        if self._is_small(plan, x):
             run(0, plan.steps)
         else:
             Substitution(plan, stage.weights[0], values).invert(numba_block(plan.dim), run)
@@ -80,10 +94,10 @@ class NumbaEngine(TorchEngine):
 
     def pull_substitution(self, plan: MaskedPlan, stage: Stage, cotangents: Tensor, da: Tensor, slopes: Tensor) -> None:
         """See `TorchEngine.pull_substitution`."""
-        if not in_kernels(plan):
+        if not _has_steps(plan):
             return super().pull_substitution(plan, stage, cotangents, da, slopes)
         network = _network(plan, stage)
-        factors, units = (da.numpy(), slopes.numpy()), cotangents.numpy()
+        factors, units = (da.contiguous().numpy(), slopes.numpy()), cotangents.numpy()
 
         def run(start: int, stop: int) -> None:
             substitution.gradient_steps(*factors, network, (start, stop), units)
@@ -111,11 +125,19 @@ class NumbaEngine(TorchEngine):
 
     def move(self, univariate: Univariate, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         """See `TorchEngine.move`."""
+        if type(univariate) is RationalQuadraticSpline:
+            return _spline(spline.forward, univariate, x, theta)
         if x.numel() > POINTWISE or type(univariate) is not Affine:
             return super().move(univariate, x, theta)
         u, precision = torch.empty_like(x), torch.empty_like(x)
         pointwise.move(x.numpy(), theta.numpy(), _affine(univariate), u.numpy(), precision.numpy())
         return u, precision
+
+    def move_back(self, univariate: Univariate, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """See `TorchEngine.move_back`."""
+        if type(univariate) is not RationalQuadraticSpline:
+            return super().move_back(univariate, u, theta)
+        return _spline(spline.inverse, univariate, u, theta)
 
     def pull_move(
         self,
@@ -126,6 +148,8 @@ class NumbaEngine(TorchEngine):
         gradients: tuple[Tensor, Tensor],
     ) -> tuple[Tensor, Tensor]:
         """See `TorchEngine.pull_move`."""
+        if type(univariate) is RationalQuadraticSpline:
+            return _pull_spline(univariate, x, theta, gradients)
         if x.numel() > POINTWISE or type(univariate) is not Affine:
             return super().pull_move(univariate, x, theta, image, gradients)
         grad_x, grad_theta = torch.empty_like(x), torch.empty_like(theta)
@@ -165,11 +189,45 @@ def _over_columns(kernel: Callable[[tuple[int, int]], object], dim: int, work: i
         list(pool.map(kernel, pairwise(bounds)))
 
 
+def _spline(
+    kernel: Callable[..., object], univariate: RationalQuadraticSpline, place: Tensor, theta: Tensor
+) -> tuple[Tensor, Tensor]:
+    """A direction of splines at places (D, N): the image and the log-derivative."""
+    image, log_slope = torch.empty_like(place), torch.empty_like(place)
+    known, out = (place.numpy(), theta.numpy(), univariate.bound), (image.numpy(), log_slope.numpy())
+    _over_columns(lambda columns: kernel(*known, columns, *out), len(place), theta.numel())
+    return image, log_slope
+
+
+def _pull_spline(
+    univariate: RationalQuadraticSpline, x: Tensor, theta: Tensor, gradients: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """See `TorchEngine.pull_move`."""
+    grad_x, grad_theta = torch.empty_like(x), torch.empty_like(theta)
+    above = gradients[0].contiguous().numpy(), gradients[1].contiguous().numpy()
+    known, out = (x.numpy(), theta.numpy(), univariate.bound, above), (grad_x.numpy(), grad_theta.numpy())
+    _over_columns(lambda columns: spline_gradient.pull(*known, columns, *out), len(x), theta.numel())
+    return grad_x, grad_theta
+
+
+def _has_steps(plan: MaskedPlan) -> bool:
+    """Whether kernels take the steps of substitution of its network: layers, in blocks or not, of relu or tanh."""
+    return not (plan.network.dropout or plan.context) and plan.network.activation in (RELU, TANH)
+
+
+def _inverse(univariate: Univariate) -> Step | None:
+    """The map's step of substitution in kernels, if they know it."""
+    if type(univariate) is RationalQuadraticSpline:
+        return SplineInverse(univariate.bound)
+    return AffineInverse(*_affine(univariate)) if type(univariate) is Affine else None
+
+
 def _network(plan: MaskedPlan, stage: Stage) -> tuple[Any, ...]:
-    """What kernels are told of a network: (flat, starts, biases, visible, is_tanh)."""
+    """What kernels are told of a network: (flat, starts, biases, visible, is_tanh, residual)."""
     starts, biases = stage.constants.starts, stage.constants.biases
     flat = stage.weights[0].detach().numpy()
-    return flat, starts.numpy(), biases.numpy(), plan.visible, plan.network.activation == TANH
+    network = plan.network
+    return flat, starts.numpy(), biases.numpy(), plan.visible, network.activation == TANH, network.residual
 
 
 def _affine(univariate: Univariate) -> tuple[float, float]:

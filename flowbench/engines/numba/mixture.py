@@ -10,17 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from flowbench.engines.numba.elementary import exp, like
-from flowbench.engines.numba.vectors import jit
+from flowbench.engines.numba.vectors import jit, part, raise_to, row, softmax
 from flowbench.transforms.mixture import LARGEST
 from flowbench.transforms.univariate import LOG_SQRT_2PI
 from flowbench.tuning import TILE
-
-
-@jit
-def raise_to(top, row):
-    """The greater of each pair."""
-    for n in range(len(top)):
-        top[n] = row[n] if row[n] > top[n] else top[n]
 
 
 @jit
@@ -159,3 +152,26 @@ def pull_density(x, theta, gradient, columns, grad_x, grad_theta):
                     grad_theta[first + count + c, lo:hi],
                     grad_theta[first + 2 * count + c, lo:hi],
                 )
+
+
+@jit
+def draw_rows(normal, uniform, theta, x, work):
+    """A draw x (n,) of one column: a component by the uniform number, and of it one by the normal, given 3C rows θ."""
+    count, size = theta[2] // 3, len(x)
+    weights, chosen, passed = (work, 0, count, 0, size), work[count, :size], work[count + 1, :size]
+    softmax(part(theta, 0, count), weights, passed)
+    zero, one = like(0, x[0]), like(1, x[0])
+    chosen[:] = 0
+    passed[:] = 0
+    for c in range(count - 1):  # the last is what remains
+        own = row(weights, c)
+        for n in range(size):
+            passed[n] += own[n]
+            chosen[n] += one if passed[n] <= uniform[n] else zero
+    matrix, first, _, lo, _ = theta
+    for n in range(size):
+        component = int(chosen[n])
+        x[n] = matrix[first + count + component, lo + n]
+        passed[n] = matrix[first + 2 * count + component, lo + n]
+    for n in range(size):
+        x[n] += exp(held(passed[n])) * normal[n]

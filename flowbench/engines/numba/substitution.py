@@ -3,20 +3,21 @@
 A step of a few units is a few microseconds of arithmetic and, through torch, ten times that in calls.
 
 Units are numbered through all levels as in ``MaskedPlan``, and ``values`` (units, N or some rows more) holds them one
-below the other. ``network`` is (flat, starts, biases, visible, is_tanh), see `Packing.places` and
-`MaskedPlan.visible`; ``affine`` is (gain, bound).
+below the other. ``network`` is (flat, starts, biases, visible, is_tanh, residual), see `Packing.places` and
+`MaskedPlan.visible`; ``sums`` (hidden units, as ``values``) keeps what blocks of a residual one carry on.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from flowbench.engines.numba.elementary import exp
+from flowbench.engines.numba.spline import SPARE
+from flowbench.engines.numba.steps import solve
 from flowbench.engines.numba.vectors import (
+    accumulate,
     activate,
     add_product,
     jit,
-    log_scale,
     multiply,
     multiply_add,
 )
@@ -58,42 +59,52 @@ def preset(values, network, lo, hi):
 
 
 @jit
-def inverse_steps(u, network, affine, span, values, x, log_det):
-    """The columns from span[0] to before span[1] of the affine inverse of u (D, N): into x (D, N) and ``values``.
+def complete(values, sums, network, place, lo, hi):
+    """The hidden units of place (level, step) from their sums: what blocks carry on, and the non-linearity."""
+    visible, (level, step) = network[3], place
+    first, hidden = visible[level, step], visible[1, 0]
+    for unit in range(first, visible[level, step + 1]):
+        own = values[unit, lo:hi]
+        if network[5] and level % 2 == 1:
+            if level > 1:
+                accumulate(own, sums[unit - first + visible[level - 2, step] - hidden, lo:hi])
+            sums[unit - hidden, lo:hi] = own
+        activate(own, network[4])
 
-    What earlier columns contribute is in ``values`` already. log_det (N,) is added to.
+
+@jit
+def inverse_steps(given, network, way, span, values, sums, x, log_det):
+    """The columns from span[0] to before span[1] of the inverse at given (D, draws, N): into x (D, N) and ``values``.
+
+    ``way`` is a `steps.Step`. What earlier columns contribute is in ``values`` already. log_det (N,) is added to.
     """
-    visible, is_tanh = network[3], network[4]
+    visible, last = network[3], len(network[3]) - 1
     start, stop = span
-    last = len(visible) - 1
-    for lo in range(0, u.shape[1], TILE):
-        hi, end = min(lo + TILE, u.shape[1]), min(lo + TILE, values.shape[1])
-        sums = log_det[lo:hi]
+    count = visible[last, 1] - visible[last, 0]
+    work, term = np.empty((count + 1 + SPARE, TILE), x.dtype), np.empty(TILE, x.dtype)
+    for lo in range(0, x.shape[1], TILE):
+        hi, end = min(lo + TILE, x.shape[1]), min(lo + TILE, values.shape[1])
         if start == 0:
             preset(values, network, lo, end)
-            sums[:] = 0
+            log_det[lo:hi] = 0
         for step in range(start, stop):
-            outputs = visible[last, step], visible[last, step + 1]
-            gather(values, network, outputs, (visible[last - 1, start], visible[last - 1, step]), lo, hi)
-            shift, raw = values[outputs[0], lo:hi], values[outputs[0] + 1, lo:hi]
-            to_x, from_u, known = x[step, lo:hi], u[step, lo:hi], values[step, lo:end]
-            for n in range(len(shift)):
-                to_x[n] = log_scale(raw[n], affine)
-            for n in range(len(shift)):
-                sums[n] += to_x[n]
-                to_x[n] = from_u[n] * exp(to_x[n]) + shift[n]
+            first = visible[last, step]
+            gather(values, network, (first, first + count), (visible[last - 1, start], visible[last - 1, step]), lo, hi)
+            theta = values, first, count, lo, hi
+            solve((given[step], 0, len(given[step]), lo, hi), theta, way, x[step, lo:hi], term[: hi - lo], work)
+            accumulate(log_det[lo:hi], term[: hi - lo])
+            known = values[step, lo:end]
             known[:] = 0
-            known[: hi - lo] = to_x
+            known[: hi - lo] = x[step, lo:hi]
             for level in range(1, last):
                 units = visible[level, step], visible[level, step + 1]
                 gather(values, network, units, (visible[level - 1, start], visible[level - 1, step + 1]), lo, end)
-                for unit in range(units[0], units[1]):
-                    activate(values[unit, lo:end], is_tanh)
+                complete(values, sums, network, (level, step), lo, end)
 
 
 @jit
 def gradient_steps(da, slopes, network, span, cotangents):
-    """The columns from before span[1] down to span[0] of the gradient: ``da`` is ∂a/∂θ (2·D, N).
+    """The columns from before span[1] down to span[0] of the gradient: ``da`` is ∂a/∂θ (D·P, N).
 
     ``slopes`` are those of the hidden units. What later columns contribute is in ``cotangents`` (units, N) already.
     """
@@ -112,9 +123,10 @@ def gradient_steps(da, slopes, network, span, cotangents):
                     own = weights_between(network, above, next_above, first, end)
                     add_product(cotangents, first, own.T, cotangents, above, lo, hi)
                     above = next_above
-                if level:
-                    for unit in range(first, end):
-                        multiply(cotangents[unit, lo:hi], slopes[unit - hidden, lo:hi])
-            outputs = visible[last, step]
-            for p in range(2):
-                multiply_add(cotangents[outputs + p, lo:hi], da[2 * step + p, lo:hi], cotangents[step, lo:hi])
+                for unit in range(first, end if level else first):
+                    multiply(cotangents[unit, lo:hi], slopes[unit - hidden, lo:hi])
+                    if network[5] and level % 2 == 1 and level + 2 < last:
+                        accumulate(cotangents[unit, lo:hi], cotangents[unit - first + visible[level + 2, step], lo:hi])
+            outputs, count = visible[last, step], visible[last, 1] - visible[last, 0]
+            for p in range(count):
+                multiply_add(cotangents[outputs + p, lo:hi], da[count * step + p, lo:hi], cotangents[step, lo:hi])

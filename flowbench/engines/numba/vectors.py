@@ -1,7 +1,8 @@
 """Loops that numba compiles to vector instructions: what the kernels for a CPU are made of.
 
 Arrays are (units, N) or rows of them. They are always sliced before they are looped over, because an index that counts
-from zero is not checked for being negative: only such loops become vector instructions.
+from zero is not checked for being negative: only such loops become vector instructions. Some rows of a matrix, and some
+of its columns, are given as (matrix, first, count, lo, hi): a slice of it would be strided for all the compiler knows.
 """
 
 from __future__ import annotations
@@ -113,6 +114,20 @@ def add(out, number):
 
 
 @jit
+def accumulate(out, a):
+    """Out += a."""
+    for n in range(len(out)):
+        out[n] += a[n]
+
+
+@jit
+def raise_to(out, a):
+    """Out becomes the greater of each pair."""
+    for n in range(len(out)):
+        out[n] = a[n] if a[n] > out[n] else out[n]
+
+
+@jit
 def multiply(out, a):
     """Out *= a."""
     for n in range(len(out)):
@@ -124,6 +139,43 @@ def multiply_add(out, a, b):
     """Out += a * b."""
     for n in range(len(out)):
         out[n] += a[n] * b[n]
+
+
+@jit
+def row(rows, k):
+    """One of some rows."""
+    return rows[0][rows[1] + k, rows[3] : rows[4]]
+
+
+@jit
+def part(rows, first, count):
+    """Some of some rows."""
+    return rows[0], rows[1] + first, count, rows[3], rows[4]
+
+
+@jit
+def softmax(raw, out, total):
+    """Of rows over the first axis; ``total`` (n,) is overwritten."""
+    total[:] = row(raw, 0)
+    for k in range(1, raw[2]):
+        raise_to(total, row(raw, k))
+    for k in range(raw[2]):
+        exponential(row(raw, k), total, row(out, k))
+    total[:] = 0
+    for k in range(raw[2]):
+        accumulate(total, row(out, k))
+    one = like(1, total[0])
+    for n in range(len(total)):
+        total[n] = one / total[n]
+    for k in range(raw[2]):
+        multiply(row(out, k), total)
+
+
+@jit
+def exponential(values, top, out):
+    """Out = exp(values − top)."""
+    for n in range(len(out)):
+        out[n] = exp(values[n] - top[n])
 
 
 @jit
