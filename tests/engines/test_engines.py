@@ -46,6 +46,13 @@ ENGINES = {
     "numba": numba_engine.NumbaEngine(),
     "numba in blocks": numba_engine.NumbaEngine(walk_work=-1),
 }
+MAPS = pytest.mark.parametrize(
+    "univariate",
+    [Affine(2.0, gain=0.7), GaussianMixture(3), RationalQuadraticSpline(4, 2.0)],
+    ids=["affine", "mixture", "spline"],
+)
+"""Those that kernels know."""
+
 EVERY_ENGINE = pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES.keys())
 
 SHAPES = pytest.mark.parametrize(
@@ -174,6 +181,7 @@ def test_a_new_map_and_a_new_activation_serve_every_transform_in_both_directions
     flows = [
         autoregressive(dim, (9, 8), univariate, activation),
         autoregressive(dim, (), univariate, activation),
+        shaken(MaskedAutoregressive(dim, Body((9, 8, 10, 7, 6), activation, residual=True), univariate)),  # type: ignore[arg-type]
         shaken(Coupling(dim, 1, univariate, [dense(3, Body((7,), activation), 3 * univariate.parameters, dim)])),  # type: ignore[arg-type]
     ]
     for transform in flows:
@@ -305,8 +313,9 @@ def test_one_row_is_inverted_and_the_weights_stay(engine: Engine, grad: bool) ->
 
 
 @EVERY_ENGINE
-def test_no_rows_are_no_error(engine: Engine) -> None:
-    flow = Flow(5, autoregressive(5, (8,), Affine(), "relu"), engine)
+@MAPS
+def test_no_rows_are_no_error(engine: Engine, univariate: Univariate) -> None:
+    flow = Flow(5, autoregressive(5, (8,), univariate, "relu"), engine)
     for move in (flow.to_noise, flow.to_data):
         out, log_det = move(torch.zeros(0, 5))
         assert out.shape == (0, 5)
@@ -314,8 +323,58 @@ def test_no_rows_are_no_error(engine: Engine) -> None:
 
 
 @EVERY_ENGINE
-def test_rows_beyond_a_tile_and_rows_that_are_not_finite_are_rows_of_their_own(engine: Engine) -> None:
-    built = autoregressive(9, (12, 13), Affine(2.0), "relu")
+@MAPS
+def test_draws_are_those_of_the_equations_in_both_precisions(engine: Engine, univariate: Univariate) -> None:
+    built = shaken(MaskedAutoregressive(5, Body((9, 8, 10), ACTIVATIONS["relu"], residual=True), univariate))
+    torch.manual_seed(1)
+    noise = Flow(5, built).noise(TILE + 3)
+    expected = Flow(5, built, TORCH).drawn(noise)
+    for dtype, limit in ((torch.float64, 1e-10), (torch.float32, 1e-3)):
+        found = Flow(5, copy.deepcopy(built), engine).to(dtype).drawn(noise.to(dtype))
+        for f, e in zip(found, expected, strict=True):
+            torch.testing.assert_close(f.double(), e, rtol=limit, atol=limit)
+
+
+@pytest.mark.parametrize("threaded", [0, 1 << 40], ids=["two threads", "one"])
+@pytest.mark.parametrize(("bins", "bound"), [(2, 0.5), (8, 3.0), (31, 1.0)])
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-11), (torch.float32, 1e-4)])
+@pytest.mark.parametrize(("dim", "rows"), [(3, TILE + 5), (1, 1), (2, 0)])
+def test_a_spline_in_kernels_is_its_equations_to_the_edges_and_beyond(
+    monkeypatch: pytest.MonkeyPatch,
+    threaded: int,
+    bins: int,
+    bound: float,
+    dtype: torch.dtype,
+    limit: float,
+    dim: int,
+    rows: int,
+) -> None:
+    monkeypatch.setattr(numba_engine, "THREADED", threaded)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    torch.manual_seed(bins)
+    spline, engine = RationalQuadraticSpline(bins, bound), ENGINES["numba"]
+    x, theta = (bound * torch.randn(dim, rows)).to(dtype), 0.5 * torch.randn(dim * spline.parameters, rows).to(dtype)
+    far = torch.tensor([torch.nan, torch.inf, -torch.inf, bound, -bound, 1e30, -1e30]).to(dtype)[: max(0, rows - 1)]
+    x[0, : len(far)] = far
+    above = torch.randn(dim, rows).to(dtype), torch.randn(rows).to(dtype)
+
+    def both(way: Engine, dtype: torch.dtype) -> list[Tensor]:
+        place, given, gradients = x.to(dtype), theta.to(dtype), tuple(part.to(dtype) for part in above)
+        image = way.move(spline, place, given)  # type: ignore[attr-defined]
+        pulled = way.pull_move(spline, place, given, image, gradients)  # type: ignore[attr-defined]
+        sound = ~x.isnan().any(0)  # a gradient where there is no value may be anything
+        return [*image, *way.move_back(spline, place, given), *(part[:, sound] for part in pulled)]  # type: ignore[attr-defined]
+
+    for found, expected in zip(both(engine, dtype), both(TORCH, torch.float64), strict=True):
+        torch.testing.assert_close(found.double(), expected, rtol=10 * limit, atol=10 * limit, equal_nan=True)
+
+
+@EVERY_ENGINE
+@MAPS
+def test_rows_beyond_a_tile_and_rows_that_are_not_finite_are_rows_of_their_own(
+    engine: Engine, univariate: Univariate
+) -> None:
+    built = autoregressive(9, (12, 13), univariate, "relu")
     flow = Flow(9, built, engine)
     rows = torch.randn(3 * TILE + 5, 9)
     for fast, written in ((flow.to_noise, built.forward), (flow.to_data, built.inverse)):
