@@ -78,10 +78,10 @@ def test_names_complete(tmp_path: Path) -> None:
     (tmp_path / "maf-power-1.0123456789ab.safetensors").touch()
     assert completed("flowbench com") == {"compare"}
     assert completed("flowbench train ") == set(flows.names())
-    assert completed("flowbench time maf re") == {"realnvp"}
+    assert completed("flowbench time maf rea") == {"realnvp"}
     assert completed("flowbench train maf --data truth-b") == {"truth-banana"}
     assert completed("flowbench fetch digits ") >= set(data.names())
-    assert completed("flowbench train maf --recipe ") == {"fast", "paper"}
+    assert completed("flowbench train maf --recipe ") == {"fast", "best", "paper"}
     for command in ("sample", "log-prob"):
         assert completed(f"flowbench {command} m", FLOWBENCH_RESULTS_DIR=str(tmp_path)) == {"maf-power-1"}
 
