@@ -89,7 +89,15 @@ def full_record(**changes):
     check = Check(value=1e-6, limit=1e-3, passed=True, what="max |inverse(forward(x)) - x|")
     nested = {"checks": {"inverse": check}, "timings": [timing(100), timing(1000)], "dequantised": {"price": 0.01}}
     nested |= {"rows_sha256": {"train": "aa", "validation": "bb", "test": "cc"}}
-    more = {"test_groups": 3, "total_seconds": 9.5, "split_seed": 4, "noise_seed": 5, "init_seed": 6, "shuffle_seed": 7}
+    more = {
+        "given": {"weight": 0},
+        "test_groups": 3,
+        "total_seconds": 9.5,
+        "split_seed": 4,
+        "noise_seed": 5,
+        "init_seed": 6,
+        "shuffle_seed": 7,
+    }
     names = ("train_ll_nats", "validation_ll_nats", "seconds", "learning_rate", "gradient_norm")
     more |= {"retries": 1, "changed": ("threads 2 before, 1 now",), "history": {name: [1.5, None, 3] for name in names}}
     more |= {"far_test_rows": 2, "test_ll_without_far_rows_nats": 0.25}

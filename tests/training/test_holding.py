@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import platform
 import signal
@@ -12,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import filelock
 import pytest
 from checkpoint_cases import RUN, number_of, written
 
@@ -92,7 +92,7 @@ def test_a_file_system_without_locks_ends_nothing(
     def flock(file: int, operation: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(filelock._unix.fcntl, "flock", flock)  # type: ignore[attr-defined]
+    monkeypatch.setattr(fcntl, "flock", flock)
     with held(tmp_path, RUN):
         written(tmp_path, 1)
         if number == errno.ENOSYS:  # a file that is there is a lock

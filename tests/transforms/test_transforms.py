@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 
 def affine_coupling(dim: int, hidden: tuple[int, ...], parity: int) -> Coupling:
-    return realnvp.coupling(dim, parity, realnvp.Options(hidden=hidden, log_scale_bound=None))
+    return realnvp.coupling(dim, parity, realnvp.Options(hidden=hidden, log_scale_bound=None), None)
 
 
 def test_a_permutation_of_no_symmetry_is_undone() -> None:
