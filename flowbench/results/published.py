@@ -84,6 +84,11 @@ def published_shape(data: str) -> Shape | None:
     return Shape(**shape) if shape else None
 
 
+def unlabelled(data: str) -> str:
+    """The published data that labelled rows are of: a flow may be given their labels, its rows then have their name."""
+    return data.removesuffix("-given-label")
+
+
 @cache
 def _document() -> dict[str, Any]:
     return tomllib.loads(files("flowbench.results").joinpath("published.toml").read_text(encoding="utf-8"))

@@ -43,7 +43,7 @@ def test_what_is_not_finite_says_so():
 
 
 def test_one_is_singular():
-    text = shown(full_record(epochs=1, dim=1, density_passes=1, sampling_passes=1))
+    text = shown(full_record(epochs=1, dim=1, given={}, density_passes=1, sampling_passes=1))
     assert "1 epoch, best" in text
     assert "rows of 1 column ·" in text
     assert text.count("1 pass ") == 2

@@ -12,7 +12,7 @@ from flowbench.report.ranking.lines import Line, OverSeeds, mean
 from flowbench.report.ranking.sheet import Sheet, sheet
 from flowbench.report.ranking.tables import BELOW_GAUSSIAN, Table
 from flowbench.report.runs import code
-from flowbench.results.published import Published, published_shape
+from flowbench.results.published import Published, published_shape, unlabelled
 from flowbench.results.record import Environment, Estimate, RunRecord
 
 NEARLY_AS_FAST = 1.5
@@ -64,6 +64,7 @@ def columns(table: Table) -> list[Column]:
         _to_best_column(table),
         Column("± 2 s.e. by\nphotograph", aligned([_by_group(line.test_ll_nats) for line in lines]), rank=8),
         Column("bits/pixel", _bits_cells(table), rank=7),
+        _averaged_column(table),
         Column("nats below\ntruth", aligned([_figure(line.nats_below_truth) for line in lines]), rank=4),
         Column("train", tuple(duration(line.train_seconds) for line in lines), rank=12),
         Column("passes\nd / s", tuple(map(_passes, records)), rank=9),
@@ -160,16 +161,28 @@ def _validation_column(table: Table) -> Column:
 
 
 def _test_column(table: Table) -> Column:
-    shape = published_shape(table.task.data)
-    places = shape.decimals if shape else None
     figures = [_figure(line.test_ll_nats) for line in table.lines]
     figures += [_figure(reference.test_ll_nats) for reference in table.references]
-    figures += [Figure(entry.test_ll_nats, entry.two_stderr_nats, places) for entry in table.published]
+    figures += [] if table.task.given else _published_figures(table)
     cells = list(aligned(figures))
     for index, line in enumerate(table.lines):
         status = line.record.status
         cells[index] = cells[index] if status == "ok" else status
     return Column("test nats\n± 2 s.e.", tuple(cells), styles=tuple(map(_style, table.lines)))
+
+
+def _averaged_column(table: Table) -> Column:
+    """What flows that were given the class say of the rows alone; this is what is published of such flows."""
+    figures = [_figure(line.class_averaged_test_ll_nats) for line in table.lines]
+    figures += [NOTHING] * len(table.references)
+    figures += _published_figures(table) if table.task.given else []
+    return Column("mean over\nclasses", aligned(figures), rank=2)
+
+
+def _published_figures(table: Table) -> list[Figure]:
+    shape = published_shape(unlabelled(table.task.data))
+    places = shape.decimals if shape else None
+    return [Figure(entry.test_ll_nats, entry.two_stderr_nats, places) for entry in table.published]
 
 
 def _style(line: Line) -> str:
@@ -186,7 +199,8 @@ def _to_best_column(table: Table) -> Column:
     best = table.best.test_ll_nats if table.best else None
     figures = [_difference(line) for line in table.lines]
     others = [reference.test_ll_nats.mean for reference in table.references]
-    others += [entry.test_ll_nats if entry.density == "exact" else None for entry in table.published]
+    comparable = [entry.density == "exact" and not entry.conditional for entry in table.published]
+    others += [entry.test_ll_nats if own else None for own, entry in zip(comparable, table.published, strict=True)]
     figures += [Figure(None if best is None or nats is None else nats - best.mean, None, 2) for nats in others]
     header = "to best\n± 2 s.e." if any(figure.error is not None for figure in figures) else "to best"
     return Column(header, aligned(figures, sign="+"), rank=3)

@@ -44,6 +44,7 @@ def _line(line: Line) -> dict[str, Any]:
         "is_below_gaussian": line.is_below_gaussian,
         "validation_ll_nats": _over_seeds(line.validation_ll_nats),
         "test_ll_nats": _over_seeds(line.test_ll_nats),
+        "class_averaged_test_ll_nats": _over_seeds(line.class_averaged_test_ll_nats),
         "to_best_nats": _to_best(line.to_best),
         "runs": [
             {"path": str(run.path), "record": (run.record if run in line.ended else run.record.without_figures())}
@@ -124,6 +125,7 @@ def _csv_line(line: Line) -> dict[str, Any]:
         "gaussian_test_ll_nats": mean(line.gaussian_test_ll_nats),
         "bits_per_pixel": mean(line.bits_per_pixel),
         "nats_below_truth": mean(line.nats_below_truth),
+        "class_averaged_test_ll_nats": mean(line.class_averaged_test_ll_nats),
         "train_seconds": line.train_seconds,
         "density_passes": record.task.density_passes,
         "sampling_passes": record.task.sampling_passes,

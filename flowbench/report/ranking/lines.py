@@ -69,6 +69,7 @@ class Line:
     gaussian_test_ll_nats: OverSeeds | None = None
     bits_per_pixel: OverSeeds | None = None
     nats_below_truth: OverSeeds | None = None
+    class_averaged_test_ll_nats: OverSeeds | None = None
     to_best: ToBest | None = None
     mark: Mark = ""
 
@@ -159,6 +160,7 @@ def _line(runs: tuple[Run, ...], settings: dict[str, str], mark: Mark) -> Line:
         gaussian_test_ll_nats=_over_seeds([each.gaussian_test_ll_nats for each in found]),
         bits_per_pixel=_over_seeds([each.bits_per_pixel for each in found]),
         nats_below_truth=_over_seeds([each.nats_below_truth for each in found]),
+        class_averaged_test_ll_nats=_over_seeds([each.class_averaged_test_ll_nats for each in found]),
         mark=mark,
     )
 

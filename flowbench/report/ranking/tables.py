@@ -11,12 +11,14 @@ from flowbench.errors import NothingToCompareError, did_you_mean
 from flowbench.report.layout import given_groups
 from flowbench.report.ranking.lines import NOT_CHOSEN, Line, held_against, lines, mean
 from flowbench.report.runs import Run, each_once, grouped, is_of, reason
-from flowbench.results.published import Published, published, published_shape
+from flowbench.results.published import Published, published, published_shape, unlabelled
 from flowbench.results.record import Estimate, RunRecord, Task
 
 Sort = Literal["validation", "test", "density", "sampling", "train", "name"]
 
 BELOW_GAUSSIAN = "▼"
+
+AVERAGED = "published figures of flows that were given the class are of p(x), the mean over classes"
 
 
 @dataclass(frozen=True)
@@ -171,18 +173,20 @@ def _references(found: Sequence[Line]) -> list[Reference]:
 def _published_for(task: Task) -> tuple[list[Published], list[str]]:
     """The published numbers that may stand beside runs on this data, and notes on them, or on why none may.
 
-    Conditional ones never: they are densities given the class label, which no flow here is told.
+    Beside densities given the class those stand whose flow was given it too, and no others.
     """
-    name = task.data.partition("~")[0]
+    name = unlabelled(task.data.partition("~")[0])
     shape = published_shape(name)
     if shape is None:
         return [], []
-    if task.partial or task.data != name:
+    if task.partial or unlabelled(task.data) != name:
         return [], [f"partial data: the published numbers for {name} do not hold for it and are left out"]
     if (task.dim, task.n_test) != (shape.dim, shape.n_test):
         have, want = f"{task.n_test:,} of {task.dim}", f"{shape.n_test:,} test rows of {shape.dim} columns"
         return [], [f"the published numbers are for {want}, these runs had {have}: they are left out"]
-    return [entry for entry in published(name) if not entry.conditional], [shape.note] if shape.note else []
+    entries = [entry for entry in published(name) if entry.conditional == bool(task.given)]
+    notes = [AVERAGED] if task.given and entries else []
+    return entries, [*notes, shape.note] if shape.note else notes
 
 
 def _notes(found: Sequence[Line], best: Line | None) -> list[str]:

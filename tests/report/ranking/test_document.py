@@ -21,7 +21,7 @@ def seeds(tmp_path):
 
 
 def test_the_document_is_strict_json_with_whole_records():
-    records = [full_record(), run("iaf", status="diverged", error="loss was nan"), run(data="patches")]
+    records = [full_record(given={}), run("iaf", status="diverged", error="loss was nan"), run(data="patches")]
     found = json.loads(json.dumps(document(tables(by_path(records))), default=dumped, allow_nan=False))
     assert (found["schema_version"], [table["data"] for table in found["tables"]]) == (3, ["patches", "power"])
     best, diverged = found["tables"][1]["lines"]

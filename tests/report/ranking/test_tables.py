@@ -147,6 +147,21 @@ class TestBeside:
         assert {entry.model for entry in entries} > {"MAF (5)", "RQ-NSF (AR)"}
         assert not any(entry.conditional for entry in only([run(data="mnist", dim=784, n_test=10_000)]).published)
 
+    def test_flows_that_were_given_the_class_stand_beside_those_that_were_too(self):
+        averaged = Estimate(mean=-1250.0, stderr=1.0)
+        about = {"data": "mnist-given-label", "given": {"label": 10}, "dim": 784, "n_test": 10_000}
+        own = run(nats=-1243.0, class_averaged_test_ll_nats=averaged, **about)
+        entries = only([own]).published
+        assert entries
+        assert all(entry.conditional for entry in entries)
+        text = shown([own], width=200)
+        header, *lines = (line.split() for line in text.splitlines() if "classes" in line or "MAF (5)" in line)
+        assert "-1302.9" in lines[0]
+        assert "the mean over classes" in text
+        ours = line_of(text, "maf 5")
+        theirs = line_of(text, "MAF (5)")
+        assert ours.index("-1250") + len("-1250") == theirs.index("-1302") + len("-1302")  # in the same column
+
     @pytest.mark.parametrize(
         ("changes", "note"),
         [
