@@ -155,8 +155,7 @@ class TestBeside:
         assert entries
         assert all(entry.conditional for entry in entries)
         text = shown([own], width=200)
-        header, *lines = (line.split() for line in text.splitlines() if "classes" in line or "MAF (5)" in line)
-        assert "-1302.9" in lines[0]
+        assert "-1302.9" in line_of(text, "MAF (5)")
         assert "the mean over classes" in text
         ours = line_of(text, "maf 5")
         theirs = line_of(text, "MAF (5)")
