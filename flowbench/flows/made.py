@@ -24,4 +24,4 @@ class Options(OrderedOptions):
 
 def build(dim: int, options: Options, given: Given | None = None) -> Flow:
     """A MADE over rows of ``dim`` columns."""
-    return made_in_orders(dim, options, Affine(options.log_scale_bound), given)
+    return made_in_orders(dim, options, Affine(options.log_scale_bound, from_rows=True), given)

@@ -115,6 +115,17 @@ def test_a_spline_is_whole_at_its_edges(dtype: torch.dtype) -> None:
     assert (u.diff() >= -1e-6 * (1 + u[1:].abs())).all()
 
 
+@pytest.mark.parametrize("bound", [None, 2.0])
+def test_an_affine_map_may_begin_where_rows_are_standardised(bound: float | None) -> None:
+    mean, scale = torch.tensor([-13.0, 0.0, 2.0]), torch.tensor([0.4, 1.0, 5.0])
+    x = mean + scale * torch.tensor([[-1.0], [1.0]])
+    for from_rows, expected in ((True, torch.tensor([[-1.0], [1.0]]).expand(2, 3)), (False, x)):
+        univariate = Affine(bound, from_rows=from_rows)
+        theta = univariate.start(mean, scale)[:, None].expand(2, 2, 3)
+        assert torch.allclose(univariate.forward(x, theta)[0], expected)
+    assert Affine(1.0, from_rows=True).start(mean, scale).isfinite().all()
+
+
 def test_a_spline_begins_as_the_identity() -> None:
     spline, x = RationalQuadraticSpline(8, 3.0), torch.linspace(-4, 4, 99)
     u, log_slope = spline.forward(x, spline.start(torch.zeros(99), torch.ones(99)))
