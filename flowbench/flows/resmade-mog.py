@@ -32,7 +32,8 @@ class Options(OrderedOptions):
     symmetric: bool = Field(
         False,
         description="Whether a row is a square patch without its mean and its last pixel, whose density is averaged "
-        "over the eight ways to turn and mirror it; training costs no more, a density eight times as much.",
+        "over the eight ways to turn and mirror it. Each training batch is seen in one of them, which costs nothing; a "
+        "density costs eight times as much.",
     )
 
 

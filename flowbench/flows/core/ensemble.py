@@ -19,8 +19,8 @@ class Ensemble(Flow):
 
     The flows are trained together, on the likelihood of their mean: as MADE's ensemble over orders (Germain et al.
     2015, §4.2), but each order has weights of its own. Views are of one model: transforms without parameters,
-    symmetries that the data have but a model of it not quite; in training there is only the first, so they cost nothing
-    there. A draw is one of a flow and a view chosen at random, a density takes all of them.
+    symmetries that the data have but a model of it not quite; in training each batch is seen in one of them, chosen at
+    random, so they cost nothing there. A draw is one of a flow and a view chosen at random, a density takes all of them.
     """
 
     def __init__(self, flows: Sequence[Flow], views: Sequence[Transform] = ()) -> None:
@@ -42,9 +42,10 @@ class Ensemble(Flow):
         return torch.stack(found).logsumexp(0) - math.log(len(found))
 
     def _seen(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """The rows in each view, and the log-determinants (N,)."""
+        """The rows in each view, or in training in one of them, and the log-determinants (N,)."""
         given, own = self.apart(x)
-        for view in self._views()[: 1 if self.training else None]:
+        views = self._views()
+        for view in [views[int(torch.randint(len(views), ()))]] if self.training else views:
             seen, log_det = view(own)
             yield beside(given, seen), log_det
 
@@ -54,7 +55,8 @@ class Ensemble(Flow):
     def backpropagate(self, x: Tensor) -> Tensor:
         """As `Flow.backpropagate`: each flow descends on a row by its share of that row's density."""
         if self.training and len(self.flows) == 1:
-            return self.parts[0].backpropagate(x)
+            ((seen, log_det),) = self._seen(x)
+            return self.parts[0].backpropagate(seen) - (log_det.mean() if len(x) else 0)
         for parameter in self.parameters():
             if parameter.grad is not None:
                 parameter.grad.zero_()  # in place: it may be part of what an optimizer holds
