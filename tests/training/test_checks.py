@@ -64,6 +64,16 @@ def test_a_jacobian_is_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
     torch.testing.assert_close(torch.cat([rows for _, rows in parts], 1), whole, rtol=0, atol=1e-5)
 
 
+def test_the_determinant_of_a_steep_triangle_is_that_of_its_diagonal() -> None:
+    rng = np.random.default_rng(0)
+    steep = np.tril(30 * rng.normal(size=(2, 300, 300)), -1) + np.eye(300) * rng.uniform(0.5, 2, (2, 300, 1))
+    expected = np.log(np.diagonal(steep, axis1=1, axis2=2)).sum(1)
+    np.testing.assert_allclose(closing.log_abs_det(steep), expected, rtol=1e-12)
+    assert np.abs(np.linalg.slogdet(steep).logabsdet - expected).max() > 1  # as it stands it is lost
+    whole = rng.normal(size=(2, 20, 20))
+    np.testing.assert_allclose(closing.log_abs_det(whole), np.linalg.slogdet(whole).logabsdet)
+
+
 def test_an_inverse_that_is_none_is_caught() -> None:
     found = outcome(Flow(1, Scaling(math.log(2), back=0.4)), torch.randn(50, 1))
     assert found == {"roundtrip": False, "log_det": True, "not_finite": True}
