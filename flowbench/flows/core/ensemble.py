@@ -19,8 +19,8 @@ class Ensemble(Flow):
 
     The flows are trained together, on the likelihood of their mean: as MADE's ensemble over orders (Germain et al.
     2015, §4.2), but each order has weights of its own. Views are of one model: transforms without parameters,
-    symmetries that the data have but a model of it not quite; in training each batch is seen in one of them, chosen at
-    random, so they cost nothing there. A draw is one of a flow and a view chosen at random, a density takes all of them.
+    symmetries that the data have but a model of it not quite. A density takes all of them and in training each batch
+    one, chosen at random, so they cost nothing there. A draw is one of a flow and a view chosen at random.
     """
 
     def __init__(self, flows: Sequence[Flow], views: Sequence[Transform] = ()) -> None:
