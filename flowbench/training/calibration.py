@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,15 +25,26 @@ def calibrate(flow: Flow, x: Rows) -> None:
 
 
 def begin(flow: Flow, x: Rows) -> None:
-    """Have each transform that wants it (activation normalisation) begin where the first rows of x (N, G + D) say."""
-    _tell(flow, x[:ROWS], WithStart, lambda leaf, *moments: leaf.begin(*moments))
+    """Have each transform that wants it (activation normalisation) begin where the first rows of x (N, G + D) say.
+
+    Batch normalisation before it is calibrated on the way: what arrives is what arrives in training, too.
+    """
+    _tell(flow, x[:ROWS], (WithStart, WithStatistics), _begin_one)
 
 
-T = TypeVar("T", bound=Transform)
+def _begin_one(leaf: Transform, mean: Tensor, variance: Tensor) -> None:
+    if isinstance(leaf, WithStart):
+        leaf.begin(mean, variance)
+    if isinstance(leaf, WithStatistics):
+        leaf.set_statistics(mean, variance)
+
+
+Kind = type[Transform] | tuple[type[Transform], ...]
+Tell = Callable[[Any, Tensor, Tensor], None]
 
 
 @torch.no_grad()
-def _tell(flow: Flow, x: Rows, kind: type[T], tell: Callable[[T, Tensor, Tensor], None]) -> None:
+def _tell(flow: Flow, x: Rows, kind: Kind, tell: Tell) -> None:
     """Tell each leaf of a kind the mean and variance of what arrives there, the leaves before it told already."""
     training = flow.training
     flow.eval()
@@ -42,7 +53,7 @@ def _tell(flow: Flow, x: Rows, kind: type[T], tell: Callable[[T, Tensor, Tensor]
     flow.train(training)
 
 
-def _tell_one(flow: Flow, x: Rows, kind: type[T], tell: Callable[[T, Tensor, Tensor], None]) -> None:
+def _tell_one(flow: Flow, x: Rows, kind: Kind, tell: Tell) -> None:
     # what is taken inversely sends noise where rows arrive: nothing is known of it
     leaves = [None if inverted else leaf for leaf, inverted in flow.transform.leaves()]
     last = max((index for index, leaf in enumerate(leaves) if isinstance(leaf, kind)), default=-1)

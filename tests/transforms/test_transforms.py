@@ -79,6 +79,15 @@ def test_activation_normalisation_begins_where_rows_have_mean_zero_and_variance_
     assert constant(torch.ones(3, 2))[0].isfinite().all()
 
 
+def test_what_begins_after_batch_normalisation_begins_with_what_that_sends_in_training() -> None:
+    torch.manual_seed(0)
+    norm = ActNorm(4)
+    flow = Flow(4, Chain([affine_coupling(4, (5,), 0), BatchNorm(4), norm]))
+    begin(flow, 100 * torch.randn(300, 4) + 50)
+    torch.testing.assert_close(norm.shift, torch.zeros(4), rtol=0, atol=1e-9)
+    torch.testing.assert_close(norm.log_scale, torch.zeros(4), rtol=0, atol=1e-3)
+
+
 def test_a_linear_layer_is_its_matrix() -> None:
     torch.manual_seed(0)
     layer, x = shaken_linear(5), torch.randn(7, 5)
