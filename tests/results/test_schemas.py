@@ -8,7 +8,9 @@ from records import ENVIRONMENT, full_record
 
 from flowbench.results import costs, store
 
-REFERENCE = sorted((Path(__file__).parents[2] / "results" / "reference").glob("*.json"))
+COMMITTED = sorted((Path(__file__).parents[2] / "results" / "reference").glob("*.json"))
+TIMES = [path for path in COMMITTED if path.name.startswith("time-")]
+REFERENCE = [path for path in COMMITTED if path not in TIMES]
 
 ESTIMATES = {
     "test_ll_nats": "test_ll_stderr_nats",
@@ -47,6 +49,12 @@ class TestReference:
         below = store.read(path).likelihoods.nats_below_truth
         if below is not None:
             assert below.mean > -2 * below.stderr
+
+
+@pytest.mark.parametrize("path", TIMES, ids=lambda path: path.stem)
+def test_times_are_the_same_when_they_are_written_again(path, tmp_path):
+    record = costs.read(path)
+    assert costs.read(costs.write(record, tmp_path)) == record
 
 
 def test_the_first_schema_without_a_field_is_named(tmp_path):
