@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from flowbench.report.layout import duration
-from flowbench.report.ranking.columns import ranking
+from flowbench.report.ranking.columns import device, ranking
 from flowbench.report.ranking.sheet import render
 from flowbench.report.ranking.tables import tables
 from flowbench.results.published import published
@@ -112,8 +112,9 @@ def _directions(records: Records) -> str:
                 largest = max(record.timings, key=lambda timing: timing.batch)
                 passes = f"{record.task.density_passes} / {record.task.sampling_passes}"
                 costs = f"{largest.density_us_per_row:.3g}", f"{largest.sampling_us_per_row:.3g}"
-                rows.append((f"`{data}`", record.model, passes, *costs))
-    head = ("data", "model", "passes in the textbook, density / sampling", "density, µs/row", "sampling, µs/row")
+                rows.append((f"`{data}`", record.model, passes, *costs, device(record.environment)))
+    passes = "passes in the textbook, density / sampling"
+    head = ("data", "model", passes, "density, µs/row", "sampling, µs/row", "on")
     return _markdown(head, rows)
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -21,7 +18,7 @@ def calibrate(flow: Flow, x: Rows) -> None:
 
     They are taken of the rows as the transforms before it, calibrated, leave them.
     """
-    _tell(flow, x, WithStatistics, lambda leaf, *moments: leaf.set_statistics(*moments))
+    _tell(flow, x, WithStatistics)
 
 
 def begin(flow: Flow, x: Rows) -> None:
@@ -29,37 +26,33 @@ def begin(flow: Flow, x: Rows) -> None:
 
     Batch normalisation before it is calibrated on the way: what arrives is what arrives in training, too.
     """
-    _tell(flow, x[:ROWS], (WithStart, WithStatistics), _begin_one)
-
-
-def _begin_one(leaf: Transform, mean: Tensor, variance: Tensor) -> None:
-    if isinstance(leaf, WithStart):
-        leaf.begin(mean, variance)
-    if isinstance(leaf, WithStatistics):
-        leaf.set_statistics(mean, variance)
-
-
-Kind = type[Transform] | tuple[type[Transform], ...]
-Tell = Callable[[Any, Tensor, Tensor], None]
+    _tell(flow, x[:ROWS], WithStart, WithStatistics)
 
 
 @torch.no_grad()
-def _tell(flow: Flow, x: Rows, kind: Kind, tell: Tell) -> None:
-    """Tell each leaf of a kind the mean and variance of what arrives there, the leaves before it told already."""
+def _tell(flow: Flow, x: Rows, kind: type[Transform], *before: type[Transform]) -> None:
+    """Tell each leaf of a kind, and those of others ``before`` one, the mean and variance of what arrives there.
+
+    The leaves before it are told already.
+    """
     training = flow.training
     flow.eval()
     for part in flow.parts:
-        _tell_one(part, x, kind, tell)
+        _tell_one(part, x, kind, *before)
     flow.train(training)
 
 
-def _tell_one(flow: Flow, x: Rows, kind: Kind, tell: Tell) -> None:
+def _tell_one(flow: Flow, x: Rows, kind: type[Transform], *before: type[Transform]) -> None:
     # what is taken inversely sends noise where rows arrive: nothing is known of it
     leaves = [None if inverted else leaf for leaf, inverted in flow.transform.leaves()]
     last = max((index for index, leaf in enumerate(leaves) if isinstance(leaf, kind)), default=-1)
     for index, leaf in enumerate(leaves[: last + 1]):
-        if isinstance(leaf, kind):
-            tell(leaf, *(moment[-flow.dim :] for moment in mean_and_variance(x)))
+        if isinstance(leaf, (kind, *before)):
+            moments = [moment[-flow.dim :] for moment in mean_and_variance(x)]
+            if isinstance(leaf, WithStart):
+                leaf.begin(*moments)
+            if isinstance(leaf, WithStatistics):
+                leaf.set_statistics(*moments)
         if index < last:
             x = through(x, lambda rows: flow.moved_by(index, rows), ROWS)  # noqa: B023  # at once
 

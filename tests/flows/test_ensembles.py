@@ -104,6 +104,21 @@ def test_a_patch_is_seen_in_one_of_eight_ways_in_training_and_in_all_in_evaluati
     torch.testing.assert_close(log_prob, flow(drawn))
 
 
+@pytest.mark.parametrize("orders", [1, 2])
+def test_a_step_descends_in_the_view_that_was_chosen(orders: int) -> None:
+    flow, x = build("resmade-mog", dim=8, symmetric=True, orders=orders).train(), torch.randn(20, 8)
+    losses = set()
+    for seed in range(9):
+        torch.manual_seed(seed)
+        expected = torch.autograd.grad(loss := -flow(x).mean(), list(flow.parameters()))
+        torch.manual_seed(seed)
+        assert flow.backpropagate(x).item() == pytest.approx(loss.item())
+        for parameter, gradient in zip(flow.parameters(), expected, strict=True):
+            torch.testing.assert_close(parameter.grad, gradient)
+        losses.add(loss.item())
+    assert len(losses) > 1
+
+
 def test_a_symmetry_is_undone_and_keeps_volumes() -> None:
     x = torch.randn(4, 8)
     for view in PatchSymmetry.all_of(8):

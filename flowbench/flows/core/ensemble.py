@@ -37,16 +37,19 @@ class Ensemble(Flow):
         return cast("list[Flow]", list(self.flows))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The log-density (N,) of x (N, G + D) in nats."""
+        """The log-density (N,) of x (N, G + D) in nats; in training, that of one view."""
         found = [flow(seen) + log_det for seen, log_det in self._seen(x) for flow in self.parts]
         return torch.stack(found).logsumexp(0) - math.log(len(found))
 
     def _seen(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """The rows in each view, or in training in one of them, and the log-determinants (N,)."""
         given, own = self.apart(x)
-        views = self._views()
-        for view in [views[int(torch.randint(len(views), ()))]] if self.training else views:
-            seen, log_det = view(own)
+        found = [view(own) for view in self._views()]
+        if self.training:  # on the rows' device: a step may be replayed there, and is to draw anew each time
+            chosen = torch.randint(len(found), (1,), device=x.device)
+            seen, log_det = (torch.stack(each).index_select(0, chosen)[0] for each in zip(*found, strict=True))
+            found = [(seen, log_det)]
+        for seen, log_det in found:
             yield beside(given, seen), log_det
 
     def _views(self) -> list[Transform]:

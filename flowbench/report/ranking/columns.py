@@ -176,7 +176,7 @@ def _averaged_column(table: Table) -> Column:
     figures = [_figure(line.class_averaged_test_ll_nats) for line in table.lines]
     figures += [NOTHING] * len(table.references)
     figures += _published_figures(table) if table.task.given else []
-    return Column("mean over\nclasses", aligned(figures), rank=2)
+    return Column("mean over\nclasses\n± 2 s.e.", aligned(figures), rank=2)
 
 
 def _published_figures(table: Table) -> list[Figure]:
@@ -195,7 +195,7 @@ def _marks(line: Line) -> str:
 
 
 def _to_best_column(table: Table) -> Column:
-    """Nats above (+) or below (−) the best line; of what is no density (an estimate of one) nothing."""
+    """Nats above (+) or below (−) the best line; of what is no density of this kind nothing."""
     best = table.best.test_ll_nats if table.best else None
     figures = [_difference(line) for line in table.lines]
     others = [reference.test_ll_nats.mean for reference in table.references]
