@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 import torch
@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from flowbench.data.rows import Rows
 from flowbench.flows.core.flow import Flow
-from flowbench.transforms import Chain, Transform, Undirected, beside
+from flowbench.transforms import Chain, Pair, Transform, Undirected, beside
 
 
 class Ensemble(Flow):
@@ -44,9 +44,10 @@ class Ensemble(Flow):
     def _seen(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """The rows in each view, or in training in one of them, and the log-determinants (N,)."""
         given, own = self.apart(x)
-        found = [view(own) for view in self._views()]
-        if self.training:  # on the rows' device: a step may be replayed there, and is to draw anew each time
-            chosen = torch.randint(len(found), (1,), device=x.device)
+        found: Iterable[Pair] = (view(own) for view in self._views())
+        if self.training and len(self.views) > 1:
+            # on the rows' device: a step may be replayed there, and is to draw anew each time
+            chosen = torch.randint(len(self.views), (1,), device=x.device)
             seen, log_det = (torch.stack(each).index_select(0, chosen)[0] for each in zip(*found, strict=True))
             found = [(seen, log_det)]
         for seen, log_det in found:
