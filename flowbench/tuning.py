@@ -56,3 +56,9 @@ LANES = 16
 
 GRAPH_WARM = 2
 """Calls of each shape before a CUDA graph is captured: they compile kernels and make what is made once."""
+
+CHAIN_TILE = 64
+"""Rows that go through a chain together: of wider networks they still lie in the nearest caches."""
+
+CHAIN_WORK = 1 << 19
+"""Multiplications for which a chain takes another thread: to wake it takes some twenty microseconds."""

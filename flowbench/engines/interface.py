@@ -7,6 +7,7 @@ without autograd: every direction comes with its vector–Jacobian product, the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -37,10 +38,21 @@ Launch = Callable[[Work, Tensor], Tensor]
 """Does a step's work on rows."""
 
 
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """Stages one after the other that an engine runs as one, ``how`` is its own affair.
+
+    It takes columns (D, N) however they lie in memory.
+    """
+
+    stages: tuple[Stage, ...]
+    how: Any
+
+
 class Stage(NamedTuple):
     """A transform as an engine sees it: its plan, its tensors, and whether flow's forward takes it inversely."""
 
-    plan: Plan
+    plan: Plan | Joined
     weights: list[Tensor]
     constants: Any
     """The plan's `Constants`."""
@@ -58,6 +70,22 @@ def in_kernels(plan: MaskedPlan) -> bool:
 
 class Engine(Protocol):
     """Runs plans, all of them."""
+
+    def join(self, stages: Sequence[Stage], dim: int) -> list[Stage]:
+        """The stages on ``dim`` columns, those that it runs as one joined; what is derived from them is kept there."""
+        ...
+
+    def image(self, stage: Stage, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What leaves a stage (D, N) and log_det (N,), of x (D, N), in the direction that the stage says."""
+        ...
+
+    def log_prob(self, stage: Stage, x: Tensor) -> Tensor:
+        """As ``density``, without the pull-back."""
+        ...
+
+    def descend(self, stage: Stage, x: Tensor, each: float, gradients: Sequence[Tensor]) -> Tensor:
+        """As ``log_prob``, and in ``gradients`` those of ``each`` times its sum, of the stage's weights."""
+        ...
 
     def forward(self, stage: Stage, x: Tensor) -> Moved:
         """u (D, N), log_det (N,) and their pull-back, from x (D, N)."""

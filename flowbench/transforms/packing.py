@@ -45,13 +45,18 @@ class LayerPacking:
     def __init__(self, in_degrees: Tensor, out_degrees: Tensor, cuts: Sequence[int]) -> None:
         self.shape = len(out_degrees), len(in_degrees)
         self._degrees = in_degrees, out_degrees
-        seen = torch.searchsorted(in_degrees, out_degrees, right=True).tolist()
+        seen = self.sees().tolist()
         ends = torch.searchsorted(out_degrees, torch.tensor(cuts)).tolist()
         bounds = [(a, b) for a, b in pairwise([0, *ends, len(out_degrees)]) if a < b]
         strips = [Strip(slice(a, b), seen[a], seen[b - 1]) for a, b in bounds]
         if len(strips) <= 1:  # not cut: nothing is left out
             strips = [Strip(slice(0, len(out_degrees)), min(seen, default=0), len(in_degrees))]
         self.strips = tuple(strips)
+
+    def sees(self) -> Tensor:
+        """Of how many units below each unit sees, (out,): the first ones."""
+        in_degrees, out_degrees = self._degrees
+        return torch.searchsorted(in_degrees, out_degrees, right=True)
 
     def mask(self) -> Tensor:
         """1 where a weight is allowed, (out, in); of floats, because a boolean multiplies 50 times slower on a CPU."""

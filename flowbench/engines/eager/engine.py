@@ -14,7 +14,7 @@ from flowbench.engines.eager.coupling import Halves
 from flowbench.engines.eager.network import Network, apart, beside, write_gradient
 from flowbench.engines.eager.substitution import Solved, Substitution
 from flowbench.engines.graphs import Replayed
-from flowbench.engines.interface import Density, Engine, Launch, Moved, Stage, Work
+from flowbench.engines.interface import Density, Engine, Joined, Launch, Moved, Stage, Work
 from flowbench.transforms.activation import Activation
 from flowbench.transforms.plan import (
     AsWritten,
@@ -39,6 +39,24 @@ class TorchEngine:
         """On CUDA steps are captured as one graph and replayed."""
         return Replayed() if device.type == "cuda" else _call
 
+    def join(self, stages: Sequence[Stage], dim: int) -> list[Stage]:  # others need it
+        """None: each is run by itself."""
+        return list(stages)
+
+    def image(self, stage: Stage, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What leaves a stage (D, N) and log_det (N,), of x (D, N), in the direction that the stage says."""
+        return moved(self, stage, x)[:2]
+
+    def log_prob(self, stage: Stage, x: Tensor) -> Tensor:
+        """As ``density``, without the pull-back."""
+        return self.density(stage, x)[0]
+
+    def descend(self, stage: Stage, x: Tensor, each: float, gradients: Sequence[Tensor]) -> Tensor:
+        """As ``log_prob``, and in ``gradients`` those of ``each`` times its sum, of the stage's weights."""
+        log_prob, pull = self.density(stage, x)
+        pull(torch.full_like(log_prob, each), gradients)
+        return log_prob
+
     def forward(self, stage: Stage, x: Tensor) -> Moved:
         """u (D, N), log_det (N,) and their pull-back, from x (D, N)."""
         plan = stage.plan
@@ -53,6 +71,8 @@ class TorchEngine:
                 return self._coupled(plan, stage, x)
             case AsWritten():
                 return _as_written(plan.forward, stage, x)
+            case Joined():
+                raise NotImplementedError("it joins none")
 
     def inverse(self, stage: Stage, u: Tensor) -> Moved:
         """x (D, N), log_det (N,) and their pull-back, from u (D, N)."""
@@ -68,6 +88,8 @@ class TorchEngine:
                 return self._uncoupled(plan, stage, u)
             case AsWritten():
                 return _as_written(plan.inverse, stage, u)
+            case Joined():
+                raise NotImplementedError("it joins none")
 
     def density(self, stage: Stage, x: Tensor) -> Density:
         """The log-density (N,) of x (D, N) whose image by the stage is standard normal, and its pull-back."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -12,14 +13,16 @@ from torch import Tensor
 
 from flowbench.engines.eager.engine import TorchEngine
 from flowbench.engines.eager.substitution import Solved, Substitution
-from flowbench.engines.interface import Moved, Stage, in_kernels
-from flowbench.engines.numba import mixture, pointwise, spline, spline_gradient, substitution, walk
+from flowbench.engines.interface import Density, Joined, Moved, Stage
+from flowbench.engines.numba import mixture, pointwise, spline, spline_gradient, substitution
 from flowbench.engines.numba.batch_norm import batch_norm, batch_norm_by
+from flowbench.engines.numba.chain.build import knows
+from flowbench.engines.numba.chain.program import Program
 from flowbench.engines.numba.steps import AffineInverse, MixtureDraw, SplineInverse, Step
 from flowbench.transforms.activation import RELU, TANH, Activation
 from flowbench.transforms.affine import Affine
 from flowbench.transforms.mixture import GaussianMixture
-from flowbench.transforms.plan import MaskedPlan
+from flowbench.transforms.plan import CouplingPlan, MaskedPlan
 from flowbench.transforms.spline import RationalQuadraticSpline
 from flowbench.transforms.univariate import Univariate
 from flowbench.tuning import LANES, POINTWISE, THREADED, WALK_WORK, numba_block
@@ -41,24 +44,41 @@ class NumbaEngine(TorchEngine):
         if values.tolist() != [[0.0, 3.0]]:
             raise RuntimeError("the kernels do not do what they should")
 
-    # --- masked autoregressive, small: whole in one call --------------------------------------------------------------
+    # --- chains whole in one call -------------------------------------------------------------------------------------
 
-    def masked_forward(self, plan: MaskedPlan, stage: Stage, x: Tensor) -> Moved:
-        """One pass of the network, the lower half of it alone where it is small."""
-        if not (in_kernels(plan) and plan.network.packing.whole and self._is_small(plan, x)):
-            return super().masked_forward(plan, stage, x)
-        network, affine = _network(plan, stage), _affine(plan.univariate)
-        u, precision, log_det = torch.empty_like(x), torch.empty_like(x), x.new_empty(x.shape[1])
-        values, image = _units(plan, x).numpy(), (u.numpy(), precision.numpy())
-        walk.forward(x.numpy(), network, affine, values, image, log_det.numpy())
+    def join(self, stages: Sequence[Stage], dim: int) -> list[Stage]:
+        """Those that chains know, where there is a network among them, as one."""
+        found: list[Stage] = []
+        for known, run in itertools.groupby(stages, knows):
+            together = tuple(run)
+            if known and any(isinstance(stage.plan, MaskedPlan | CouplingPlan) for stage in together):
+                weights = [weight for stage in together for weight in stage.weights]
+                found.append(Stage(Joined(together, Program(together, dim)), weights, None))
+            else:
+                found += together
+        return found
 
-        def pull(grad_u: Tensor, grad_log_det: Tensor, out: Sequence[Tensor]) -> Tensor:
-            grad_x = torch.empty_like(x)
-            above, found = (grad_u.numpy(), grad_log_det.numpy()), (grad_x.numpy(), out[0].zero_().numpy())
-            walk.backward(network, affine, values, image, above, *found)
-            return grad_x
+    def image(self, stage: Stage, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See `TorchEngine.image`."""
+        return stage.plan.how.move(x) if isinstance(stage.plan, Joined) else super().image(stage, x)
 
-        return u, log_det, pull
+    def log_prob(self, stage: Stage, x: Tensor) -> Tensor:
+        """See `TorchEngine.log_prob`."""
+        return stage.plan.how.log_density(x) if isinstance(stage.plan, Joined) else super().log_prob(stage, x)
+
+    def descend(self, stage: Stage, x: Tensor, each: float, gradients: Sequence[Tensor]) -> Tensor:
+        """See `TorchEngine.descend`."""
+        if isinstance(stage.plan, Joined):
+            return stage.plan.how.descend(x, each, gradients)
+        return super().descend(stage, x, each, gradients)
+
+    def forward(self, stage: Stage, x: Tensor) -> Moved:
+        """See `TorchEngine.forward`."""
+        return stage.plan.how.forward(x) if isinstance(stage.plan, Joined) else super().forward(stage, x)
+
+    def density(self, stage: Stage, x: Tensor) -> Density:
+        """See `TorchEngine.density`."""
+        return stage.plan.how.density(x) if isinstance(stage.plan, Joined) else super().density(stage, x)
 
     # --- substitution -------------------------------------------------------------------------------------------------
 

@@ -49,7 +49,7 @@ def _kept_where_there_is_room(kernel: Any) -> Any:
 @functools.cache
 def _digest() -> str:
     """Of the kernels' sources."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
 
 

@@ -11,6 +11,7 @@ from flowbench.data.rows import Rows
 from flowbench.engines import Engine, Stage, choose
 from flowbench.engines import differentiate as stages_run
 from flowbench.flows.core.given import Given
+from flowbench.flows.core.structure import Joinings
 from flowbench.transforms import Pair, Transform, Undirected, beside, standard_normal
 
 
@@ -48,6 +49,7 @@ class Flow(nn.Module):
         self.engine = engine
         self.given = given
         self.register_buffer("origin", torch.zeros(dim), persistent=False)
+        self._joined = Joinings()
 
     def forward(self, x: Tensor) -> Tensor:
         """The log-density (N,) of x (N, G + D) in nats, in the space of x: log N(u; 0, I) + log|det ∂u/∂x|.
@@ -59,7 +61,8 @@ class Flow(nn.Module):
             return standard_normal(self.apart(u)[1]).sum(-1) + log_det
         self._refuse_others(x)
         given, x = self.apart(x)
-        return stages_run.density(self.stages(given), x, self.engine or choose(x))
+        engine = self.engine or choose(x)
+        return stages_run.density(self._joined_stages(engine, given), x, engine)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """The log-density (N,) of x (N, G + D) in nats: log p(x) = log N(f(x); 0, I) + log|det ∂f/∂x|."""
@@ -85,22 +88,33 @@ class Flow(nn.Module):
             context = () if self.given is None else (self.given(given),)
             out, log_det = (self.transform.inverse if inverted else self.transform)(own, *context)
         else:
-            stages = self.stages(given)
-            if inverted:
-                stages = [stage._replace(inverted=not stage.inverted) for stage in reversed(stages)]
-            out, log_det = stages_run.run(stages, own, self.engine or choose(own))
+            engine = self.engine or choose(own)
+            out, log_det = stages_run.run(self._joined_stages(engine, given, inverted), own, engine)
         return beside(given, out), log_det
 
     def moved_by(self, leaf: int, rows: Tensor) -> Pair:
         """Rows (N, G + D) moved by one of the transform's leaves alone, from data to noise, and its log|det| (N,)."""
         given, own = self.apart(rows)
-        stages = self.stages(given)[leaf : leaf + 1]
-        out, log_det = stages_run.run(stages, own, self.engine or choose(own))
+        engine = self.engine or choose(own)
+        out, log_det = stages_run.run(self._joined_stages(engine, given, leaf=leaf), own, engine)
         return beside(given, out), log_det
 
     def stages(self, given: Tensor | None = None) -> list[Stage]:
         """The transform as engines see it, one leaf after the other; ``given`` is (N, G)."""
         return self._stages(self._context(given))
+
+    def _joined_stages(
+        self, engine: Engine, given: Tensor | None, inverted: bool = False, leaf: int | None = None
+    ) -> list[Stage]:
+        """The stages, or that of a leaf alone, or all ``inverted``; as the engine joins them."""
+
+        def stages() -> list[Stage]:
+            found = self.stages(given)[slice(None) if leaf is None else slice(leaf, leaf + 1)]
+            return [stage._replace(inverted=not stage.inverted) for stage in reversed(found)] if inverted else found
+
+        if self.given is not None:
+            return stages()  # they hold what is given
+        return self._joined.of(self.transform, (engine, inverted, leaf), lambda: engine.join(stages(), self.dim))
 
     def _context(self, given: Tensor | None) -> Tensor | None:
         return None if self.given is None or given is None else self.given(given)
@@ -144,17 +158,19 @@ class Flow(nn.Module):
         self._refuse_others(x)
         given, x = self.apart(x)
         context = self._context(given)
-        stages = self._stages(None if context is None else context.detach())
+        engine = self.engine or choose(x)
+        if context is None:
+            stages = self._joined_stages(engine, None)
+        else:
+            stages = self._stages(context.detach())
         parameters = [weight for stage in stages for weight in stage.weights]
         gradients = _places_for_gradients(parameters)
         each = -1 / max(1, len(x))
-        with torch.no_grad():
-            log_prob, pull = stages_run.compose_density(stages, x.t().contiguous(), self.engine or choose(x))
-            pull(torch.full_like(log_prob, each), gradients)
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                place = parameter.grad if parameter.requires_grad else None
-                if place is not None and gradient is not place:  # it is in the flow more than once
-                    place += gradient
+        log_prob = stages_run.descend(stages, x, engine, each, gradients)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            place = parameter.grad if parameter.requires_grad else None
+            if place is not None and gradient is not place:  # it is in the flow more than once
+                place += gradient
         if self.given is not None and context is not None and context.requires_grad:
             self.given.pull(context, _sum_of_last(stages, gradients))
         return each * log_prob.sum()
