@@ -91,6 +91,16 @@ def is_single(context, x):
     return types.boolean(x), constant
 
 
+@intrinsic
+def size_of(context, x):
+    """Its bytes, known when a kernel is compiled."""
+
+    def constant(context, builder, signature, arguments):
+        return context.get_constant(types.int64, signature.args[0].bitwidth // 8)
+
+    return types.int64(x), constant
+
+
 @overload(_parts, jit_options=OPTIONS)
 def _parts_of(x):
     return _parts_single if x == types.float32 else _parts_double

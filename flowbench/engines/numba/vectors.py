@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,32 @@ def jit(function: Any, reorder_sums: bool = False) -> Any:
     """Compile on first use, once for each dtype, without a compiler on the user's machine; kept on disk."""
     liberties = OPTIONS["fastmath"] | ({"reassoc"} if reorder_sums else set())
     options = {**OPTIONS, "nogil": True, "fastmath": liberties}
-    folder = numba.config.CACHE_DIR
-    # kernels hold those of other files, of which numba's own stamp knows nothing: a folder for each state of them all
-    numba.config.CACHE_DIR = str(Path(folder or Path(__file__).parent / "__pycache__") / f"numba-{_digest()}")
     try:
-        return _kept_where_there_is_room(numba.njit(cache=True, **options)(function))
+        with _folder():
+            return _kept_where_there_is_room(numba.njit(cache=True, **options)(function))
     except RuntimeError:  # no folder can be written: compiled anew in each process
         return numba.njit(**options)(function)
+
+
+def compiled_for_c(function: Any, signature: Any) -> Any:
+    """Compile now, for callers that know but its address and signature; kept on disk as others are."""
+    try:
+        with _folder():
+            return numba.cfunc(signature, cache=True, **OPTIONS)(function)
+    except (RuntimeError, OSError):
+        return numba.cfunc(signature, **OPTIONS)(function)
+
+
+@contextmanager
+def _folder() -> Iterator[None]:
+    """Where kernels are kept: they hold those of other files, of which numba's own stamp knows nothing.
+
+    So there is a folder for each state of them all.
+    """
+    folder = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(Path(folder or Path(__file__).parent / "__pycache__") / f"numba-{_digest()}")
+    try:
+        yield
     finally:
         numba.config.CACHE_DIR = folder
 

@@ -5,8 +5,11 @@ The cotangents (D rows of memory, the first) are changed in place; ``pulled`` (r
 
 from __future__ import annotations
 
+from numba import int64
+
 from flowbench.engines.numba.chain.forward import block_of
-from flowbench.engines.numba.chain.products import outer, pull, row_of, rows_of
+from flowbench.engines.numba.chain.found import copy, fill, row_of, rows_of
+from flowbench.engines.numba.chain.products import outer, pull
 from flowbench.engines.numba.chain.tables import MASKED, ORDERED
 from flowbench.engines.numba.elementary import exp, like
 from flowbench.engines.numba.vectors import accumulate, jit, slope
@@ -30,9 +33,9 @@ def pull_stage(tile, chain, stage, weights, pulled, turned, gradient, first):
 def reorder(tile, chain, stage):
     """To the order in which columns came, by way of some other memory: what came and left may be wanted again."""
     for index in range(stage.passes):
-        row_of(tile, stage.seen + chain.columns[stage.passed + index])[:] = row_of(tile, index)
+        copy(row_of(tile, stage.seen + chain.columns[stage.passed + index]), row_of(tile, index))
     for column in range(stage.passes):
-        row_of(tile, column)[:] = row_of(tile, stage.seen + column)
+        copy(row_of(tile, column), row_of(tile, stage.seen + column))
 
 
 @jit
@@ -84,13 +87,13 @@ def pull_networks(tile, chain, stage, weights, turned, gradient, first):
     """All levels of a stage's networks, from the outputs down to the columns that they read."""
     bottom = chain.levels[stage.first_level]
     if stage.kind != MASKED:
-        rows_of(tile, bottom.cotangents_below, bottom.below)[:] = 0
+        fill(rows_of(tile, bottom.cotangents_below, bottom.below), tile.zero)
     for index in range(stage.end_level - 1, stage.first_level - 1, -1):
         level = chain.levels[index]
         outer(tile, chain, level, turned, gradient, first)
         if not level.is_first:
-            rows_of(tile, level.cotangents_below, level.below)[:] = 0
-        pull(tile, chain, level, weights[level.weight], (0, level.below), (0, level.units))
+            fill(rows_of(tile, level.cotangents_below, level.below), tile.zero)
+        pull(tile, chain, level, weights[level.weight], (int64(0), level.below), (int64(0), level.units))
         if not level.is_first:
             below = rows_of(tile, level.values_below, level.below)
             slope(rows_of(tile, level.cotangents_below, level.below), below, level.is_tanh)
@@ -111,7 +114,7 @@ def pull_substitution(tile, chain, stage, weights, pulled):
     visible = chain.columns[stage.visible : stage.visible + (last + 1) * (dim + 1)].reshape((last + 1, dim + 1))
     affine, block = (stage.gain, stage.bound), block_of(dim)
     for index in range(last - 1):
-        rows_of(tile, levels[index].cotangents, levels[index].units)[:] = 0
+        fill(rows_of(tile, levels[index].cotangents, levels[index].units), tile.zero)
     for start in range((dim - 1) // block * block, -1, -block):
         stop = min(start + block, dim)
         for index in range(last - 1, -1, -1):

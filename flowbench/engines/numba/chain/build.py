@@ -96,8 +96,9 @@ class Tables:
         units = np.ascontiguousarray(np.pad(units, ((0, 0), (0, 1))))
         cuts = [index for index, stage in enumerate(self._stages) if stage.get("by_batch")]
         columns = np.concatenate([np.zeros(0, np.int64), *self._columns])
-        cuts_at = np.array([0, *cuts, len(stages)])
-        return Chain(stages, levels, *units, *np.ascontiguousarray(below), columns, cuts_at, self.dim, self.dim)
+        segments = np.array([0, *cuts, len(stages)])
+        tables: Any = [*units, *np.ascontiguousarray(below), columns]
+        return Chain(stages, levels, *tables, segments, self.dim, self.dim)
 
     def _add(self, index: int, stage: Stage) -> None:
         leave = self.areas.of_stage("odd" if index % 2 == 0 else "even", self.dim)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from math import inf as INFINITY  # noqa: N812  # kernels take it for a constant
 
+from numba import int64
+
+from flowbench.engines.numba.chain.found import copy, row_of, rows_of
 from flowbench.engines.numba.chain.normalise import normalise
-from flowbench.engines.numba.chain.products import gather, row_of, rows_of
+from flowbench.engines.numba.chain.products import gather
 from flowbench.engines.numba.chain.registers import BIASES, SUMS
 from flowbench.engines.numba.chain.tables import COUPLED, MASKED, NORMALISED
 from flowbench.engines.numba.elementary import exp, like, tanh
@@ -26,7 +29,7 @@ def move(tile, chain, stage, weights, log_det, statistics):
         run_networks(tile, chain, stage, weights)
         for index in range(stage.passes):
             column = chain.columns[stage.passed + index]
-            row_of(tile, stage.leave + column)[:] = row_of(tile, stage.come + column)
+            copy(row_of(tile, stage.leave + column), row_of(tile, stage.come + column))
         move_columns(tile, chain, stage, log_det)
     elif stage.kind == NORMALISED:
         normalise(tile, stage, weights, statistics, log_det)
@@ -38,7 +41,7 @@ def move(tile, chain, stage, weights, log_det, statistics):
 def copy_columns(tile, chain, stage, come, leave):
     """Those that pass, one below the other."""
     for index in range(stage.passes):
-        row_of(tile, leave + index)[:] = row_of(tile, come + chain.columns[stage.passed + index])
+        copy(row_of(tile, leave + index), row_of(tile, come + chain.columns[stage.passed + index]))
 
 
 @jit
@@ -48,8 +51,8 @@ def run_networks(tile, chain, stage, weights):
         level = chain.levels[index]
         flat = weights[level.weight]
         relu = not (level.is_last or level.is_tanh)
-        floor = like(0, tile[0][0]) if relu else like(-INFINITY, tile[0][0])
-        gather(tile, chain, level, flat, (0, level.units), (0, -1), BIASES, floor)
+        floor = tile.zero if relu else like(-INFINITY, tile.zero)
+        gather(tile, chain, level, flat, (int64(0), level.units), (int64(0), int64(-1)), int64(BIASES), floor)
         if level.is_tanh and not level.is_last:
             squash(rows_of(tile, level.values, level.units))
 
@@ -93,7 +96,7 @@ def substitute(tile, chain, stage, weights, log_det):
     What the columns before a block contribute to it comes in with products of full width.
     """
     levels = chain.levels[stage.first_level : stage.end_level]
-    last, dim, zero = len(levels), stage.moves, like(0, tile[0][0])
+    last, dim, zero = len(levels), stage.moves, tile.zero
     lowest = like(-INFINITY, zero)
     affine = stage.gain, stage.bound
     visible = chain.columns[stage.visible : stage.visible + (last + 1) * (dim + 1)].reshape((last + 1, dim + 1))
@@ -103,11 +106,11 @@ def substitute(tile, chain, stage, weights, log_det):
         for index in range(last):
             level = levels[index]
             units = visible[index + 1, start], visible[index + 1, stop]
-            gather(tile, chain, level, weights[level.weight], units, (0, visible[index, start]), BIASES, lowest)
+            gather(tile, chain, level, weights[level.weight], units, (int64(0), visible[index, start]), int64(BIASES), lowest)
         for column in range(start, stop):
             top = levels[last - 1]
             known = visible[last - 1, start], visible[last - 1, column]
-            gather(tile, chain, top, weights[top.weight], (2 * column, 2 * column + 2), known, SUMS, lowest)
+            gather(tile, chain, top, weights[top.weight], (2 * column, 2 * column + 2), known, int64(SUMS), lowest)
             come, leave = row_of(tile, stage.come + column), row_of(tile, stage.leave + column)
             theta, scale = stage.theta + 2 * column, row_of(tile, stage.scales + column)
             solve(come, row_of(tile, theta), row_of(tile, theta + 1), affine, leave, scale)
@@ -117,7 +120,7 @@ def substitute(tile, chain, stage, weights, log_det):
                 units = visible[index + 1, column], visible[index + 1, column + 1]
                 known = visible[index, start], visible[index, column + 1]
                 floor = lowest if level.is_tanh else zero
-                gather(tile, chain, level, weights[level.weight], units, known, SUMS, floor)
+                gather(tile, chain, level, weights[level.weight], units, known, int64(SUMS), floor)
                 if level.is_tanh and units[0] < units[1]:
                     squash(rows_of(tile, level.values + units[0], units[1] - units[0]))
 

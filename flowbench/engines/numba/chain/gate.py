@@ -18,8 +18,6 @@ SPINS = 2_000
 """Looks before a thread sleeps, some microseconds: sleeping and being woken takes longer than most waits, and a thread
 that went on looking would keep the core from the one that it waits for."""
 
-Integers = np.ndarray
-
 _ARRIVED, _ROUND, _LOCK, _WAKE = 0, 1, 2, 34
 _SIZE = 66
 
@@ -66,15 +64,14 @@ def _open(gate):
     _init_wake(at + 8 * _WAKE, 0)
 
 
-def _wait(gate, threads):
-    """Until so many threads have come."""
+def _wait(at, threads):
+    """At a gate's address, until so many threads have come."""
     if threads == 1:
         return
-    at = gate.ctypes.data
     round_here = _look(at + 8 * _ROUND)
     if _add(at + 8 * _ARRIVED, 1) == threads - 1:
         _lock(at + 8 * _LOCK)
-        gate[_ARRIVED] = 0
+        _add(at + 8 * _ARRIVED, -threads)
         _add(at + 8 * _ROUND, 1)
         _wake_all(at + 8 * _WAKE)
         _unlock(at + 8 * _LOCK)
@@ -88,7 +85,7 @@ def _wait(gate, threads):
     _unlock(at + 8 * _LOCK)
 
 
-def _nobody_else(gate, threads):
+def _nobody_else(at, threads):
     """One thread waits for none."""
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from flowbench.engines.numba.chain.products import numbers, row_of
+from flowbench.engines.numba.chain.found import numbers, row_of
 from flowbench.engines.numba.elementary import exp, like, log
 from flowbench.engines.numba.vectors import jit
 
 
 def moments(tile, stage, found):
     """Of what comes in this tile: each column's mean, and its sum of squares about that, (2, D)."""
-    rows = tile[4]
+    rows = tile.rows
     for column in range(stage.moves):
         values = row_of(tile, stage.come + column)[:rows]
-        total = like(0, values[0])
+        total = tile.zero
         for n in range(rows):
             total += values[n]
         mean = total / rows
-        squares = like(0, values[0])
+        squares = tile.zero
         for n in range(rows):
             squares += (values[n] - mean) * (values[n] - mean)
         found[0, column], found[1, column] = mean, squares
@@ -44,7 +44,7 @@ def merge_moments(found, bounds, statistics):
 @jit
 def log_scale_of(stage, weights, statistics, column, one):
     """log γ − ½ log(v + ε), or minus that of the inverse."""
-    log_gamma = numbers(weights[stage.weight], column, 1, one)[0]
+    log_gamma = numbers(weights[stage.weight], stage.moves, one)[column]
     found = log_gamma - 0.5 * log(statistics[1, column] + stage.epsilon)
     return -found if stage.inverted else found
 
@@ -52,13 +52,13 @@ def log_scale_of(stage, weights, statistics, column, one):
 @jit
 def origin_of(stage, weights, statistics, column, one):
     """What is subtracted before a column is scaled: the mean, or β in the inverse."""
-    return numbers(weights[stage.weight + 1], column, 1, one)[0] if stage.inverted else like(statistics[0, column], one)
+    return numbers(weights[stage.weight + 1], stage.moves, one)[column] if stage.inverted else like(statistics[0, column], one)
 
 
 @jit
 def normalise(tile, stage, weights, statistics, log_det):
     """Batch normalisation by given statistics (2, D): means, and variances."""
-    one, total = like(1, tile[0][0]), 0.0
+    one, total = like(1, tile.zero), 0.0
     for column in range(stage.moves):
         come, leave = row_of(tile, stage.come + column), row_of(tile, stage.leave + column)
         scale = log_scale_of(stage, weights, statistics, column, one)
@@ -66,7 +66,7 @@ def normalise(tile, stage, weights, statistics, log_det):
         after = (
             like(statistics[0, column], one)
             if stage.inverted
-            else numbers(weights[stage.weight + 1], column, 1, one)[0]
+            else numbers(weights[stage.weight + 1], stage.moves, one)[column]
         )
         total += scale
         factor = like(exp(scale), one)
@@ -79,7 +79,7 @@ def normalise(tile, stage, weights, statistics, log_det):
 
 def slopes(tile, stage, weights, statistics, found):
     """Of this tile: each column's sum of cotangents, and of their products with what came, less its origin, (2, D)."""
-    rows, one = tile[4], like(1, tile[0][0])
+    rows, one = tile.rows, like(1, tile.zero)
     for column in range(stage.moves):
         values, above = row_of(tile, stage.come + column)[:rows], row_of(tile, column)[:rows]
         origin = origin_of(stage, weights, statistics, column, one)
@@ -100,7 +100,7 @@ def pull_normalised(tile, stage, weights, statistics, sums, rows, pulled):
     x̄ = s·(ū − mean(ū)) − (x − m)/(v + ε)·(s·Σū(x − m) + Σℓ̄)/N where statistics m and v are the batch's, with s the
     scale and ``pulled`` the sum of log_det's cotangents ℓ̄; else s·ū.
     """
-    one = like(1, tile[0][0])
+    one = like(1, tile.zero)
     for column in range(stage.moves):
         cotangent, come = row_of(tile, column), row_of(tile, stage.come + column)
         scale = exp(log_scale_of(stage, weights, statistics, column, one))

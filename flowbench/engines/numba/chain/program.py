@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,12 +17,17 @@ from flowbench.engines.interface import Density, Moved, Stage
 from flowbench.engines.numba.chain import crew, kernels
 from flowbench.engines.numba.chain.build import Tables, tensors
 from flowbench.engines.numba.chain.gate import THREADS_WAIT, new_gate
-from flowbench.engines.numba.chain.kernels import Memory
+from flowbench.engines.numba.chain.kernels import Job
 from flowbench.engines.numba.chain.registers import BYTES
+from flowbench.engines.numba.chain.stages import addresses
+from flowbench.engines.numba.chain.tables import Memory
 from flowbench.tuning import CHAIN_TILE, CHAIN_WORK
 
 _NOWHERE = 0, 0, 0
-_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
+_TYPES = {torch.float32: np.float32, torch.float64: np.float64}
+
+REMEMBERED = 2
+"""Shapes of batches whose memory is kept: those of an epoch differ by one row."""
 
 
 @dataclass(frozen=True)
@@ -50,37 +56,55 @@ class _Shape:
         return np.arange(self.tiles + 1) * self.rows // self.tiles
 
 
+class _Workplace:
+    """The memory for calls of one shape; one call at a time."""
+
+    def __init__(self, layout: Layout, shape: _Shape, shared: bool, gradients: bool) -> None:
+        dtype, dim = _TYPES[shape.dtype], layout.chain.dim
+        size, parts = layout.rows * shape.pitch, shape.threads if shared else shape.tiles
+        self.zero, self.threads = dtype(0), shape.threads
+        self.memory = Memory(
+            room=np.empty(parts * size, dtype),
+            bounds=shape.bounds,
+            statistics=np.zeros((max(1, layout.norms), 2, dim)),
+            sums=np.zeros((2, shape.tiles, layout.norms, 2, dim)),
+            gradients=np.empty((shape.threads, layout.gradient if gradients else 0), dtype),
+            turned=np.empty((shape.threads, layout.turned * shape.pitch if gradients else 0), dtype),
+            pitch=shape.pitch,
+            size=size,
+            shared=shared,
+        )
+        self.gate = new_gate()
+        self._held = self.memory.addresses()
+        self._first = layout.addresses.ctypes.data, self._held.ctypes.data
+        self._rest = *addresses(dtype, gradients), self.gate.ctypes.data, shape.threads, shape.lanes
+
+    def job(
+        self,
+        weights: np.ndarray,
+        out: Tensor,
+        is_density: bool,
+        given: tuple[int, int, int] = _NOWHERE,
+        taken: tuple[int, int, int] = _NOWHERE,
+        places: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """What a call in this memory is told."""
+        where = 0 if places is None else places.ctypes.data
+        numbers = is_density, out.data_ptr(), *given, *taken, where
+        return np.array(Job(*self._first, weights.ctypes.data, *self._rest, *numbers), np.int64)
+
+
 class Layout:
-    """A chain's tables, and the memory that calls of one shape need."""
+    """A chain's tables; ``kept``: for gradients, with places for the values of all stages."""
 
     def __init__(self, stages: Sequence[Stage], dim: int, kept: bool) -> None:
         tables = Tables(stages, dim, kept)
         self.chain = tables.chain()
-        self._rows, self._norms = tables.areas.rows, tables.norms
-        self._gradient, self._turned, self._kept = tables.size, tables.turned, kept
-        self._last: dict[bool, tuple[_Shape, Memory]] = {}
-
-    def memory(self, shape: _Shape, shared: bool, gradients: bool = True) -> Memory:
-        """New memory; ``shared`` by the tiles of a thread, with room for ``gradients`` or without."""
-        dtype, threads = _DTYPES[shape.dtype], shape.threads
-        size = self._rows * shape.pitch
-        parts = threads if shared else shape.tiles
-        longest = shape.pitch if gradients else 0
-        return Memory(
-            np.empty(parts * size, dtype),
-            size,
-            shape.pitch,
-            shared,
-            shape.bounds,
-            np.zeros((max(1, self._norms), 2, self.chain.dim)),
-            np.zeros((2, shape.tiles, self._norms, 2, self.chain.dim)),
-            np.empty((threads, self._gradient if gradients else 0), dtype),
-            np.empty((threads, self._turned * longest), dtype),
-        )
-
-    def work(self) -> int:
-        """Multiplications for a row of data, about."""
-        return int(self.chain.sees.sum())
+        self.addresses = self.chain.addresses()
+        self.rows, self.norms = tables.areas.rows, tables.norms
+        self.gradient, self.turned = tables.size, tables.turned
+        self.work = int(self.chain.sees.sum())
+        """Multiplications for a row of data."""
 
 
 class Program:
@@ -91,8 +115,7 @@ class Program:
         self._tensors = [tensor for stage in stages for tensor in tensors(stage)]
         self._by_batch = any(getattr(stage.plan, "by_batch", False) and not stage.inverted for stage in stages)
         self._free = threading.Lock()
-        self._kept_memory: dict[str, tuple[_Shape, Memory]] = {}
-        self._gate = new_gate()
+        self._workplaces: dict[tuple[_Shape, bool], _Workplace] = {}
 
     @cached_property
     def _passing(self) -> Layout:
@@ -107,85 +130,81 @@ class Program:
         if self._by_batch:
             return self.forward(x)[:2]
         out = x.new_empty(x.shape[1], self.dim).t()
-        return out, self._evaluate(x, _rows(out), is_density=False)
+        return out, self._evaluate(x, False, _rows(out))
 
     def log_density(self, x: Tensor) -> Tensor:
         """The log-density (N,) of x (D, N) whose image is standard normal."""
-        if self._by_batch:
-            return self.density(x)[0]
-        return self._evaluate(x, _NOWHERE, is_density=True)
+        return self.density(x)[0] if self._by_batch else self._evaluate(x, True, _NOWHERE)
 
-    def _evaluate(self, x: Tensor, taken: tuple[int, int, int], is_density: bool) -> Tensor:
-        shape, found = self._shape(x, 1), x.new_empty(x.shape[1])
-        if not len(found):
-            return found
-        with self._memory("evaluate", self._passing, shape, gradients=False) as memory:
-            out, given, weights = found.numpy(), _rows(x), _addresses(self._tensors)
-            chain, threads, lanes = self._passing.chain, shape.threads, shape.lanes
-
-            def part(thread: int) -> None:
-                kernels.evaluate(chain, weights, memory, given, taken, out, is_density, thread, threads, lanes)
-
-            crew.run(part, threads)
-        return found
+    def _evaluate(self, x: Tensor, is_density: bool, taken: tuple[int, int, int]) -> Tensor:
+        out = x.new_empty(x.shape[1])
+        if len(out):
+            with self._workplace(x, gradients=False) as place:
+                weights = _addresses(self._tensors)
+                job, zero = place.job(weights, out, is_density, _rows(x), taken), place.zero
+                crew.run(lambda thread: kernels.forward(job, thread, zero), place.threads)
+        return out
 
     def forward(self, x: Tensor) -> Moved:
         """As ``move``, with the pull-back."""
         out = x.new_empty(x.shape[1], self.dim).t()
-        log_det, pull = self._keep(x, _rows(out), is_density=False)
+        log_det, pull = self._keep(x, False, _rows(out))
 
         def pull_rows(grad_out: Tensor, grad_log_det: Tensor, gradients: Sequence[Tensor]) -> Tensor:
-            return pull(grad_log_det, gradients, grad_out)
+            return pull(grad_log_det, gradients, _rows(grad_out))
 
         return out, log_det, pull_rows
 
     def density(self, x: Tensor) -> Density:
         """As ``log_density``, with the pull-back."""
-        return self._keep(x, _NOWHERE, is_density=True)
+        return self._keep(x, True, _NOWHERE)
 
-    def _keep(self, x: Tensor, taken: tuple[int, int, int], is_density: bool) -> Any:
-        layout, shape, found = self._keeping, self._shape(x, 3), x.new_empty(x.shape[1])
-        memory = layout.memory(shape, shared=False)
-        weights, given, out = _addresses(self._tensors), _rows(x), found.numpy()
-        rest = shape.threads, self._gate, shape.lanes
+    def _keep(self, x: Tensor, is_density: bool, taken: tuple[int, int, int]) -> Any:
+        out, weights = x.new_empty(x.shape[1]), _addresses(self._tensors)
+        # its own: it is held until the way back
+        place = _Workplace(self._keeping, self._shape(x, 3), shared=False, gradients=True) if len(out) else None
+        if place:
+            job, zero = place.job(weights, out, is_density, _rows(x), taken), place.zero
+            crew.run(lambda thread: kernels.forward(job, thread, zero), place.threads)
 
-        def part(thread: int) -> None:
-            kernels.forward(layout.chain, weights, memory, given, taken, out, is_density, thread, *rest)
-
-        if len(found):
-            crew.run(part, shape.threads)
-
-        def pull(above: Tensor, gradients: Sequence[Tensor], rows: Tensor | None = None) -> Tensor:
+        def pull(
+            above: Tensor, gradients: Sequence[Tensor], cotangents: tuple[int, int, int] = _NOWHERE
+        ) -> Tensor:
             grad_x = x.new_empty(x.shape[1], self.dim).t()
-            if not len(above):
+            if not place:
                 for gradient in gradients:
                     gradient.zero_()
                 return grad_x
-            places, taken, total = self._places(gradients), _rows(grad_x), above.double().sum().item()
-            cotangents = _NOWHERE if rows is None else _rows(rows)
-            own = above.contiguous().numpy()
-
-            def part(thread: int) -> None:
-                known = weights, memory, cotangents, own, total, is_density, places, taken, thread
-                kernels.backward(layout.chain, *known, *rest)
-
-            crew.run(part, shape.threads)
+            above, places = above.contiguous(), self._places(gradients)
+            job = place.job(weights, above, is_density, cotangents, _rows(grad_x), places)
+            zero, total = place.zero, above.double().sum().item()
+            crew.run(lambda thread: kernels.backward(job, thread, total, zero), place.threads)
             return grad_x
 
-        return found, pull
+        return out, pull
 
     def descend(self, x: Tensor, each: float, gradients: Sequence[Tensor]) -> Tensor:
         """The log-density (N,) of x (D, N), and in ``gradients`` those of ``each`` times its sum."""
-        shape, found = self._shape(x, 3), x.new_empty(x.shape[1])
-        with self._memory("descend", self._keeping, shape, gradients=True) as memory:
-            out, given, weights = found.numpy(), _rows(x), _addresses(self._tensors)
-            places, chain, rest = self._places(gradients), self._keeping.chain, (shape.threads, self._gate, shape.lanes)
+        if not x.shape[1]:
+            log_prob, pull = self.density(x)
+            pull(log_prob, gradients)
+            return log_prob
+        out = x.new_empty(x.shape[1])
+        with self._workplace(x, gradients=True) as place:
+            weights, places, zero = _addresses(self._tensors), self._places(gradients), place.zero
+            job = place.job(weights, out, True, _rows(x), places=places)
+            if not self._by_batch:
+                crew.run(lambda thread: kernels.descend(job, thread, each, zero), place.threads)
+                return out
+            above = torch.full_like(out, each)
+            way_back, total = place.job(weights, above, True, places=places), each * len(out)
 
             def part(thread: int) -> None:
-                kernels.both(chain, weights, memory, given, out, each, places, thread, *rest)
+                kernels.forward(job, thread, zero)
+                kernels.backward(way_back, thread, total, zero)
 
-            crew.run(part, shape.threads)
-        return found
+            crew.run(part, place.threads)
+        return out
 
     def _places(self, gradients: Sequence[Tensor]) -> np.ndarray:
         """Addresses of gradients where those of weights are: statistics have none."""
@@ -198,37 +217,26 @@ class Program:
 
     def _shape(self, x: Tensor, passes: int) -> _Shape:
         rows = x.shape[1]
-        layout = self._keeping if passes > 1 else self._passing
-        work = layout.work() * rows * passes
+        work = (self._keeping if passes > 1 else self._passing).work * rows * passes
         threads = torch.get_num_threads() if THREADS_WAIT else 1
         threads = max(1, min(threads, rows // (BYTES // x.dtype.itemsize), work // CHAIN_WORK))
         tiles = max(1, -(-rows // (threads * CHAIN_TILE))) * threads
         return _Shape(rows, x.dtype, threads, tiles)
 
-    def _memory(self, name: str, layout: Layout, shape: _Shape, gradients: bool) -> _Lent:
-        return _Lent(self, name, layout, shape, gradients)
-
-
-class _Lent:
-    """Memory of the last call of that kind, if it had the same shape and is not being used."""
-
-    def __init__(self, program: Program, name: str, layout: Layout, shape: _Shape, gradients: bool) -> None:
-        self._program, self._name, self._layout, self._shape = program, name, layout, shape
-        self._gradients = gradients
-
-    def __enter__(self) -> Memory:
-        program = self._program
-        with program._free:
-            shape, memory = program._kept_memory.pop(self._name, (None, None))
-        if shape != self._shape or memory is None:
-            shared = not (self._gradients and program._by_batch)
-            memory = self._layout.memory(self._shape, shared, self._gradients)
-        self._memory = memory
-        return memory
-
-    def __exit__(self, *_: object) -> None:
-        with self._program._free:
-            self._program._kept_memory[self._name] = self._shape, self._memory
+    @contextmanager
+    def _workplace(self, x: Tensor, gradients: bool) -> Iterator[_Workplace]:
+        """That of an earlier call of the same shape, if nobody is there."""
+        key = self._shape(x, 3 if gradients else 1), gradients
+        with self._free:
+            place = self._workplaces.pop(key, None)
+        if place is None:
+            layout = self._keeping if gradients else self._passing
+            place = _Workplace(layout, key[0], shared=not (gradients and self._by_batch), gradients=gradients)
+        yield place
+        with self._free:
+            self._workplaces[key] = place
+            while len(self._workplaces) > 2 * REMEMBERED:
+                del self._workplaces[next(iter(self._workplaces))]
 
 
 def _rows(x: Tensor) -> tuple[int, int, int]:

@@ -7,13 +7,16 @@ the instructions are written out. Places in memory are addresses (bytes), pitche
 
 from __future__ import annotations
 
+import functools
+
+import numpy as np
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from flowbench.engines.numba.elementary import is_single
-from flowbench.engines.numba.vectors import jit
+from flowbench.engines.numba.elementary import size_of
+from flowbench.engines.numba.vectors import compiled_for_c, jit
 
 _FEATURES = binding.get_host_cpu_features()
 BYTES = 64 if _FEATURES.get("avx512f", False) else 32
@@ -128,32 +131,77 @@ def group_of(count):
     return 6 if count >= 6 else 4 if count >= 4 else 2 if count >= 2 else 1
 
 
-@jit
-def product(rows, out, a, b, begin, count, width, floor):
+def _product(rows, out, out_pitch, a, a_row, a_column, b, b_pitch, what, biases, count, width, floor):
     """The tile's product for 6, 4, 2 or 1 rows and ``width`` numbers of each, which vectors divide."""
-    size = 4 if is_single(floor) else 8
+    size = size_of(floor)
     lanes = BYTES // size
     step = (WIDE if rows > 2 else 2 * WIDE) * lanes
-    n = 0
+    a_place, begin, n = (a, a_row, a_column), (what, biases), 0
     while n < width:
-        here, below = (out[0] + n * size, out[1]), (b[0] + n * size, b[1])
+        here, below = (out + n * size, out_pitch), (b + n * size, b_pitch)
         if width - n >= step:
             if rows == 6:
-                _six(here, a, below, begin, count, floor)
+                _six(here, a_place, below, begin, count, floor)
             elif rows == 4:
-                _four(here, a, below, begin, count, floor)
+                _four(here, a_place, below, begin, count, floor)
             elif rows == 2:
-                _two(here, a, below, begin, count, floor)
+                _two(here, a_place, below, begin, count, floor)
             else:
-                _one(here, a, below, begin, count, floor)
+                _one(here, a_place, below, begin, count, floor)
             n += step
         else:
             if rows == 6:
-                _six_narrow(here, a, below, begin, count, floor)
+                _six_narrow(here, a_place, below, begin, count, floor)
             elif rows == 4:
-                _four_narrow(here, a, below, begin, count, floor)
+                _four_narrow(here, a_place, below, begin, count, floor)
             elif rows == 2:
-                _two_narrow(here, a, below, begin, count, floor)
+                _two_narrow(here, a_place, below, begin, count, floor)
             else:
-                _one_narrow(here, a, below, begin, count, floor)
+                _one_narrow(here, a_place, below, begin, count, floor)
             n += lanes
+
+
+@functools.cache
+def product_address(dtype):
+    """Where the product's code is, in the precision of a dtype of numpy's.
+
+    What calls it is compiled apart from it: as a function like others it would be compiled again into each of them.
+    """
+    number = types.float32 if dtype == np.float32 else types.float64
+    return compiled_for_c(_product, types.void(*[types.int64] * 12, number)).address
+
+
+def call_of(integers, doubles):
+    """Calls a function at an address with a tuple of integers, double precision numbers, and one of some precision."""
+
+    def instructions(context, builder, signature, arguments):
+        address, packed, *numbers = arguments
+        found = [*cgutils.unpack_tuple(builder, packed), *numbers]
+        assert len(found) == integers + doubles + 1
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in found])
+        builder.call(builder.inttoptr(address, kind.as_pointer()), found)
+        return context.get_dummy_value()
+
+    if doubles:
+
+        @intrinsic
+        def call(_, address, packed, double, number):
+            return types.void(address, packed, types.float64, number), instructions
+
+    else:
+
+        @intrinsic
+        def call(_, address, packed, number):
+            return types.void(address, packed, number), instructions
+
+    return call
+
+
+_call = call_of(12, 0)
+
+
+@jit
+def product(code, rows, out, a, b, begin, count, width, floor):
+    """The product at an address, see `product_address`, for 6, 4, 2 or 1 rows and a width that vectors divide."""
+    places = out[0], out[1], a[0], a[1], a[2], b[0], b[1]
+    _call(code, (rows, *places, begin[0], begin[1], count, width), floor)

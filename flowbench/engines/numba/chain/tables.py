@@ -1,7 +1,8 @@
 """A chain of transforms as tables of numbers, which compiled kernels walk along: one kernel for every chain.
 
 Values of a tile of rows lie one below the other: a *row of memory* is a column's or a unit's values, and places are
-counted in such rows. Weights are found by their addresses.
+counted in such rows. Tables, weights and memory are found by their addresses: what kernels are called with are a few
+arrays of integers, and one of them calls another without being compiled again with it.
 """
 
 from __future__ import annotations
@@ -74,27 +75,58 @@ Integers = NDArray[np.int64]
 
 
 class Chain(NamedTuple):
-    """The tables.
-
-    Of each unit (``LEVEL.unit`` on): where its weights begin in their tensor (``starts``), how many units of the level
-    below it sees (``sees``) and of how many it has weights (``holds``, with those that a mask keeps zero), where the units
-    of its strip end (``ends``), and where its bias and its weights begin in a buffer of gradients (``places``). Of each unit below (``LEVEL.unit_below`` on): the first unit
-    above that sees it (``seen_from``), and the next unit from which on some unit above sees no further (``cuts``).
-    """
+    """The tables, where they were built and, found again, in kernels."""
 
     stages: Any
     levels: Any
+    # of each unit (``LEVEL.unit`` on): where its weights begin in their tensor, how many units of the level below it
+    # sees and of how many it has weights (those that a mask keeps zero, too), where the units of its strip end, and
+    # where its bias and its weights begin in a buffer of gradients
     starts: Integers
     sees: Integers
     ends: Integers
     holds: Integers
     places: Integers
+    # of each unit below (``LEVEL.unit_below`` on): the first unit above that sees it, and the next unit from which on
+    # some unit above holds no weights
     seen_from: Integers
     cuts: Integers
     columns: Integers
-    """Orders and parts of columns, one after the other, and `MaskedPlan.visible` of each masked stage, within levels."""
-    cuts_at: Integers
+    """Orders and parts of columns, one after the other, and `MaskedPlan.visible` of masked stages, within levels."""
+    segments: Integers
     """Stages before which all rows must have come: the first, normalisations by the batch, and the end."""
     dim: int
     log_det: int
     """The row of memory for log_det; behind it that of its cotangents. Those of the columns are the first rows."""
+
+    def addresses(self) -> Integers:
+        """Where the tables are and how long, and the numbers."""
+        arrays = [number for table in self[:-2] for number in (table.ctypes.data, len(table))]
+        return np.array([*arrays, *self[-2:]], np.int64)
+
+
+class Memory(NamedTuple):
+    """Where a call works, in the same way."""
+
+    room: Any
+    """Cut into parts, a row of memory having so many numbers (``pitch``)."""
+    bounds: Integers
+    """Where tiles begin among the rows, (tiles + 1,)."""
+    statistics: Any
+    """Of each normalisation: the mean and variance that it uses, (norms, 2, D), in double precision."""
+    sums: Any
+    """Twice, forth and back: of each tile and normalisation, (2, tiles, norms, 2, D)."""
+    gradients: Any
+    """A buffer for each thread, (threads, ·)."""
+    turned: Any
+    """Room for values with rows and units exchanged, (threads, ·)."""
+    pitch: int
+    size: int
+    """Of a part of the room."""
+    shared: int
+    """Whether tiles of one thread take the same part, one after the other."""
+
+    def addresses(self) -> Integers:
+        """Where the arrays are and how long, and the numbers."""
+        arrays = [number for array in self[:6] for number in (array.ctypes.data, len(array))]
+        return np.array([*arrays, self.gradients.shape[1], self.turned.shape[1], *self[6:]], np.int64)
