@@ -57,8 +57,15 @@ LANES = 16
 GRAPH_WARM = 2
 """Calls of each shape before a CUDA graph is captured: they compile kernels and make what is made once."""
 
-CHAIN_TILE = 64
+CHAIN_TILE = 128
 """Rows that go through a chain together: of wider networks they still lie in the nearest caches."""
 
-CHAIN_WORK = 1 << 19
-"""Multiplications for which a chain takes another thread: to wake it takes some twenty microseconds."""
+CHAIN_WORK = 1 << 22
+"""Multiplications for which a chain takes another thread, a tenth of a millisecond of them: to wake it takes a fifth of
+that on a quiet machine."""
+
+ADAM_WORK = 1 << 18
+"""Weights for which the optimizer takes another thread."""
+
+RUN_GAP = 64
+"""Weights that a mask forbids, up to which the optimizer goes through them too: a run of weights takes some time to begin."""

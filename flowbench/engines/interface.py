@@ -6,13 +6,14 @@ without autograd: every direction comes with its vector–Jacobian product, the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from flowbench.config import TrainingOptions
 from flowbench.transforms.activation import RELU, TANH
 from flowbench.transforms.affine import Affine
 from flowbench.transforms.plan import MaskedPlan, Plan
@@ -32,6 +33,10 @@ Density = tuple[Tensor, Callable[[Tensor, Sequence[Tensor]], Tensor]]
 
 Work = Callable[[Tensor], Tensor]
 """A step of training: from rows (N, D) the loss () before it."""
+
+
+Update = Callable[[Tensor, float], None]
+"""A step of the optimizer, after a loss () and at a rate."""
 
 
 Launch = Callable[[Work, Tensor], Tensor]
@@ -104,6 +109,12 @@ class Engine(Protocol):
 
         See `Univariate.draw`.
         """
+        ...
+
+    def updater(
+        self, flat: Tensor, state: Mapping[str, Tensor], options: TrainingOptions, runs: Sequence[tuple[int, int]]
+    ) -> Update | None:
+        """What bounds the gradient and takes Adam's step, see `training.step`; None where torch's calls do it."""
         ...
 
     def launcher(self, device: torch.device) -> Launch:

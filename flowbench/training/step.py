@@ -12,6 +12,8 @@ from torch.optim.adam import adam
 from flowbench.config import TrainingOptions
 from flowbench.engines import choose
 from flowbench.flows import Flow
+from flowbench.transforms import Network
+from flowbench.tuning import RUN_GAP
 
 
 class Descent:
@@ -41,7 +43,9 @@ class Descent:
         self.state: dict[str, Tensor] = self._optimizer.state | also
         """All that steps change beside the flow: moments, the sum of the gradients' norms, and whether they stopped."""
         self._optimizer.found_inf = self.stopped
-        self._launch = (flow.engine or choose(self._flat)).launcher(self._flat.device)
+        engine = flow.engine or choose(self._flat)
+        self._launch = engine.launcher(self._flat.device)
+        self._update = engine.updater(self._flat, self.state, options, self._runs()) if kind is Adam else None
 
     def step(self, rows: Tensor, rate: float) -> Tensor:
         """One step on ``rows`` (N, D) at this learning rate; the loss () before it, in nats, or what is not finite.
@@ -52,7 +56,10 @@ class Descent:
         if self._parameters[0].data_ptr() != self._flat.data_ptr():
             raise RuntimeError("the flow was moved to another device or dtype: begin a new descent")
         self._rate.fill_(rate)
-        return self._launch(self._step, rows)
+        loss = self._launch(self._step, rows)
+        if self._update:
+            self._update(loss, rate)
+        return loss
 
     def forget(self) -> None:
         """Begin anew from the weights that the flow has now: no moments, no steps, nothing that stops."""
@@ -64,10 +71,24 @@ class Descent:
         parts = flat.split([parameter.numel() for parameter in self._parameters])
         return [part.view_as(parameter) for parameter, part in zip(self._parameters, parts, strict=True)]
 
+    def _runs(self) -> list[tuple[int, int]]:
+        """Parts (start, stop) of the flat parameter outside of which masks leave no gradient."""
+        networks = [module for module in self._flow.modules() if isinstance(module, Network)]
+        packings = {id(network.flat): network.packing for network in networks}
+        found, first = [], 0
+        for parameter in self._parameters:
+            packing, size = packings.get(id(parameter)), parameter.numel()
+            parts = [(0, size)] if packing is None else packing.runs(RUN_GAP)
+            found += [(first + start, first + stop) for start, stop in parts]
+            first += size
+        return found
+
     def _step(self, rows: Tensor) -> Tensor:
         for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
             parameter.grad = gradient
         loss = self._flow.backpropagate(rows)
+        if self._update:
+            return loss
         norm = torch.linalg.vector_norm(self._flat.grad)
         self.state["norms"] += norm
         loss = loss + norm * 0  # a norm that is not finite shows in it

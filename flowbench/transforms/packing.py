@@ -163,6 +163,27 @@ class Packing:
         parts = torch.split_with_sizes(masks, self._mask_sizes)
         return (part.view(shape) for part, shape in zip(parts, self._mask_shapes, strict=True))
 
+    def runs(self, gap: int) -> list[tuple[int, int]]:
+        """Parts (start, stop) of the flat tensor that hold all weights a mask allows, and all biases.
+
+        Forbidden weights between two of them are left out where they are more than ``gap``.
+        """
+        found = [(0, 0)]
+        position = 0
+        for layer in self.layers:
+            sees, parts = layer.sees().tolist(), []
+            for strip in layer.strips:
+                rows, held = strip.shape
+                parts += [(position + row * held, sees[strip.rows.start + row]) for row in range(rows)]
+                position += rows * held
+            for start, size in [*parts, (position, layer.shape[0])]:
+                if start - found[-1][1] <= gap:
+                    found[-1] = found[-1][0], start + size
+                else:
+                    found.append((start, start + size))
+            position += layer.shape[0]
+        return found
+
     def places(self) -> tuple[Tensor, Tensor]:
         """For kernels that walk the network by themselves: where in the flat tensor to find what belongs to a unit.
 

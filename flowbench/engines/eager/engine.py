@@ -14,7 +14,7 @@ from flowbench.engines.eager.coupling import Halves
 from flowbench.engines.eager.network import Network, apart, beside, write_gradient
 from flowbench.engines.eager.substitution import Solved, Substitution
 from flowbench.engines.graphs import Replayed
-from flowbench.engines.interface import Density, Engine, Joined, Launch, Moved, Stage, Work
+from flowbench.engines.interface import Density, Engine, Joined, Launch, Moved, Stage, Update, Work
 from flowbench.transforms.activation import Activation
 from flowbench.transforms.plan import (
     AsWritten,
@@ -38,6 +38,10 @@ class TorchEngine:
     def launcher(self, device: torch.device) -> Launch:
         """On CUDA steps are captured as one graph and replayed."""
         return Replayed() if device.type == "cuda" else _call
+
+    def updater(self, *_: object) -> Update | None:
+        """None: torch's own."""
+        return None
 
     def join(self, stages: Sequence[Stage], dim: int) -> list[Stage]:  # others need it
         """None: each is run by itself."""

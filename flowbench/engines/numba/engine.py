@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, cast
@@ -11,10 +11,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from flowbench.config import TrainingOptions
 from flowbench.engines.eager.engine import TorchEngine
 from flowbench.engines.eager.substitution import Solved, Substitution
-from flowbench.engines.interface import Density, Joined, Moved, Stage
-from flowbench.engines.numba import mixture, pointwise, spline, spline_gradient, substitution
+from flowbench.engines.interface import Density, Joined, Moved, Stage, Update
+from flowbench.engines.numba import adam, mixture, pointwise, spline, spline_gradient, substitution
 from flowbench.engines.numba.batch_norm import batch_norm, batch_norm_by
 from flowbench.engines.numba.chain.build import knows
 from flowbench.engines.numba.chain.program import Program
@@ -43,6 +44,12 @@ class NumbaEngine(TorchEngine):
         pointwise.finish(values.numpy(), torch.ones(1).numpy(), True, False)
         if values.tolist() != [[0.0, 3.0]]:
             raise RuntimeError("the kernels do not do what they should")
+
+    def updater(
+        self, flat: Tensor, state: Mapping[str, Tensor], options: TrainingOptions, runs: Sequence[tuple[int, int]]
+    ) -> Update | None:
+        """See `Engine.updater`."""
+        return adam.update(flat, state, options, runs)
 
     # --- chains whole in one call -------------------------------------------------------------------------------------
 

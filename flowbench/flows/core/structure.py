@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Hashable
-from typing import Any
+from itertools import chain
+from operator import attrgetter
 
 from torch import nn
 
 from flowbench.engines import Stage
+
+_VERSION = attrgetter("_version")
 
 
 class Structure:
@@ -17,28 +21,30 @@ class Structure:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        own = [kind for part in module.modules() for kind in (part._modules, part._parameters, part._buffers)]
-        self._sizes = [(kind, len(kind)) for kind in own]
-        self._parts: list[tuple[dict[str, Any], str, Any]] = [
-            (kind, name, part) for kind in own for name, part in kind.items()
-        ]
-        integers = [part for part in module.buffers() if not part.is_floating_point() and not part.is_inference()]
-        self._integers = [(part, part._version) for part in integers]
         self._modules = list(module.modules())
+        self._registries = [
+            registry for part in self._modules for registry in (part._modules, part._parameters, part._buffers)
+        ]
+        self._parts = self._found()
+        self._integers = [part for part in module.buffers() if not (part.is_floating_point() or part.is_inference())]
+        self._versions = self._counted()
 
     def holds(self) -> bool:
         """Whether they still are the same."""
-        for kind, size in self._sizes:
-            if len(kind) != size:
-                return False
-        for kind, name, part in self._parts:
-            if kind.get(name) is not part:
-                return False
-        return all(part._version == version for part, version in self._integers)
+        parts = self._found()
+        same = len(parts) == len(self._parts) and all(map(operator.is_, parts, self._parts))
+        return same and self._counted() == self._versions
 
     def modes(self) -> tuple[bool, ...]:
         """Of each module, whether it is in training."""
         return tuple([part.training for part in self._modules])
+
+    def _found(self) -> list[object]:
+        return list(chain.from_iterable(map(dict.values, self._registries)))
+
+    def _counted(self) -> list[int]:
+        """How often each integer buffer was changed in place."""
+        return list(map(_VERSION, self._integers))
 
 
 class Joinings:

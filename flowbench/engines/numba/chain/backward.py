@@ -21,7 +21,7 @@ def pull_stage(tile, chain, stage, weights, pulled, turned, gradient, first):
     if stage.kind == ORDERED:
         reorder(tile, chain, stage)
     elif stage.kind == MASKED and stage.inverted:
-        pull_substitution(tile, chain, stage, weights, pulled)
+        pull_substitution(tile, chain, stage, weights, pulled, turned)
         for index in range(stage.first_level, stage.end_level):
             outer(tile, chain, chain.levels[index], turned, gradient, first)
     else:
@@ -93,7 +93,7 @@ def pull_networks(tile, chain, stage, weights, turned, gradient, first):
         outer(tile, chain, level, turned, gradient, first)
         if not level.is_first:
             fill(rows_of(tile, level.cotangents_below, level.below), tile.zero)
-        pull(tile, chain, level, weights[level.weight], (int64(0), level.below), (int64(0), level.units))
+        pull(tile, chain, level, weights[level.weight], (int64(0), level.below), (int64(0), level.units), turned)
         if not level.is_first:
             below = rows_of(tile, level.values_below, level.below)
             slope(rows_of(tile, level.cotangents_below, level.below), below, level.is_tanh)
@@ -104,7 +104,7 @@ def pull_networks(tile, chain, stage, weights, turned, gradient, first):
 
 
 @jit
-def pull_substitution(tile, chain, stage, weights, pulled):
+def pull_substitution(tile, chain, stage, weights, pulled, turned):
     """The gradient of `forward.substitute`, by substitution on the transposed network, from the last column to the first.
 
     It leaves the cotangents of all units.
@@ -120,14 +120,14 @@ def pull_substitution(tile, chain, stage, weights, pulled):
         for index in range(last - 1, -1, -1):
             level = levels[index]
             own, later = (visible[index, start], visible[index, stop]), (visible[index + 1, stop], level.units)
-            pull(tile, chain, level, weights[level.weight], own, later)
+            pull(tile, chain, level, weights[level.weight], own, later, turned)
         for column in range(stop - 1, start - 1, -1):
             for index in range(last - 1, -1, -1):
                 level = levels[index]
                 own = visible[index, column], visible[index, column + 1]
                 # outputs see only columns before their own
                 later = visible[index + 1, column + (index + 1 == last)], visible[index + 1, stop]
-                pull(tile, chain, level, weights[level.weight], own, later)
+                pull(tile, chain, level, weights[level.weight], own, later, turned)
                 if index > 0 and own[0] < own[1]:
                     above = rows_of(tile, level.cotangents_below + own[0], own[1] - own[0])
                     slope(above, rows_of(tile, level.values_below + own[0], own[1] - own[0]), level.is_tanh)

@@ -7,10 +7,20 @@ from __future__ import annotations
 
 from math import inf as INFINITY  # noqa: N812  # kernels take it for a constant
 
-from flowbench.engines.numba.chain.found import fill, numbers, place, row_of, rows_of
-from flowbench.engines.numba.chain.registers import BIASES, BYTES, SUMS, ZEROS, group_of, product
+from numba import int64
+
+from flowbench.engines.numba.chain.found import copy, fill, numbers, place, row_of, rows_of
+from flowbench.engines.numba.chain.registers import BIASES, BYTES, SUMS, ZEROS, copy_eight, group_of, product
 from flowbench.engines.numba.elementary import like, size_of
 from flowbench.engines.numba.vectors import jit
+
+
+PACKED, PACKED_ABOVE = 48, 256
+"""Units below, and above, whose weights are packed at once: some lines of the cache of each row, and all of them half
+of the second cache."""
+
+PACKED_ROOM = PACKED * PACKED_ABOVE + 16 * PACKED
+"""Numbers that they take."""
 
 
 @jit
@@ -37,43 +47,99 @@ def gather(tile, chain, level, flat, units, known, begin, floor):
 
 
 def _gather_one(tile, chain, level, flat, units, known, begin, floor):
+    """Four units at once: what they see is read once."""
+    size, unit = size_of(floor), units[0]
     values, below = rows_of(tile, level.values, level.units), rows_of(tile, level.values_below, level.below)
-    biases = numbers(flat + level.bias * size_of(floor), level.units, floor)
-    for unit in range(units[0], units[1]):
+    biases = numbers(flat + level.bias * size, level.units, floor)
+    while unit < units[1]:
         own = level.unit + unit
-        count = (chain.sees[own] if known[1] < 0 else known[1]) - known[0]
-        weights = numbers(flat + (chain.starts[own] + known[0]) * size_of(floor), count, floor)
-        seen = below[known[0] : known[0] + count]
-        total = biases[unit] if begin == BIASES else values[unit]
-        for k in range(len(seen)):
-            total += weights[k] * seen[k]
-        values[unit] = floor if total < floor else total
+        together = 4 if min(units[1], chain.ends[own]) - unit >= 4 else 1
+        count = (chain.sees[own + together - 1] if known[1] < 0 else known[1]) - known[0]
+        start = flat + (chain.starts[own] + known[0]) * size
+        pitch = (chain.starts[own + 1] - chain.starts[own]) * size if together > 1 else 0
+        seen, a = below[known[0] : known[0] + count], numbers(start, count, floor)
+        b, c = numbers(start + pitch, count, floor), numbers(start + 2 * pitch, count, floor)
+        d = numbers(start + 3 * pitch, count, floor)
+        first, second, third, fourth = like(0, floor), like(0, floor), like(0, floor), like(0, floor)
+        if together == 4:
+            for k in range(len(seen)):
+                first += a[k] * seen[k]
+                second += b[k] * seen[k]
+                third += c[k] * seen[k]
+                fourth += d[k] * seen[k]
+        else:
+            for k in range(len(seen)):
+                first += a[k] * seen[k]
+        totals = first, second, third, fourth
+        for other in range(together):
+            total = totals[other] + (biases[unit + other] if begin == BIASES else values[unit + other])
+            values[unit + other] = floor if total < floor else total
+        unit += together
 
 
 _gather_one = jit(_gather_one, reorder_sums=True)
 
 
 @jit
-def pull(tile, chain, level, flat, below, units):
-    """Add to the cotangents of units ``below`` (first, end) what those of ``units`` (first, end) above contribute."""
+def pull(tile, chain, level, flat, below, units, packed):
+    """Add to the cotangents of units ``below`` (first, end) what those of ``units`` (first, end) above contribute.
+
+    ``packed`` is memory for a block of the weights, see `pack`.
+    """
     if tile.width == 1:
         _pull_one(tile, chain, level, flat, below, units)
         return
     size, unit, lowest = size_of(tile.zero), below[0], like(-INFINITY, tile.zero)
     while unit < below[1]:
         own = level.unit_below + unit
-        rows = group_of(min(below[1], chain.cuts[own]) - unit)
-        out = place(tile, level.cotangents_below + unit), tile.pitch
+        end = min(below[1], chain.cuts[own], unit + PACKED)
         above = max(units[0], chain.seen_from[own])
         while above < units[1]:
             first = level.unit + above
-            stop = min(units[1], chain.ends[first])
-            pitch = chain.starts[first + 1] - chain.starts[first] if stop - above > 1 else 0
-            weights = flat + (chain.starts[first] + unit) * size, 1, pitch
+            stop = min(units[1], chain.ends[first], above + PACKED_ABOVE)
+            count, pitch = stop - above, chain.starts[first + 1] - chain.starts[first] if stop - above > 1 else 0
+            start = flat + (chain.starts[first] + unit) * size
             known = place(tile, level.cotangents + above), tile.pitch
-            product(tile.product, rows, out, weights, known, (SUMS, 0), stop - above, tile.width, lowest)
+            is_packed = end - unit > 12
+            if is_packed:
+                pack(start, pitch, count, end - unit, packed, tile.zero)
+            here = int64(0)
+            while here < end - unit:
+                rows = group_of(end - unit - here)
+                out = place(tile, level.cotangents_below + unit + here), tile.pitch
+                weights = start + here * size, int64(1), pitch
+                if is_packed:
+                    weights = packed.ctypes.data + (here // 6 * gap(count) + here % 6) * size, int64(1), int64(6)
+                product(tile.product, rows, out, weights, known, (SUMS, 0), count, tile.width, lowest)
+                here += rows
             above = stop
-        unit += rows
+        unit = end
+
+
+@jit
+def gap(count):
+    """Numbers from six packed columns to the next six: a vector may spill over."""
+    return 6 * count + 16
+
+
+@jit
+def pack(start, pitch, count, columns, packed, zero):
+    """Six columns after the other of a block of weights (count, columns), a row's six side by side.
+
+    In their matrix rows lie so far apart that each takes a line of the cache for itself and, where the distance is a
+    power of two, all take the same few.
+    """
+    size = size_of(zero)
+    for number in range(count):
+        row = start + number * pitch * size
+        here = 0
+        while here < columns:
+            out = packed.ctypes.data + (here // 6 * gap(count) + number * 6) * size
+            if here + 8 <= columns:
+                copy_eight(out, row + here * size, zero)
+            else:
+                copy(numbers(out, min(6, columns - here), zero), numbers(row + here * size, columns - here, zero))
+            here += 6
 
 
 @jit

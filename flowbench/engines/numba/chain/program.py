@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +15,7 @@ from flowbench.engines.interface import Density, Moved, Stage
 from flowbench.engines.numba.chain import crew, kernels
 from flowbench.engines.numba.chain.build import Tables, tensors
 from flowbench.engines.numba.chain.gate import THREADS_WAIT, new_gate
-from flowbench.engines.numba.chain.kernels import Job
+from flowbench.engines.numba.chain.products import PACKED_ROOM
 from flowbench.engines.numba.chain.registers import BYTES
 from flowbench.engines.numba.chain.stages import addresses
 from flowbench.engines.numba.chain.tables import Memory
@@ -30,8 +28,7 @@ REMEMBERED = 2
 """Shapes of batches whose memory is kept: those of an epoch differ by one row."""
 
 
-@dataclass(frozen=True)
-class _Shape:
+class _Shape(NamedTuple):
     """How many rows, of which precision, on how many threads, and in which tiles."""
 
     rows: int
@@ -69,7 +66,7 @@ class _Workplace:
             statistics=np.zeros((max(1, layout.norms), 2, dim)),
             sums=np.zeros((2, shape.tiles, layout.norms, 2, dim)),
             gradients=np.empty((shape.threads, layout.gradient if gradients else 0), dtype),
-            turned=np.empty((shape.threads, layout.turned * shape.pitch if gradients else 0), dtype),
+            turned=np.empty((shape.threads, max(layout.turned * shape.pitch, PACKED_ROOM) if gradients else 0), dtype),
             pitch=shape.pitch,
             size=size,
             shared=shared,
@@ -88,10 +85,10 @@ class _Workplace:
         taken: tuple[int, int, int] = _NOWHERE,
         places: np.ndarray | None = None,
     ) -> np.ndarray:
-        """What a call in this memory is told."""
+        """What a call in this memory is told: see `kernels.Job`."""
         where = 0 if places is None else places.ctypes.data
         numbers = is_density, out.data_ptr(), *given, *taken, where
-        return np.array(Job(*self._first, weights.ctypes.data, *self._rest, *numbers), np.int64)
+        return np.array((*self._first, weights.ctypes.data, *self._rest, *numbers), np.int64)
 
 
 class Layout:
@@ -114,7 +111,6 @@ class Program:
         self.stages, self.dim = tuple(stages), dim
         self._tensors = [tensor for stage in stages for tensor in tensors(stage)]
         self._by_batch = any(getattr(stage.plan, "by_batch", False) and not stage.inverted for stage in stages)
-        self._free = threading.Lock()
         self._workplaces: dict[tuple[_Shape, bool], _Workplace] = {}
 
     @cached_property
@@ -227,16 +223,14 @@ class Program:
     def _workplace(self, x: Tensor, gradients: bool) -> Iterator[_Workplace]:
         """That of an earlier call of the same shape, if nobody is there."""
         key = self._shape(x, 3 if gradients else 1), gradients
-        with self._free:
-            place = self._workplaces.pop(key, None)
+        place = self._workplaces.pop(key, None)
         if place is None:
             layout = self._keeping if gradients else self._passing
             place = _Workplace(layout, key[0], shared=not (gradients and self._by_batch), gradients=gradients)
         yield place
-        with self._free:
-            self._workplaces[key] = place
-            while len(self._workplaces) > 2 * REMEMBERED:
-                del self._workplaces[next(iter(self._workplaces))]
+        self._workplaces[key] = place
+        while len(self._workplaces) > 2 * REMEMBERED:
+            self._workplaces.pop(next(iter(self._workplaces)), None)
 
 
 def _rows(x: Tensor) -> tuple[int, int, int]:

@@ -56,6 +56,13 @@ class _Numbers:
     def store(self, value, address):
         self.builder.store(value, self.builder.inttoptr(address, self.vector.as_pointer()), align=self.size)
 
+    def prefetch(self, address):
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), _LANE, _LANE, _LANE])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
+        to_write, soon, data = (ir.Constant(_LANE, number) for number in (1, 3, 1))
+        place = self.builder.inttoptr(address, ir.IntType(8).as_pointer())
+        self.builder.call(function, [place, to_write, soon, data])
+
     def spread(self, number):
         empty = ir.Constant(self.vector, ir.Undefined)
         first = self.builder.insert_element(empty, number, ir.Constant(_LANE, 0))
@@ -100,6 +107,8 @@ def _tile(rows, vectors):
             with builder.if_then(builder.icmp_signed("==", what, ir.Constant(_INDEX, SUMS))):
                 for register, place in zip(sums, places, strict=True):
                     builder.store(t.load(place, t.vector), register)
+            for place in places:  # what is written next is on its way meanwhile
+                t.prefetch(t.offset(place, index[vectors * t.lanes]))
             starts = [t.offset(a, builder.mul(a_row, index[i])) for i in range(rows)]
             with cgutils.for_range(builder, arguments[4]) as loop:
                 row = t.offset(b, builder.mul(b_pitch, loop.index))
@@ -117,6 +126,20 @@ def _tile(rows, vectors):
         return types.void(out, a, b, begin, count, floor), instructions
 
     return product
+
+
+@intrinsic
+def copy_eight(_, out, address, zero):
+    """Eight numbers from one address to another."""
+
+    def instructions(context, builder, signature, arguments):
+        kind = ir.VectorType(context.get_value_type(signature.args[2]), 8)
+        places = [builder.inttoptr(address, kind.as_pointer()) for address in arguments[:2]]
+        size = signature.args[2].bitwidth // 8
+        builder.store(builder.load(places[1], align=size), places[0], align=size)
+        return context.get_dummy_value()
+
+    return types.void(out, address, zero), instructions
 
 
 _six, _six_narrow = _tile(6, WIDE), _tile(6, 1)
