@@ -22,9 +22,8 @@ class Structure:
 
     def __init__(self, module: nn.Module) -> None:
         self._modules = list(module.modules())
-        self._registries = [
-            registry for part in self._modules for registry in (part._modules, part._parameters, part._buffers)
-        ]
+        registries = [kind for part in self._modules for kind in (part._modules, part._parameters, part._buffers)]
+        self._registries = [kind for kind in registries if kind]
         self._parts = self._found()
         self._integers = [part for part in module.buffers() if not (part.is_floating_point() or part.is_inference())]
         self._versions = self._counted()

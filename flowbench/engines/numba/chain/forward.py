@@ -106,7 +106,16 @@ def substitute(tile, chain, stage, weights, log_det):
         for index in range(last):
             level = levels[index]
             units = visible[index + 1, start], visible[index + 1, stop]
-            gather(tile, chain, level, weights[level.weight], units, (int64(0), visible[index, start]), int64(BIASES), lowest)
+            gather(
+                tile,
+                chain,
+                level,
+                weights[level.weight],
+                units,
+                (int64(0), visible[index, start]),
+                int64(BIASES),
+                lowest,
+            )
         for column in range(start, stop):
             top = levels[last - 1]
             known = visible[last - 1, start], visible[last - 1, column]

@@ -52,7 +52,11 @@ def log_scale_of(stage, weights, statistics, column, one):
 @jit
 def origin_of(stage, weights, statistics, column, one):
     """What is subtracted before a column is scaled: the mean, or β in the inverse."""
-    return numbers(weights[stage.weight + 1], stage.moves, one)[column] if stage.inverted else like(statistics[0, column], one)
+    return (
+        numbers(weights[stage.weight + 1], stage.moves, one)[column]
+        if stage.inverted
+        else like(statistics[0, column], one)
+    )
 
 
 @jit

@@ -14,7 +14,6 @@ from flowbench.engines.numba.chain.registers import BIASES, BYTES, SUMS, ZEROS, 
 from flowbench.engines.numba.elementary import like, size_of
 from flowbench.engines.numba.vectors import jit
 
-
 PACKED, PACKED_ABOVE = 48, 256
 """Units below, and above, whose weights are packed at once: some lines of the cache of each row, and all of them half
 of the second cache."""

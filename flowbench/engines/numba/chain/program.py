@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -55,6 +54,8 @@ class _Shape(NamedTuple):
 
 class _Workplace:
     """The memory for calls of one shape; one call at a time."""
+
+    key: tuple[_Shape, bool]
 
     def __init__(self, layout: Layout, shape: _Shape, shared: bool, gradients: bool) -> None:
         dtype, dim = _TYPES[shape.dtype], layout.chain.dim
@@ -135,10 +136,10 @@ class Program:
     def _evaluate(self, x: Tensor, is_density: bool, taken: tuple[int, int, int]) -> Tensor:
         out = x.new_empty(x.shape[1])
         if len(out):
-            with self._workplace(x, gradients=False) as place:
-                weights = _addresses(self._tensors)
-                job, zero = place.job(weights, out, is_density, _rows(x), taken), place.zero
-                crew.run(lambda thread: kernels.forward(job, thread, zero), place.threads)
+            place, weights = self._workplace(x, gradients=False), _addresses(self._tensors)
+            job, zero = place.job(weights, out, is_density, _rows(x), taken), place.zero
+            crew.run(lambda thread: kernels.forward(job, thread, zero), place.threads)
+            self._leave(place)
         return out
 
     def forward(self, x: Tensor) -> Moved:
@@ -163,9 +164,7 @@ class Program:
             job, zero = place.job(weights, out, is_density, _rows(x), taken), place.zero
             crew.run(lambda thread: kernels.forward(job, thread, zero), place.threads)
 
-        def pull(
-            above: Tensor, gradients: Sequence[Tensor], cotangents: tuple[int, int, int] = _NOWHERE
-        ) -> Tensor:
+        def pull(above: Tensor, gradients: Sequence[Tensor], cotangents: tuple[int, int, int] = _NOWHERE) -> Tensor:
             grad_x = x.new_empty(x.shape[1], self.dim).t()
             if not place:
                 for gradient in gradients:
@@ -185,13 +184,10 @@ class Program:
             log_prob, pull = self.density(x)
             pull(log_prob, gradients)
             return log_prob
-        out = x.new_empty(x.shape[1])
-        with self._workplace(x, gradients=True) as place:
-            weights, places, zero = _addresses(self._tensors), self._places(gradients), place.zero
-            job = place.job(weights, out, True, _rows(x), places=places)
-            if not self._by_batch:
-                crew.run(lambda thread: kernels.descend(job, thread, each, zero), place.threads)
-                return out
+        out, place = x.new_empty(x.shape[1]), self._workplace(x, gradients=True)
+        weights, places, zero = _addresses(self._tensors), self._places(gradients), place.zero
+        job = place.job(weights, out, True, _rows(x), places=places)
+        if self._by_batch:
             above = torch.full_like(out, each)
             way_back, total = place.job(weights, above, True, places=places), each * len(out)
 
@@ -199,7 +195,13 @@ class Program:
                 kernels.forward(job, thread, zero)
                 kernels.backward(way_back, thread, total, zero)
 
-            crew.run(part, place.threads)
+        else:
+
+            def part(thread: int) -> None:
+                kernels.descend(job, thread, each, zero)
+
+        crew.run(part, place.threads)
+        self._leave(place)
         return out
 
     def _places(self, gradients: Sequence[Tensor]) -> np.ndarray:
@@ -219,16 +221,18 @@ class Program:
         tiles = max(1, -(-rows // (threads * CHAIN_TILE))) * threads
         return _Shape(rows, x.dtype, threads, tiles)
 
-    @contextmanager
-    def _workplace(self, x: Tensor, gradients: bool) -> Iterator[_Workplace]:
-        """That of an earlier call of the same shape, if nobody is there."""
+    def _workplace(self, x: Tensor, gradients: bool) -> _Workplace:
+        """That of an earlier call of the same shape, if nobody is there; give it back to ``_leave``."""
         key = self._shape(x, 3 if gradients else 1), gradients
-        place = self._workplaces.pop(key, None)
+        place = self._workplaces.pop(key, None)  # one thread gets it
         if place is None:
             layout = self._keeping if gradients else self._passing
             place = _Workplace(layout, key[0], shared=not (gradients and self._by_batch), gradients=gradients)
-        yield place
-        self._workplaces[key] = place
+            place.key = key
+        return place
+
+    def _leave(self, place: _Workplace) -> None:
+        self._workplaces[place.key] = place
         while len(self._workplaces) > 2 * REMEMBERED:
             self._workplaces.pop(next(iter(self._workplaces)), None)
 
