@@ -68,4 +68,4 @@ ADAM_WORK = 1 << 18
 """Weights for which the optimizer takes another thread."""
 
 RUN_GAP = 64
-"""Weights that a mask forbids, up to which the optimizer goes through them too: a run of weights takes some time to begin."""
+"""Forbidden weights up to which the optimizer goes through them, too: each run of weights takes some time to begin."""

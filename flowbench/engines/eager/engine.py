@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from flowbench.config import TrainingOptions
 from flowbench.engines.eager import elementwise, substitution
 from flowbench.engines.eager.batch_norm import batch_norm, batch_norm_by, batch_norm_inverse
 from flowbench.engines.eager.coupling import Halves
@@ -39,7 +40,13 @@ class TorchEngine:
         """On CUDA steps are captured as one graph and replayed."""
         return Replayed() if device.type == "cuda" else _call
 
-    def updater(self, *_: object) -> Update | None:
+    def updater(
+        self,
+        flat: Tensor,  # others need them
+        state: Mapping[str, Tensor],
+        options: TrainingOptions,
+        runs: Sequence[tuple[int, int]],
+    ) -> Update | None:
         """None: torch's own."""
         return None
 

@@ -1,4 +1,4 @@
-"""The gradient's norm, its bound, and Adam, in one compiled call a thread; torch needs a dozen calls and more passes."""
+"""The gradient's norm, its bound, and Adam in one compiled call a thread; torch needs a dozen calls and more passes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _descend(flat, gradient, moments, run, numbers):
 
 @jit
 def _update(loss, flat, gradient, moments, counts, options, runs, cuts, sums, thread, gate):
-    """A step, by one of the threads. ``counts`` are (steps,), (norms,), (stopped,), as `Adam` and `Descent` keep them."""
+    """A step, by one of the threads. ``counts`` are (steps,), (norms,), (stopped,), as `training.step` keeps them."""
     steps, norms, stopped = counts
     rate, clip, epsilon, decay = options
     own, threads, zero = runs[cuts[thread] : cuts[thread + 1]], len(cuts) - 1, like(0, flat[0])

@@ -159,10 +159,7 @@ class Flow(nn.Module):
         given, x = self.apart(x)
         context = self._context(given)
         engine = self.engine or choose(x)
-        if context is None:
-            stages = self._joined_stages(engine, None)
-        else:
-            stages = self._stages(context.detach())
+        stages = self._joined_stages(engine, None) if context is None else self._stages(context.detach())
         parameters = [weight for stage in stages for weight in stage.weights]
         gradients = _places_for_gradients(parameters)
         each = -1 / max(1, len(x))

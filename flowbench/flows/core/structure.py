@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable, Hashable
 from itertools import chain
 from operator import attrgetter
+from typing import Any
 
 from torch import nn
 
@@ -22,8 +23,9 @@ class Structure:
 
     def __init__(self, module: nn.Module) -> None:
         self._modules = list(module.modules())
-        registries = [kind for part in self._modules for kind in (part._modules, part._parameters, part._buffers)]
-        self._registries = [kind for kind in registries if kind]
+        self._registries: list[dict[str, Any]] = []
+        for part in self._modules:
+            self._registries += [kind for kind in (part._modules, part._parameters, part._buffers) if kind]
         self._parts = self._found()
         self._integers = [part for part in module.buffers() if not (part.is_floating_point() or part.is_inference())]
         self._versions = self._counted()

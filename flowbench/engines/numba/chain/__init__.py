@@ -1,1 +1,1 @@
-"""Chains of transforms whole in one compiled call: see `program` for what an engine asks, `kernels` for what is done."""
+"""Chains of transforms, each whole in one compiled call: `program` is what an engine asks, `kernels` what is done."""

@@ -105,7 +105,7 @@ def pull_networks(tile, chain, stage, weights, turned, gradient, first):
 
 @jit
 def pull_substitution(tile, chain, stage, weights, pulled, turned):
-    """The gradient of `forward.substitute`, by substitution on the transposed network, from the last column to the first.
+    """The gradient of `forward.substitute`, by substitution on the transposed network, from the last column on.
 
     It leaves the cotangents of all units.
     """

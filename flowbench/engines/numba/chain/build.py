@@ -94,11 +94,26 @@ class Tables:
         below = np.concatenate([np.zeros((2, 0), np.int64), *self._below], 1)
         # a kernel looks one unit further for the pitch of rows, also behind the last
         units = np.ascontiguousarray(np.pad(units, ((0, 0), (0, 1))))
-        cuts = [index for index, stage in enumerate(self._stages) if stage.get("by_batch")]
+        batches = [index for index, stage in enumerate(self._stages) if stage.get("by_batch")]
         columns = np.concatenate([np.zeros(0, np.int64), *self._columns])
-        segments = np.array([0, *cuts, len(stages)])
-        tables: Any = [*units, *np.ascontiguousarray(below), columns]
-        return Chain(stages, levels, *tables, segments, self.dim, self.dim)
+        segments = np.array([0, *batches, len(stages)])
+        starts, sees, ends, holds, places = units
+        seen_from, cuts = np.ascontiguousarray(below)
+        return Chain(
+            stages,
+            levels,
+            starts,
+            sees,
+            ends,
+            holds,
+            places,
+            seen_from,
+            cuts,
+            columns,
+            segments,
+            dim=self.dim,
+            log_det=self.dim,
+        )
 
     def _add(self, index: int, stage: Stage) -> None:
         leave = self.areas.of_stage("odd" if index % 2 == 0 else "even", self.dim)
@@ -152,7 +167,7 @@ class Tables:
     def _networks(
         self, networks: Sequence[NetworkPlan], seen: int, pulled: int, univariate: Univariate
     ) -> dict[str, Any]:
-        """Their levels; ``seen`` and ``pulled`` are where the values that they read lie, and the cotangents of these."""
+        """Their levels; ``seen`` and ``pulled`` are where the values that they read, and their cotangents, lie."""
         outputs = [network.packing.layers[-1].shape[0] for network in networks]
         # one behind the other
         theta, above = self.areas.of_stage("theta", sum(outputs)), self.areas.shared("theta̅", sum(outputs))

@@ -50,13 +50,15 @@ def log_scale_of(stage, weights, statistics, column, one):
 
 
 @jit
+def beta_of(stage, weights, column, one):
+    """β of a column."""
+    return numbers(weights[stage.weight + 1], stage.moves, one)[column]
+
+
+@jit
 def origin_of(stage, weights, statistics, column, one):
     """What is subtracted before a column is scaled: the mean, or β in the inverse."""
-    return (
-        numbers(weights[stage.weight + 1], stage.moves, one)[column]
-        if stage.inverted
-        else like(statistics[0, column], one)
-    )
+    return beta_of(stage, weights, column, one) if stage.inverted else like(statistics[0, column], one)
 
 
 @jit
@@ -67,11 +69,7 @@ def normalise(tile, stage, weights, statistics, log_det):
         come, leave = row_of(tile, stage.come + column), row_of(tile, stage.leave + column)
         scale = log_scale_of(stage, weights, statistics, column, one)
         before = origin_of(stage, weights, statistics, column, one)
-        after = (
-            like(statistics[0, column], one)
-            if stage.inverted
-            else numbers(weights[stage.weight + 1], stage.moves, one)[column]
-        )
+        after = like(statistics[0, column], one) if stage.inverted else beta_of(stage, weights, column, one)
         total += scale
         factor = like(exp(scale), one)
         for n in range(len(come)):

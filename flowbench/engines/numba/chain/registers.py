@@ -77,7 +77,7 @@ class _Numbers:
         return self.builder.select(self.builder.fcmp_ordered("<", value, floor), floor, value)
 
 
-def _tile(rows, vectors):
+def _tile(rows, vectors):  # noqa: C901  # one instruction after the other
     """Out[i, n] = max(begin[i, n] + Σₖ a[i, k]·b[k, n], floor) for i < rows and so many vectors of n.
 
     ``out`` and ``b`` are (address, pitch), ``a`` is (address, pitch of i, pitch of k), ``begin`` (what, address of

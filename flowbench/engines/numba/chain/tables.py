@@ -23,8 +23,8 @@ STAGE = np.dtype(
         ("come", np.int64),
         ("leave", np.int64),
         ("scales", np.int64),
-        # of its networks: levels first..end−1 of the table, and where the columns that they read lie; of an order, memory
-        # by way of which cotangents go
+        # of its networks: levels first..end−1 of the table, and where the columns that they read lie; of an order,
+        # memory by way of which cotangents go
         ("first_level", np.int64),
         ("end_level", np.int64),
         ("seen", np.int64),
