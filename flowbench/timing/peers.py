@@ -1,9 +1,12 @@
 """The same model built by other libraries, so that their times can stand beside ours: one adapter a library.
 
-Theirs are MAFs (and IAFs, and autoregressive neural spline flows) of the same widths, relu units, layers without
-residual blocks and number of transforms, each with its library's own map of a column, permutations between and no batch
-normalisation; ours, beside them, too (``ALIKE``). They are trained as their
-documentation does: ``torch.optim.Adam`` with its defaults, flowjax by its own jitted step.
+Theirs are MAFs (and IAFs, RealNVPs, and autoregressive neural spline flows) of the same widths, relu units, layers
+without residual blocks and number of transforms, each with its library's own map of a column, permutations between and
+no batch normalisation; ours, beside them, too (``ALIKE``). They are trained as their documentation does:
+``torch.optim.Adam`` with its defaults, flowjax by its own jitted step.
+
+Two are less than ours, and are timed as they are: a RealNVP's scale and translation come of one network in zuko, nflows
+and flowjax, of two in normflows and here; and normflows' masked network has no activation after its first layer.
 
 Each runs in a process of its own (``peer_process``), which finds its adapter by name and calls it with the model, the
 rows (N, D) in float32 and the device.
@@ -15,6 +18,7 @@ import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,7 +41,7 @@ Rows = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Model:
-    """What a peer builds: a ``flow`` (maf, iaf or nsf-ar) of ``transforms`` networks with ``hidden`` units."""
+    """What a peer builds: a ``flow`` (maf, iaf, realnvp or nsf-ar) of ``transforms`` networks with ``hidden`` units."""
 
     flow: str
     dim: int
@@ -57,11 +61,11 @@ class Works:
 
 def obstacle(peer: str, model: Model, device: str) -> str | None:
     """Why ``peer`` cannot be timed; None if it can."""
-    if model.flow not in ("maf", "iaf", *(["nsf-ar"] if peer in SPLINED else [])):
+    if model.flow not in ("maf", "iaf", "realnvp", *(["nsf-ar"] if peer in SPLINED else [])):
         return f"a {model.flow} has no network of the same shape there"
     if model.dim < 2:
-        return "one column leaves an autoregressive network nothing to do"
-    if peer != "zuko" and len(set(model.hidden)) != 1:
+        return "one column leaves a network nothing to do"
+    if len(set(model.hidden)) != 1 and (peer == "flowjax" or (peer != "zuko" and model.flow != "realnvp")):
         return "its hidden layers have one width"
     if peer == "flowjax" and device != "cpu":
         return "it is timed on a CPU alone"
@@ -75,18 +79,26 @@ def zuko(model: Model, rows: Rows, device: str) -> Works:
     import zuko
 
     sizes = {"transforms": model.transforms, "hidden_features": model.hidden}
-    spline = model.flow == "nsf-ar"
-    flow = zuko.flows.NSF(model.dim, bins=BINS, **sizes) if spline else zuko.flows.MAF(model.dim, **sizes)
+    kinds = {"nsf-ar": partial(zuko.flows.NSF, bins=BINS), "realnvp": zuko.flows.RealNVP}
+    flow = kinds.get(model.flow, zuko.flows.MAF)(model.dim, **sizes)
     if model.flow == "iaf":
         flow = zuko.flows.Flow([zuko.lazy.LazyInverse(step) for step in flow.transform.transforms], flow.base)
     return _on_torch(flow, lambda x: flow().log_prob(x), lambda n: flow().sample((n,)), rows, device)
 
 
 def nflows(model: Model, rows: Rows, device: str) -> Works:
-    """nflows' masked autoregressive transforms, affine ones or splines, with reversing permutations between."""
-    from nflows import transforms
+    """nflows' masked autoregressive transforms, affine ones or splines, with reversing permutations; its couplings."""
     from nflows.distributions.normal import StandardNormal
     from nflows.flows.base import Flow
+    from nflows.transforms import CompositeTransform
+
+    steps = _nflows_couplings(model) if model.flow == "realnvp" else _nflows_masked(model)
+    flow = Flow(CompositeTransform(steps), StandardNormal([model.dim]))
+    return _on_torch(flow, flow.log_prob, flow.sample, rows, device)
+
+
+def _nflows_masked(model: Model) -> list[Any]:
+    from nflows import transforms
 
     steps: list[Any] = []
     # its first hidden layer stands before the blocks
@@ -101,12 +113,38 @@ def nflows(model: Model, rows: Rows, device: str) -> Works:
             step = transforms.MaskedAffineAutoregressiveTransform(model.dim, model.hidden[0], **shape)
         steps += [transforms.InverseTransform(step) if model.flow == "iaf" else step]
         steps += [transforms.ReversePermutation(model.dim)]
-    flow = Flow(transforms.CompositeTransform(steps[:-1]), StandardNormal([model.dim]))
-    return _on_torch(flow, flow.log_prob, flow.sample, rows, device)
+    return steps[:-1]
+
+
+def _nflows_couplings(model: Model) -> list[Any]:
+    """They move the columns of one parity, then the others: no order of columns lies between."""
+    from nflows.nn.nets import MLP
+    from nflows.transforms import AffineCouplingTransform
+    from nflows.utils.torchutils import create_alternating_binary_mask
+
+    class Network(MLP):  # type: ignore[misc]
+        """Its layers, as couplings call them: with a context, here of nothing."""
+
+        def __init__(self, inputs: int, outputs: int) -> None:
+            super().__init__([inputs], [outputs], list(model.hidden))
+
+        def forward(self, inputs: Any, context: None = None) -> Any:
+            return super().forward(inputs)
+
+    masks = (create_alternating_binary_mask(model.dim, even=index % 2 == 0) for index in range(model.transforms))
+    return [AffineCouplingTransform(mask, Network) for mask in masks]
 
 
 def normflows(model: Model, rows: Rows, device: str) -> Works:
-    """normflows' masked affine autoregressive flows, with its permutations between."""
+    """normflows' masked affine autoregressive flows, with its permutations between; its masked couplings in turn."""
+    import normflows as nf
+
+    steps = _normflows_couplings(model) if model.flow == "realnvp" else _normflows_masked(model)
+    flow = nf.NormalizingFlow(nf.distributions.DiagGaussian(model.dim, trainable=False), steps)
+    return _on_torch(flow, flow.log_prob, lambda n: flow.sample(n)[0], rows, device)
+
+
+def _normflows_masked(model: Model) -> list[Any]:
     import normflows as nf
 
     steps: list[Any] = []
@@ -116,8 +154,16 @@ def normflows(model: Model, rows: Rows, device: str) -> Works:
         )
         # its directions are an IAF's
         steps += [step if model.flow == "iaf" else nf.flows.Reverse(step), nf.flows.Permute(model.dim)]
-    flow = nf.NormalizingFlow(nf.distributions.DiagGaussian(model.dim, trainable=False), steps[:-1])
-    return _on_torch(flow, flow.log_prob, lambda n: flow.sample(n)[0], rows, device)
+    return steps[:-1]
+
+
+def _normflows_couplings(model: Model) -> list[Any]:
+    import normflows as nf
+    import torch
+
+    sizes = [model.dim, *model.hidden, model.dim]
+    masks = ((torch.arange(model.dim) % 2 == index % 2).float() for index in range(model.transforms))
+    return [nf.flows.MaskedAffineFlow(mask, nf.nets.MLP(sizes), nf.nets.MLP(sizes)) for mask in masks]
 
 
 def _on_torch(
@@ -152,17 +198,18 @@ def flowjax(model: Model, rows: Rows, device: str) -> Works:
     import optax
     import paramax
     from flowjax.distributions import StandardNormal
-    from flowjax.flows import masked_autoregressive_flow
+    from flowjax.flows import coupling_flow, masked_autoregressive_flow
     from flowjax.train.losses import MaximumLikelihoodLoss
     from flowjax.train.train_utils import step as descend
 
-    flow = masked_autoregressive_flow(
+    build = coupling_flow if model.flow == "realnvp" else masked_autoregressive_flow
+    flow = build(
         jax.random.key(0),
         base_dist=StandardNormal((model.dim,)),
         flow_layers=model.transforms,
         nn_width=model.hidden[0],
         nn_depth=len(model.hidden),
-        invert=model.flow == "maf",
+        invert=model.flow != "iaf",
     )
     x, key = jax.numpy.asarray(rows), jax.random.key(1)
     log_prob = eqx.filter_jit(lambda flow, x: flow.log_prob(x))

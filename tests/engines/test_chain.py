@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import threading
 
@@ -117,7 +118,8 @@ def test_a_flow_of_what_chains_know_is_one_stage_and_others_are_joined_between()
     flow = shaken("maf", 4)
     stages = flow.stages()
     (only,) = ENGINE.join(stages, 4)
-    assert isinstance(only.plan, Joined) and only.plan.stages == tuple(stages)
+    assert isinstance(only.plan, Joined)
+    assert only.plan.stages == tuple(stages)
     mixed = next(stage for stage in shaken("nsf-ar", 4).stages() if isinstance(stage.plan, MaskedPlan))
     parts = ENGINE.join([*stages, mixed, *stages], 4)
     joined = [isinstance(part.plan, Joined) for part in parts]
@@ -222,7 +224,7 @@ def test_runs_hold_every_weight_that_a_mask_allows(gap: int) -> None:
     network = shaken("maf", 30, hidden=(80, 90)).transform.transforms[0].conditioner
     inside = torch.zeros(network.packing.size)
     runs = network.packing.runs(gap)
-    assert all(a[1] + gap < b[0] for a, b in zip(runs, runs[1:], strict=False))
+    assert all(a[1] + gap < b[0] for a, b in itertools.pairwise(runs))
     for start, stop in runs:
         inside[start:stop] += 1
     assert inside.max() == 1

@@ -27,7 +27,7 @@ from flowbench.training.clock import WorkError
 pytestmark = pytest.mark.usefixtures("quick")
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="no other system tells a process's peak")
-SMALL = {flow: peers.Model(flow, 4, (8, 8), 2) for flow in ("maf", "iaf", "nsf-ar")}
+SMALL = {flow: peers.Model(flow, 4, (8, 8), 2) for flow in ("maf", "iaf", "nsf-ar", "realnvp")}
 WIDE = peers.Model("iaf", 80, (8,), 2)
 GIGABYTE = 10**9
 
@@ -88,7 +88,8 @@ def test_each_peer_works_in_a_process_of_its_own(peer: str, stack: ExitStack) ->
 @pytest.mark.parametrize(
     ("peer", "model", "device", "reason"),
     [
-        ("zuko", peers.Model("realnvp", 4, (8,), 2), "cpu", "realnvp"),
+        ("zuko", peers.Model("made-mog", 4, (8,), 2), "cpu", "made-mog"),
+        ("flowjax", peers.Model("realnvp", 4, (8, 9), 2), "cpu", "one width"),
         ("normflows", peers.Model("nsf-ar", 4, (8,), 2), "cpu", "nsf-ar"),
         ("zuko", peers.Model("maf", 1, (8,), 2), "cpu", "one column"),
         ("nflows", peers.Model("maf", 4, (8, 9), 2), "cpu", "one width"),
