@@ -131,8 +131,6 @@ class Packing:
         self._mask_shapes = [strip.partial for layer in self.layers for strip in layer.strips]
         self._mask_sizes = [rows * columns for rows, columns in self._mask_shapes]
         self.size = sum(self._sizes)
-        self.whole = all(len(layer.strips) == 1 for layer in self.layers)
-        """Whether every matrix is in one piece."""
 
     def views(self, flat: Tensor) -> list[LayerWeights]:
         """Each layer's weights and bias as views of what is laid out like ``flat`` (size,)."""
