@@ -131,7 +131,7 @@ KINDS = [
     Training("realnvp"),
     Training("maf", options={"optimizer": "adam-inner-epsilon", "weight_decay": 1e-3}),
     # far too high a rate, so that there are epochs that are not better
-    Training("maf", options={"plateau": 1, "learning_rate": 0.5, "schedule": "constant", "max_epochs": 6}),
+    Training("maf", options={"plateau": 1, "learning_rate": 1.0, "schedule": "constant", "max_epochs": 6}),
 ]
 
 
