@@ -232,3 +232,49 @@ def test_runs_hold_every_weight_that_a_mask_allows(gap: int) -> None:
     assert inside[network.packing.pack(dense) == 1].all()
     if gap == 0:
         assert inside.sum() == network.packing.pack(dense).sum()
+
+
+@pytest.mark.usefixtures("float64")
+def test_what_kernels_would_trust_is_looked_at_first() -> None:
+    flow = shaken("maf", 5)
+    flow.engine = ENGINE
+    elsewhere = copy.deepcopy(flow).to("meta")
+    with pytest.raises(ValueError, match="expected rows"):
+        elsewhere(torch.randn(3, 5))
+    with pytest.raises(ValueError, match="expected rows"):
+        flow.moved_by(0, torch.randn(3, 5).float())
+    with pytest.raises(ValueError, match="other columns"):
+        Flow(5, Chain([*shaken("maf", 5).transform, BatchNorm(3)]), ENGINE)(torch.randn(3, 5))
+    with pytest.raises(ValueError, match="other columns"):
+        Flow(5, Chain([*shaken("maf", 5).transform, Permutation(torch.arange(3))]), ENGINE)(torch.randn(3, 5))
+    flow.transform.float()
+    with pytest.raises(ValueError, match="a weight is of"):
+        flow(torch.randn(3, 5))
+
+
+@pytest.mark.usefixtures("float64")
+def test_weights_and_gradients_may_lie_anyhow() -> None:
+    flow, x = shaken("maf", 5), torch.randn(30, 5)
+    flow.engine = ENGINE
+    expected = flow(x).detach()
+    apart = {name: torch.stack([value, value], -1)[..., 0] for name, value in flow.named_parameters()}
+    torch.testing.assert_close(torch.func.functional_call(flow, apart, (x,)), expected, rtol=0, atol=1e-12)
+    flow.backpropagate(x)
+    gradients = [parameter.grad.clone() for parameter in flow.parameters()]
+    for parameter in flow.parameters():
+        parameter.grad = torch.zeros(*parameter.shape, 2)[..., 0]
+    flow.backpropagate(x)
+    for parameter, gradient in zip(flow.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=0)
+
+
+@pytest.mark.usefixtures("float64")
+def test_parameters_may_move_between_a_density_and_its_gradient() -> None:
+    flow, x = shaken("maf", 5), torch.randn(30, 5)
+    flow.engine = ENGINE
+    expected = torch.autograd.grad(-flow(x).mean(), list(flow.parameters()))
+    loss = -flow(x).mean()
+    for parameter in flow.parameters():
+        parameter.data = torch.full_like(parameter, torch.nan)
+    for found, gradient in zip(torch.autograd.grad(loss, list(flow.parameters())), expected, strict=True):
+        torch.testing.assert_close(found, gradient, rtol=0, atol=0)

@@ -108,6 +108,14 @@ def update(
         cuts, sums, gate = kept[threads]
         found = loss.view(1).numpy()
         known = found, *arrays, moments, counts, (rate, *rest), parts, cuts, sums
-        crew.run(lambda thread: _update(*known, thread, gate.ctypes.data), threads)
+
+        def part(thread: int) -> None:
+            _update(*known, thread, gate.ctypes.data)
+
+        try:
+            crew.run(part, threads)
+        except BaseException:
+            kept.clear()  # somebody may still wait at the gate
+            raise
 
     return step

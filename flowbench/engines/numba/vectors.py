@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -68,9 +69,10 @@ def _kept_where_there_is_room(kernel: Any) -> Any:
 
 @functools.cache
 def _digest() -> str:
-    """Of the kernels' sources."""
+    """Of the kernels' sources, and of what they are written for."""
     sources = sorted(Path(__file__).parent.rglob("*.py"))
-    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+    found = f"{os.name} {BYTES}".encode() + b"".join(source.read_bytes() for source in sources)
+    return hashlib.sha256(found).hexdigest()[:16]
 
 
 @jit

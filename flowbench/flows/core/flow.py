@@ -94,6 +94,7 @@ class Flow(nn.Module):
 
     def moved_by(self, leaf: int, rows: Tensor) -> Pair:
         """Rows (N, G + D) moved by one of the transform's leaves alone, from data to noise, and its log|det| (N,)."""
+        self._refuse_others(rows)
         given, own = self.apart(rows)
         engine = self.engine or choose(own)
         out, log_det = stages_run.run(self._joined_stages(engine, given, leaf=leaf), own, engine)
@@ -144,11 +145,11 @@ class Flow(nn.Module):
 
     def _refuse_others(self, rows: Tensor) -> None:
         dtype = self.origin.dtype
-        if rows.ndim != 2 or rows.shape[1] != self.columns or rows.dtype != dtype:
-            found = f"{tuple(rows.shape)} of {rows.dtype}"
-            raise ValueError(
-                f"expected rows of shape (N, {self.columns}) of {dtype}, got {found}"
-            )  # a kernel would not ask
+        here = self.origin.device
+        if rows.ndim != 2 or rows.shape[1] != self.columns or rows.dtype != dtype or rows.device != here:
+            found = f"{tuple(rows.shape)} of {rows.dtype} on {rows.device}"
+            # a kernel would not ask
+            raise ValueError(f"expected rows of shape (N, {self.columns}) of {dtype} on {here}, got {found}")
 
     def backpropagate(self, x: Tensor) -> Tensor:
         """Minus the mean log-density of x (N, G + D), (); its gradient is left in the parameters' ``grad``.

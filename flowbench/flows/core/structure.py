@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from itertools import chain
 from operator import attrgetter
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from flowbench.engines import Stage
 
@@ -23,9 +23,11 @@ class Structure:
 
     def __init__(self, module: nn.Module) -> None:
         self._modules = list(module.modules())
-        self._registries: list[dict[str, Any]] = []
+        registries: list[dict[str, Any]] = []
         for part in self._modules:
-            self._registries += [kind for kind in (part._modules, part._parameters, part._buffers) if kind]
+            registries += [part._modules, part._parameters, part._buffers]
+        self._registries = [kind for kind in registries if kind]
+        self._empty = [kind for kind in registries if not kind]
         self._parts = self._found()
         self._integers = [part for part in module.buffers() if not (part.is_floating_point() or part.is_inference())]
         self._versions = self._counted()
@@ -34,7 +36,12 @@ class Structure:
         """Whether they still are the same."""
         parts = self._found()
         same = len(parts) == len(self._parts) and all(map(operator.is_, parts, self._parts))
-        return same and self._counted() == self._versions
+        return same and not any(self._empty) and self._counted() == self._versions
+
+    def has(self, tensors: Iterable[Tensor]) -> bool:
+        """Whether all of these are registered in the module."""
+        known = set(map(id, self._parts))
+        return all(id(tensor) in known for tensor in tensors)
 
     def modes(self) -> tuple[bool, ...]:
         """Of each module, whether it is in training."""
@@ -52,18 +59,21 @@ class Joinings:
     """A transform's stages as engines join them, kept while its structure holds; copies begin without."""
 
     def __init__(self) -> None:
-        self._structure: Structure | None = None
-        self._transform: nn.Module | None = None
-        self._kept: dict[Hashable, list[Stage]] = {}
+        self._state: tuple[nn.Module, Structure, dict[Hashable, list[Stage]]] | None = None
 
     def of(self, transform: nn.Module, key: Hashable, join: Callable[[], list[Stage]]) -> list[Stage]:
         """What ``join`` gives for that ``key`` and the modes in which the transform's parts are."""
-        if transform is not self._transform or self._structure is None or not self._structure.holds():
-            self._transform, self._structure, self._kept = transform, Structure(transform), {}
-        key = self._structure.modes(), key
-        if key not in self._kept:
-            self._kept[key] = join()
-        return self._kept[key]
+        state = self._state  # one thread's, whatever another writes meanwhile
+        if state is None or state[0] is not transform or not state[1].holds():
+            state = self._state = transform, Structure(transform), {}
+        _, structure, kept = state
+        key = structure.modes(), key
+        if key not in kept:
+            stages = join()
+            if not structure.has(weight for stage in stages for weight in stage.weights):
+                return stages  # weights that are computed are others next time
+            kept[key] = stages
+        return kept[key]
 
     def __deepcopy__(self, _: object) -> Joinings:
         return Joinings()

@@ -116,6 +116,7 @@ class Tables:
         )
 
     def _add(self, index: int, stage: Stage) -> None:
+        self._refuse_others(stage)
         leave = self.areas.of_stage("odd" if index % 2 == 0 else "even", self.dim)
         known: dict[str, Any] = {"come": self._come, "leave": leave, "inverted": stage.inverted}
         match stage.plan:
@@ -135,6 +136,20 @@ class Tables:
         self._stages.append({"weight": self.weights, **known})
         self.weights += len(tensors(stage))
         self._come = leave
+
+    def _refuse_others(self, stage: Stage) -> None:
+        """Kernels trust what is in the tables."""
+        match stage.plan:
+            case MaskedPlan(dim=dim):
+                fits = dim == self.dim
+            case CouplingPlan():
+                fits = sorted([*stage.constants.passed.tolist(), *stage.constants.moved.tolist()]) == [*range(self.dim)]
+            case BatchNormPlan():
+                fits = all(len(tensor) == self.dim for tensor in tensors(stage))
+            case _:
+                fits = all(sorted(order.tolist()) == [*range(self.dim)] for order in stage.constants)
+        if not fits:
+            raise ValueError(f"a transform of other columns than the flow's {self.dim}: {type(stage.plan).__name__}")
 
     def _masked(self, stage: Stage, plan: MaskedPlan, known: dict[str, Any]) -> dict[str, Any]:
         seen = known["leave" if stage.inverted else "come"]

@@ -10,6 +10,9 @@ from collections.abc import Callable
 Part = Callable[[int], object]
 """Does the part of a piece of work that belongs to a thread."""
 
+PATIENCE = 5.0
+"""Seconds that others get to end their parts after the first thread's was broken off."""
+
 Done = queue.SimpleQueue[BaseException | None]
 """What threads report: that they are done, or what they raised."""
 
@@ -29,10 +32,12 @@ class Crew:
             self._enlist(threads - 1)
             for orders in self._orders[: threads - 1]:
                 orders.put((part, done))
+            patience: float | None = PATIENCE
             try:
                 part(0)
-            finally:
-                failures = [done.get() for _ in range(threads - 1)]
+                patience = None
+            finally:  # what broke off before it met the others leaves them waiting
+                failures = [done.get(timeout=patience) for _ in range(threads - 1)]
         for failure in failures:
             if failure is not None:
                 raise failure

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -73,6 +75,7 @@ class _Workplace:
             shared=shared,
         )
         self.gate = new_gate()
+        self._layout = layout  # and its tables, whose addresses it has
         self._held = self.memory.addresses()
         self._first = layout.addresses.ctypes.data, self._held.ctypes.data
         self._rest = *addresses(dtype, gradients), self.gate.ctypes.data, shape.threads, shape.lanes
@@ -136,9 +139,10 @@ class Program:
     def _evaluate(self, x: Tensor, is_density: bool, taken: tuple[int, int, int]) -> Tensor:
         out = x.new_empty(x.shape[1])
         if len(out):
-            place, weights = self._workplace(x, gradients=False), _addresses(self._tensors)
+            place, held = self._workplace(x, gradients=False), _held(self._tensors, x)
+            weights = _addresses(held)
             job, zero = place.job(weights, out, is_density, _rows(x), taken), place.zero
-            crew.run(lambda thread: kernels.forward(job, thread, zero), place.threads)
+            crew.run(_Part(kernels.forward, (job,), (zero,), (place, held, weights, x, out)), place.threads)
             self._leave(place)
         return out
 
@@ -157,12 +161,14 @@ class Program:
         return self._keep(x, True, _NOWHERE)
 
     def _keep(self, x: Tensor, is_density: bool, taken: tuple[int, int, int]) -> Any:
-        out, weights = x.new_empty(x.shape[1]), _addresses(self._tensors)
+        # what it is of, whatever becomes of the parameters until the way back
+        out, held = x.new_empty(x.shape[1]), [tensor.detach() for tensor in _held(self._tensors, x)]
+        weights = _addresses(held)
         # its own: it is held until the way back
         place = _Workplace(self._keeping, self._shape(x, 3), shared=False, gradients=True) if len(out) else None
         if place:
             job, zero = place.job(weights, out, is_density, _rows(x), taken), place.zero
-            crew.run(lambda thread: kernels.forward(job, thread, zero), place.threads)
+            crew.run(_Part(kernels.forward, (job,), (zero,), (place, held, weights, x, out)), place.threads)
 
         def pull(above: Tensor, gradients: Sequence[Tensor], cotangents: tuple[int, int, int] = _NOWHERE) -> Tensor:
             grad_x = x.new_empty(x.shape[1], self.dim).t()
@@ -170,10 +176,12 @@ class Program:
                 for gradient in gradients:
                     gradient.zero_()
                 return grad_x
-            above, places = above.contiguous(), self._places(gradients)
+            above, own = above.contiguous(), _contiguous(gradients, x)
+            places, total = self._places(own), above.double().sum().item()
             job = place.job(weights, above, is_density, cotangents, _rows(grad_x), places)
-            zero, total = place.zero, above.double().sum().item()
-            crew.run(lambda thread: kernels.backward(job, thread, total, zero), place.threads)
+            memory = place, held, weights, above, own, places, grad_x
+            crew.run(_Part(kernels.backward, (job,), (total, place.zero), memory), place.threads)
+            _copy_back(own, gradients)
             return grad_x
 
         return out, pull
@@ -184,23 +192,28 @@ class Program:
             log_prob, pull = self.density(x)
             pull(log_prob, gradients)
             return log_prob
-        out, place = x.new_empty(x.shape[1]), self._workplace(x, gradients=True)
-        weights, places, zero = _addresses(self._tensors), self._places(gradients), place.zero
+        out, place, held = x.new_empty(x.shape[1]), self._workplace(x, gradients=True), _held(self._tensors, x)
+        own = _contiguous(gradients, x)
+        weights, places, zero = _addresses(held), self._places(own), place.zero
         job = place.job(weights, out, True, _rows(x), places=places)
+        memory = [place, held, weights, x, out, own, places]
+        parts = [_Part(kernels.descend, (job,), (each, zero), memory)]
         if self._by_batch:
             above = torch.full_like(out, each)
-            way_back, total = place.job(weights, above, True, places=places), each * len(out)
+            way_back = place.job(weights, above, True, places=places)
+            memory.append(above)
+            there, back = (job,), (way_back,)
+            parts = [
+                _Part(kernels.forward, there, (zero,), memory),
+                _Part(kernels.backward, back, (each * len(out), zero), memory),
+            ]
 
-            def part(thread: int) -> None:
-                kernels.forward(job, thread, zero)
-                kernels.backward(way_back, thread, total, zero)
+        def all_parts(thread: int) -> None:
+            for part in parts:
+                part(thread)
 
-        else:
-
-            def part(thread: int) -> None:
-                kernels.descend(job, thread, each, zero)
-
-        crew.run(part, place.threads)
+        crew.run(all_parts, place.threads)
+        _copy_back(own, gradients)
         self._leave(place)
         return out
 
@@ -233,8 +246,47 @@ class Program:
 
     def _leave(self, place: _Workplace) -> None:
         self._workplaces[place.key] = place
-        while len(self._workplaces) > 2 * REMEMBERED:
-            self._workplaces.pop(next(iter(self._workplaces)), None)
+        with suppress(RuntimeError, StopIteration):  # another thread may do the same
+            while len(self._workplaces) > 2 * REMEMBERED:
+                self._workplaces.pop(next(iter(self._workplaces)), None)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A thread's part of a call, with all ``memory`` whose addresses it is told: nobody else may hold it to its end."""
+
+    kernel: Callable[..., object]
+    before: tuple[Any, ...]
+    after: tuple[Any, ...]
+    memory: Sequence[object]
+
+    def __call__(self, thread: int) -> None:
+        """Do it."""
+        self.kernel(*self.before, thread, *self.after)
+
+
+def _held(tensors: Sequence[Tensor], x: Tensor) -> list[Tensor]:
+    """The tensors as kernels read them.
+
+    Raises:
+        ValueError: one is of another precision than x, or elsewhere.
+    """
+    for tensor in tensors:
+        if tensor.dtype != x.dtype or tensor.device != x.device:
+            raise ValueError(f"a weight is of {tensor.dtype} on {tensor.device}, rows of {x.dtype} on {x.device}")
+    return [tensor if tensor.is_contiguous() else tensor.detach().contiguous() for tensor in tensors]
+
+
+def _contiguous(gradients: Sequence[Tensor], x: Tensor) -> list[Tensor]:
+    """Places for gradients that kernels can write."""
+    fit = (gradient.is_contiguous() and gradient.dtype == x.dtype for gradient in gradients)
+    return [place if fits else x.new_empty(place.shape) for place, fits in zip(gradients, fit, strict=True)]
+
+
+def _copy_back(written: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    for own, gradient in zip(written, gradients, strict=True):
+        if own is not gradient:
+            gradient.copy_(own)
 
 
 def _rows(x: Tensor) -> tuple[int, int, int]:
