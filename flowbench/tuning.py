@@ -59,6 +59,9 @@ GRAPH_WARM = 2
 CHAIN_TILE = 128
 """Rows that go through a chain together: of wider networks they still lie in the nearest caches."""
 
+CHAIN_BLOCK = 24, 16
+"""Columns that are one block of substitution in a chain, and those of a block where there are more."""
+
 CHAIN_WORK = 1 << 22
 """Multiplications for which a chain takes another thread, a tenth of a millisecond of them: to wake it takes a fifth of
 that on a quiet machine."""

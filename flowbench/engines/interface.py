@@ -35,6 +35,9 @@ Work = Callable[[Tensor], Tensor]
 """A step of training: from rows (N, D) the loss () before it."""
 
 
+BETAS = 0.9, 0.999
+"""Adam's shares of what its moments were before a step (Kingma and Ba 2015)."""
+
 Update = Callable[[Tensor, float], None]
 """A step of the optimizer, after a loss () and at a rate."""
 

@@ -11,6 +11,7 @@ from torch.optim.adam import adam
 
 from flowbench.config import TrainingOptions
 from flowbench.engines import choose
+from flowbench.engines.interface import BETAS
 from flowbench.flows import Flow
 from flowbench.transforms import Network
 from flowbench.tuning import RUN_GAP
@@ -115,7 +116,7 @@ class Adam:
             "exp_avg_sq": torch.zeros_like(parameter.detach()),
             "step": parameter.new_zeros((), dtype=torch.float32),
         }
-        self._choice: dict[str, Any] = {"beta1": 0.9, "beta2": 0.999, "eps": eps, "weight_decay": weight_decay}
+        self._choice: dict[str, Any] = {"beta1": BETAS[0], "beta2": BETAS[1], "eps": eps, "weight_decay": weight_decay}
         self.found_inf = parameter.new_zeros((), dtype=torch.float32)
         self.grad_scale: Tensor | None = None
 
@@ -154,7 +155,7 @@ class AdamInnerEpsilon:
         self,
         parameter: Parameter,
         lr: Tensor,
-        betas: tuple[float, float] = (0.9, 0.999),
+        betas: tuple[float, float] = BETAS,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:

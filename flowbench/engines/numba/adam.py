@@ -6,17 +6,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from flowbench.config import TrainingOptions
+from flowbench.engines.interface import BETAS
 from flowbench.engines.numba.chain import crew
-from flowbench.engines.numba.chain.gate import THREADS_WAIT, new_gate, wait
+from flowbench.engines.numba.chain.gate import new_gate, wait
 from flowbench.engines.numba.elementary import like
 from flowbench.engines.numba.vectors import jit
 from flowbench.tuning import ADAM_WORK
-
-BETAS = 0.9, 0.999
 
 
 def _square_of(gradient, runs):
@@ -100,8 +98,7 @@ def update(
     kept = {}
 
     def step(loss: Tensor, rate: float) -> None:
-        most = torch.get_num_threads() if THREADS_WAIT else 1
-        threads = max(1, min(most, len(parts), int(sizes[-1]) // ADAM_WORK))
+        threads = crew.size(len(parts), int(sizes[-1]) // ADAM_WORK)
         if threads not in kept:
             cuts = np.searchsorted(sizes, np.arange(threads) * sizes[-1] / threads)
             kept[threads] = np.append(cuts, len(parts)), np.zeros(threads), new_gate()

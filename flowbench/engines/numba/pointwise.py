@@ -35,5 +35,6 @@ def pull_move(image, gradients, affine, grad_x, grad_theta):
     u, precision = image
     grad_u, grad_log_det = gradients
     for column in range(len(u)):
-        known = (u[column], precision[column]), (grad_u[column], grad_log_det)
-        pull_affine(*known, affine, grad_x[column], grad_theta[2 * column], grad_theta[2 * column + 1])
+        grad_x[column] = grad_u[column]
+        theta = grad_theta[2 * column], grad_theta[2 * column + 1]
+        pull_affine(u[column], precision[column], affine, grad_log_det, grad_x[column], *theta)

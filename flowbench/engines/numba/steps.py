@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 from numba.extending import overload
 
-from flowbench.engines.numba.elementary import OPTIONS, exp
+from flowbench.engines.numba.elementary import OPTIONS
 from flowbench.engines.numba.mixture import draw_rows
 from flowbench.engines.numba.spline import inverse_rows
-from flowbench.engines.numba.vectors import log_scale, row
+from flowbench.engines.numba.vectors import affine_inverse, row
 
 
 class AffineInverse(NamedTuple):
@@ -40,11 +40,7 @@ def solve(given, theta, step, x, log_slope, work):
 
 
 def _affine(given, theta, step, x, log_slope, work):
-    shift, raw, u = row(theta, 0), row(theta, 1), row(given, 0)
-    for n in range(len(x)):
-        log_slope[n] = log_scale(raw[n], step)
-    for n in range(len(x)):
-        x[n] = u[n] * exp(log_slope[n]) + shift[n]
+    affine_inverse(row(given, 0), row(theta, 0), row(theta, 1), step, x, log_slope)
 
 
 def _spline(given, theta, step, x, log_slope, work):

@@ -92,16 +92,25 @@ def affine_map(x, shift, raw, affine, u, precision):
 
 
 @jit
-def pull_affine(image, gradients, affine, grad_x, grad_shift, grad_raw):
-    """The gradient of ``affine_map``, from its image (u, precision) and what comes from above."""
-    u, precision = image
-    grad_u, grad_log_det = gradients
-    bound, one = affine[1], u.dtype.type(1)
-    gain, squeeze = u.dtype.type(affine[0]), u.dtype.type(1 / bound**2 if bound > 0 else 0)
+def affine_inverse(u, shift, raw, affine, x, scale):
+    """``Affine.inverse``: x and the log-scale of u."""
+    for n in range(len(x)):
+        scale[n] = log_scale(raw[n], affine)
+    for n in range(len(x)):
+        x[n] = u[n] * exp(scale[n]) + shift[n]
+
+
+@jit
+def pull_affine(u, precision, affine, grad_log_det, cotangent, grad_shift, grad_raw):
+    """The gradient of ``affine_map``, from its image: a cotangent of u becomes one of x in place."""
+    one = like(1, u[0])
+    gain, squeeze = like(affine[0], one), like(1 / affine[1] ** 2 if affine[1] > 0 else 0, one)
     for n in range(len(u)):
-        grad_x[n] = grad_u[n] * exp(precision[n])
-        grad_shift[n] = -grad_x[n]
-        grad_raw[n] = (grad_u[n] * u[n] + grad_log_det[n]) * -gain * (one - squeeze * precision[n] * precision[n])
+        above = cotangent[n]
+        bend = gain * (one - squeeze * precision[n] * precision[n])
+        grad_raw[n] = -(above * u[n] + grad_log_det[n]) * bend
+        cotangent[n] = above * exp(precision[n])
+        grad_shift[n] = -cotangent[n]
 
 
 @jit
@@ -214,52 +223,3 @@ def add_product(out, first, weights, below, row, lo, hi):
             for n in range(lo, hi, columns):
                 product_of_two(out, first + unit, weights, unit, below, row, n, hi)
             unit += 2
-
-
-def total(values):
-    """The sum of a row, in whatever order is fastest."""
-    found = values.dtype.type(0)
-    for n in range(len(values)):
-        found += values[n]
-    return found
-
-
-total = jit(total, reorder_sums=True)
-
-
-def outer(out, above, below):
-    """Out (U, K) = above (U, ≥ N) @ below (K, N)ᵀ, two rows and four columns at a time."""
-    units, columns = out.shape
-    zero = out.dtype.type(0)
-    for unit in range(0, units, 2):
-        pair = min(unit + 1, units - 1)  # the last row alone is its own partner
-        a, b = above[unit], above[pair]
-        own, other = out[unit], out[pair]
-        column = 0
-        while column + 4 <= columns:
-            c, d, e, f = below[column], below[column + 1], below[column + 2], below[column + 3]
-            ac, ad, ae, af, bc, bd, be, bf = zero, zero, zero, zero, zero, zero, zero, zero
-            for n in range(len(c)):
-                x, y = a[n], b[n]
-                ac += x * c[n]
-                ad += x * d[n]
-                ae += x * e[n]
-                af += x * f[n]
-                bc += y * c[n]
-                bd += y * d[n]
-                be += y * e[n]
-                bf += y * f[n]
-            own[column], own[column + 1], own[column + 2], own[column + 3] = ac, ad, ae, af
-            other[column], other[column + 1], other[column + 2], other[column + 3] = bc, bd, be, bf
-            column += 4
-        while column < columns:
-            c = below[column]
-            ac, bc = zero, zero
-            for n in range(len(c)):
-                ac += a[n] * c[n]
-                bc += b[n] * c[n]
-            own[column], other[column] = ac, bc
-            column += 1
-
-
-outer = jit(outer, reorder_sums=True)

@@ -12,7 +12,7 @@ from flowbench.engines.numba.chain.found import copy, fill, row_of, rows_of
 from flowbench.engines.numba.chain.products import outer, pull
 from flowbench.engines.numba.chain.tables import MASKED, ORDERED
 from flowbench.engines.numba.elementary import exp, like
-from flowbench.engines.numba.vectors import accumulate, jit, slope
+from flowbench.engines.numba.vectors import accumulate, jit, pull_affine, slope
 
 
 @jit
@@ -52,23 +52,16 @@ def pull_columns(tile, chain, stage, pulled):
         bends = stage.gain, stage.bound
         if stage.inverted:
             pull_solved(moved, scale, bends, pulled, cotangent, shift, raw)
-            for n in range(len(cotangent)):
-                cotangent[n] *= exp(scale[n])
+            scale_up(cotangent, scale)
         else:
-            pull_moved(moved, scale, bends, pulled, cotangent, shift, raw)
+            pull_affine(moved, scale, bends, pulled, cotangent, shift, raw)
 
 
 @jit
-def pull_moved(u, precision, affine, pulled, cotangent, shift, raw):
-    """``Affine.forward``'s gradient, from u's cotangent to x's in place."""
-    one = like(1, u[0])
-    gain, squeeze = like(affine[0], one), like(1 / affine[1] ** 2 if affine[1] > 0 else 0, one)
-    for n in range(len(u)):
-        above = cotangent[n]
-        bend = gain * (one - squeeze * precision[n] * precision[n])
-        raw[n] = -(above * u[n] + pulled[n]) * bend
-        cotangent[n] = above * exp(precision[n])
-        shift[n] = -cotangent[n]
+def scale_up(cotangent, scale):
+    """From the cotangent of x = u·exp(scale) + shift to that of u, in place."""
+    for n in range(len(cotangent)):
+        cotangent[n] *= exp(scale[n])
 
 
 @jit
@@ -132,13 +125,7 @@ def pull_substitution(tile, chain, stage, weights, pulled, turned):
                     above = rows_of(tile, level.cotangents_below + own[0], own[1] - own[0])
                     slope(above, rows_of(tile, level.values_below + own[0], own[1] - own[0]), level.is_tanh)
             theta = levels[last - 1].cotangents + 2 * column
-            come, scale, cotangent = (
-                row_of(tile, stage.come + column),
-                row_of(tile, stage.scales + column),
-                row_of(tile, column),
-            )
-            pull_solved(come, scale, affine, pulled, cotangent, row_of(tile, theta), row_of(tile, theta + 1))
+            known = row_of(tile, stage.come + column), row_of(tile, stage.scales + column)
+            pull_solved(*known, affine, pulled, row_of(tile, column), row_of(tile, theta), row_of(tile, theta + 1))
     for column in range(dim):
-        cotangent, scale = row_of(tile, column), row_of(tile, stage.scales + column)
-        for n in range(len(cotangent)):
-            cotangent[n] *= exp(scale[n])
+        scale_up(row_of(tile, column), row_of(tile, stage.scales + column))

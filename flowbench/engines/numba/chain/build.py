@@ -10,8 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from flowbench.engines.interface import Stage
-from flowbench.engines.numba.chain.registers import BYTES
 from flowbench.engines.numba.chain.tables import COUPLED, LEVEL, MASKED, NORMALISED, ORDERED, STAGE, Chain
+from flowbench.engines.numba.tiles import BYTES
 from flowbench.transforms.activation import RELU, TANH
 from flowbench.transforms.affine import Affine
 from flowbench.transforms.packing import LayerPacking
@@ -124,9 +124,8 @@ class Tables:
                 known |= self._masked(stage, stage.plan, known)
             case CouplingPlan():
                 known |= self._coupled(stage, stage.plan)
-            case BatchNormPlan(epsilon=epsilon, by_batch=by_batch):
-                by_batch = by_batch and not stage.inverted  # the inverse is always by the training set's
-                known |= {"kind": NORMALISED, "epsilon": epsilon, "by_batch": by_batch, "norm": self.norms}
+            case BatchNormPlan(epsilon=epsilon):
+                known |= {"kind": NORMALISED, "epsilon": epsilon, "by_batch": by_batch(stage), "norm": self.norms}
                 known |= {"moves": self.dim}
                 self.norms += 1
             case PermutationPlan():
@@ -255,6 +254,11 @@ class Tables:
         first = sum(map(len, self._columns))
         self._columns.append(np.asarray(columns, np.int64))
         return first
+
+
+def by_batch(stage: Stage) -> bool:
+    """Whether it normalises by the batch's own statistics; the inverse always takes the training set's."""
+    return isinstance(stage.plan, BatchNormPlan) and stage.plan.by_batch and not stage.inverted
 
 
 def tensors(stage: Stage) -> list[Tensor]:

@@ -7,6 +7,10 @@ import queue
 import threading
 from collections.abc import Callable
 
+import torch
+
+from flowbench.engines.numba.chain.gate import THREADS_WAIT
+
 Part = Callable[[int], object]
 """Does the part of a piece of work that belongs to a thread."""
 
@@ -63,6 +67,11 @@ def _work(orders: queue.SimpleQueue[tuple[Part, Done]], number: int) -> None:
 
 
 _CREW = Crew()
+
+
+def size(*limits: int) -> int:
+    """How many threads a piece of work takes: those that torch has, but for these limits."""
+    return max(1, min(torch.get_num_threads() if THREADS_WAIT else 1, *limits))
 
 
 def run(part: Part, threads: int) -> None:

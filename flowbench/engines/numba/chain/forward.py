@@ -11,8 +11,9 @@ from flowbench.engines.numba.chain.normalise import normalise
 from flowbench.engines.numba.chain.products import gather
 from flowbench.engines.numba.chain.registers import BIASES, SUMS
 from flowbench.engines.numba.chain.tables import COUPLED, MASKED, NORMALISED
-from flowbench.engines.numba.elementary import exp, like, tanh
-from flowbench.engines.numba.vectors import accumulate, affine_map, jit, log_scale
+from flowbench.engines.numba.elementary import like
+from flowbench.engines.numba.vectors import accumulate, activate, affine_inverse, affine_map, jit
+from flowbench.tuning import CHAIN_BLOCK
 
 
 @jit
@@ -54,14 +55,7 @@ def run_networks(tile, chain, stage, weights):
         floor = tile.zero if relu else like(-INFINITY, tile.zero)
         gather(tile, chain, level, flat, (int64(0), level.units), (int64(0), int64(-1)), int64(BIASES), floor)
         if level.is_tanh and not level.is_last:
-            squash(rows_of(tile, level.values, level.units))
-
-
-@jit
-def squash(values):
-    """Tanh in place."""
-    for n in range(len(values)):
-        values[n] = tanh(values[n])
+            activate(rows_of(tile, level.values, level.units), True)
 
 
 @jit
@@ -74,19 +68,10 @@ def move_columns(tile, chain, stage, log_det):
         theta = stage.theta + index * stage.step
         shift, raw, scale = row_of(tile, theta), row_of(tile, theta + stage.apart), row_of(tile, stage.scales + index)
         if stage.inverted:
-            solve(come, shift, raw, affine, leave, scale)
+            affine_inverse(come, shift, raw, affine, leave, scale)
         else:
             affine_map(come, shift, raw, affine, leave, scale)
         accumulate(log_det, scale)
-
-
-@jit
-def solve(u, shift, raw, affine, x, scale):
-    """``Affine.inverse``: x and the log-scale of u."""
-    for n in range(len(x)):
-        scale[n] = log_scale(raw[n], affine)
-    for n in range(len(x)):
-        x[n] = u[n] * exp(scale[n]) + shift[n]
 
 
 @jit
@@ -122,7 +107,7 @@ def substitute(tile, chain, stage, weights, log_det):
             gather(tile, chain, top, weights[top.weight], (2 * column, 2 * column + 2), known, int64(SUMS), lowest)
             come, leave = row_of(tile, stage.come + column), row_of(tile, stage.leave + column)
             theta, scale = stage.theta + 2 * column, row_of(tile, stage.scales + column)
-            solve(come, row_of(tile, theta), row_of(tile, theta + 1), affine, leave, scale)
+            affine_inverse(come, row_of(tile, theta), row_of(tile, theta + 1), affine, leave, scale)
             accumulate(log_det, scale)
             for index in range(last - 1):
                 level = levels[index]
@@ -131,10 +116,10 @@ def substitute(tile, chain, stage, weights, log_det):
                 floor = lowest if level.is_tanh else zero
                 gather(tile, chain, level, weights[level.weight], units, known, int64(SUMS), floor)
                 if level.is_tanh and units[0] < units[1]:
-                    squash(rows_of(tile, level.values + units[0], units[1] - units[0]))
+                    activate(rows_of(tile, level.values + units[0], units[1] - units[0]), True)
 
 
 @jit
 def block_of(dim):
     """Columns between two rounds of wide products."""
-    return 16 if dim > 24 else dim
+    return dim if dim <= CHAIN_BLOCK[0] else CHAIN_BLOCK[1]

@@ -10,8 +10,9 @@ from math import inf as INFINITY  # noqa: N812  # kernels take it for a constant
 from numba import int64
 
 from flowbench.engines.numba.chain.found import copy, fill, numbers, place, row_of, rows_of
-from flowbench.engines.numba.chain.registers import BIASES, BYTES, SUMS, ZEROS, copy_eight, group_of, product
+from flowbench.engines.numba.chain.registers import BIASES, SUMS, ZEROS, copy_eight, group_of, product
 from flowbench.engines.numba.elementary import like, size_of
+from flowbench.engines.numba.tiles import BYTES
 from flowbench.engines.numba.vectors import jit
 
 PACKED, PACKED_ABOVE = 48, 256

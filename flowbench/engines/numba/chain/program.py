@@ -14,12 +14,12 @@ from torch import Tensor
 
 from flowbench.engines.interface import Density, Moved, Stage
 from flowbench.engines.numba.chain import crew, kernels
-from flowbench.engines.numba.chain.build import Tables, tensors
-from flowbench.engines.numba.chain.gate import THREADS_WAIT, new_gate
+from flowbench.engines.numba.chain.build import Tables, by_batch, tensors
+from flowbench.engines.numba.chain.gate import new_gate
 from flowbench.engines.numba.chain.products import PACKED_ROOM
-from flowbench.engines.numba.chain.registers import BYTES
 from flowbench.engines.numba.chain.stages import addresses
 from flowbench.engines.numba.chain.tables import Memory
+from flowbench.engines.numba.tiles import BYTES
 from flowbench.tuning import CHAIN_TILE, CHAIN_WORK
 
 _NOWHERE = 0, 0, 0
@@ -57,12 +57,10 @@ class _Shape(NamedTuple):
 class _Workplace:
     """The memory for calls of one shape; one call at a time."""
 
-    key: tuple[_Shape, bool]
-
     def __init__(self, layout: Layout, shape: _Shape, shared: bool, gradients: bool) -> None:
         dtype, dim = _TYPES[shape.dtype], layout.chain.dim
         size, parts = layout.rows * shape.pitch, shape.threads if shared else shape.tiles
-        self.zero, self.threads = dtype(0), shape.threads
+        self.zero, self.threads, self.key = dtype(0), shape.threads, (shape, gradients)
         self.memory = Memory(
             room=np.empty(parts * size, dtype),
             bounds=shape.bounds,
@@ -114,7 +112,8 @@ class Program:
     def __init__(self, stages: Sequence[Stage], dim: int) -> None:
         self.stages, self.dim = tuple(stages), dim
         self._tensors = [tensor for stage in stages for tensor in tensors(stage)]
-        self._by_batch = any(getattr(stage.plan, "by_batch", False) and not stage.inverted for stage in stages)
+        self._trained = [index < len(stage.weights) for stage in stages for index in range(len(tensors(stage)))]
+        self._by_batch = any(map(by_batch, stages))
         self._workplaces: dict[tuple[_Shape, bool], _Workplace] = {}
 
     @cached_property
@@ -219,29 +218,24 @@ class Program:
 
     def _places(self, gradients: Sequence[Tensor]) -> np.ndarray:
         """Addresses of gradients where those of weights are: statistics have none."""
-        found, own = [], iter(gradients)
-        for stage in self.stages:
-            held = len(stage.weights)
-            found += [next(own).data_ptr() for _ in range(held)]
-            found += [0] * (len(tensors(stage)) - held)
-        return np.array(found, np.int64)
+        found = np.zeros(len(self._tensors), np.int64)
+        found[self._trained] = _addresses(gradients)
+        return found
 
     def _shape(self, x: Tensor, passes: int) -> _Shape:
         rows = x.shape[1]
         work = (self._keeping if passes > 1 else self._passing).work * rows * passes
-        threads = torch.get_num_threads() if THREADS_WAIT else 1
-        threads = max(1, min(threads, rows // (BYTES // x.dtype.itemsize), work // CHAIN_WORK))
+        threads = crew.size(rows // (BYTES // x.dtype.itemsize), work // CHAIN_WORK)
         tiles = max(1, -(-rows // (threads * CHAIN_TILE))) * threads
         return _Shape(rows, x.dtype, threads, tiles)
 
     def _workplace(self, x: Tensor, gradients: bool) -> _Workplace:
         """That of an earlier call of the same shape, if nobody is there; give it back to ``_leave``."""
-        key = self._shape(x, 3 if gradients else 1), gradients
-        place = self._workplaces.pop(key, None)  # one thread gets it
+        shape = self._shape(x, 3 if gradients else 1)
+        place = self._workplaces.pop((shape, gradients), None)  # one thread gets it
         if place is None:
             layout = self._keeping if gradients else self._passing
-            place = _Workplace(layout, key[0], shared=not (gradients and self._by_batch), gradients=gradients)
-            place.key = key
+            place = _Workplace(layout, shape, shared=not (gradients and self._by_batch), gradients=gradients)
         return place
 
     def _leave(self, place: _Workplace) -> None:

@@ -10,17 +10,14 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from flowbench.engines.numba.elementary import size_of
+from flowbench.engines.numba.tiles import BYTES
 from flowbench.engines.numba.vectors import compiled_for_c, jit
-
-_FEATURES = binding.get_host_cpu_features()
-BYTES = 64 if _FEATURES.get("avx512f", False) else 32
-"""The size of a vector."""
 
 WIDE = 4 if BYTES == 64 else 2
 """Vectors of a tile side by side: six rows of two fill the registers of AVX2, six of four those of AVX-512. Twice as
@@ -194,37 +191,21 @@ def product_address(dtype):
     return compiled_for_c(_product, types.void(*[types.int64] * 12, number)).address
 
 
-def call_of(integers, doubles):
-    """Calls a function at an address with a tuple of integers, double precision numbers, and one of some precision."""
+@intrinsic
+def call(_, address, integers, numbers):
+    """Call the function at an address with a tuple of integers, and then of other numbers."""
 
     def instructions(context, builder, signature, arguments):
-        address, packed, *numbers = arguments
-        found = [*cgutils.unpack_tuple(builder, packed), *numbers]
-        assert len(found) == integers + doubles + 1
+        found = [value for packed in arguments[1:] for value in cgutils.unpack_tuple(builder, packed)]
         kind = ir.FunctionType(ir.VoidType(), [value.type for value in found])
-        builder.call(builder.inttoptr(address, kind.as_pointer()), found)
+        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), found)
         return context.get_dummy_value()
 
-    if doubles:
-
-        @intrinsic
-        def call(_, address, packed, double, number):
-            return types.void(address, packed, types.float64, number), instructions
-
-    else:
-
-        @intrinsic
-        def call(_, address, packed, number):
-            return types.void(address, packed, number), instructions
-
-    return call
-
-
-_call = call_of(12, 0)
+    return types.void(address, integers, numbers), instructions
 
 
 @jit
 def product(code, rows, out, a, b, begin, count, width, floor):
     """The product at an address, see `product_address`, for 6, 4, 2 or 1 rows and a width that vectors divide."""
     places = out[0], out[1], a[0], a[1], a[2], b[0], b[1]
-    _call(code, (rows, *places, begin[0], begin[1], count, width), floor)
+    call(code, (rows, *places, begin[0], begin[1], count, width), (floor,))

@@ -14,7 +14,7 @@ from flowbench.engines.numba.chain.backward import pull_stage
 from flowbench.engines.numba.chain.forward import move
 from flowbench.engines.numba.chain.found import Tile, chain_at, integers, memory_at, row_of
 from flowbench.engines.numba.chain.normalise import pull_normalised, slopes
-from flowbench.engines.numba.chain.registers import call_of, product_address
+from flowbench.engines.numba.chain.registers import call, product_address
 from flowbench.engines.numba.chain.tables import NORMALISED
 from flowbench.engines.numba.vectors import compiled_for_c, jit
 
@@ -70,14 +70,11 @@ def addresses(dtype, back):
     return product_address(dtype), there, pulls
 
 
-_call_move, _call_pull = call_of(10, 0), call_of(12, 1)
-
-
 @jit
 def move_tile(code, places, tile, begin, end):
     """Stages begin..end−1, forth; ``code`` is where the function is, ``places`` where chain, memory and weights are."""
     what = places[0], places[1], places[2], tile.base, tile.pitch, tile.width, tile.rows, tile.product, begin, end
-    _call_move(code, what, tile.zero)
+    call(code, what, (tile.zero,))
 
 
 @jit
@@ -87,4 +84,4 @@ def pull_tile(code, places, tile, span, number, thread, total):
     ``total`` is the sum of log_det's cotangents over all rows.
     """
     shape = places[0], places[1], places[2], tile.base, tile.pitch, tile.width, tile.rows, tile.product
-    _call_pull(code, (*shape, span[0], span[1], number, thread), total, tile.zero)
+    call(code, (*shape, span[0], span[1], number, thread), (total, tile.zero))
