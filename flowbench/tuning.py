@@ -62,9 +62,9 @@ CHAIN_TILE = 128
 CHAIN_BLOCK = 24, 16
 """Columns that are one block of substitution in a chain, and those of a block where there are more."""
 
-CHAIN_WORK = 1 << 22
-"""Multiplications for which a chain takes another thread, a tenth of a millisecond of them: to wake it takes a fifth of
-that on a quiet machine."""
+CHAIN_WORK = 1 << 20
+"""Multiplications for which a chain takes another thread, some hundredths of a millisecond of them: one that still
+looks out for work takes it at once, and one that sleeps within a tenth."""
 
 ADAM_WORK = 1 << 18
 """Weights for which the optimizer takes another thread."""

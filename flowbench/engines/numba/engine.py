@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import torch
@@ -15,7 +16,6 @@ from flowbench.engines.eager.substitution import Solved, Substitution
 from flowbench.engines.interface import Density, Joined, Moved, Stage, Update
 from flowbench.engines.numba import adam, mixture, pointwise, spline, spline_gradient, substitution
 from flowbench.engines.numba.batch_norm import batch_norm, batch_norm_by
-from flowbench.engines.numba.chain import crew
 from flowbench.engines.numba.chain.build import knows
 from flowbench.engines.numba.chain.program import Program
 from flowbench.engines.numba.steps import AffineInverse, MixtureDraw, SplineInverse, Step
@@ -206,8 +206,13 @@ class NumbaEngine(TorchEngine):
 
 def _over_columns(kernel: Callable[[tuple[int, int]], object], dim: int, work: int) -> None:
     """A kernel that does columns apart from each other, on as many threads as torch has where the work is large."""
-    threads = crew.size(dim) if work > THREADED else 1
-    crew.run(lambda part: kernel((dim * part // threads, dim * (part + 1) // threads)), threads)
+    threads = min(torch.get_num_threads(), dim) if work > THREADED else 1
+    parts = [(dim * part // threads, dim * (part + 1) // threads) for part in range(threads)]
+    if threads == 1:
+        kernel(parts[0])
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(kernel, parts))
 
 
 def _spline(

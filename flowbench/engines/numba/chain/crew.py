@@ -1,24 +1,61 @@
-"""Threads that enter compiled code together, and wait for work without taking any of the processor's time."""
+"""Threads that wait in compiled code for their parts of a piece of work, and take no time of the processor meanwhile.
+
+To wake a thread that waits in Python takes as long as the density of a small table: the interpreter is handed over
+twice. These are handed the address of a function, and never return to Python.
+"""
 
 from __future__ import annotations
 
 import os
-import queue
 import threading
-from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
+from numba import types
+from numpy.typing import NDArray
 
-from flowbench.engines.numba.chain.gate import THREADS_WAIT
+from flowbench.engines.numba.chain.found import integers
+from flowbench.engines.numba.chain.gate import THREADS_WAIT, new_gate, wait
+from flowbench.engines.numba.chain.registers import call
+from flowbench.engines.numba.vectors import compiled_for_c, jit
 
-Part = Callable[[int], object]
-"""Does the part of a piece of work that belongs to a thread."""
+_CODE, _ORDER, _NUMBER, _SINGLE, _GATE = range(5)
+"""What lies on a desk: a function and its order, the thread's number, the precision, and the gate where it waits."""
 
-PATIENCE = 5.0
-"""Seconds that others get to end their parts after the first thread's was broken off."""
 
-Done = queue.SimpleQueue[BaseException | None]
-"""What threads report: that they are done, or what they raised."""
+def compiled(kernel, dtype):
+    """The address of ``kernel(order, thread, zero)`` with a zero of a dtype of numpy's, for `run`."""
+    number = types.float32 if dtype == np.float32 else types.float64
+    return compiled_for_c(kernel, types.void(types.int64, types.int64, number)).address
+
+
+@jit
+def _part(code, order, number, single):
+    if single:
+        call(code, (order, number), (np.float32(0),))
+    else:
+        call(code, (order, number), (np.float64(0),))
+
+
+@jit
+def _serve(desk):
+    """A thread's life."""
+    while desk[_GATE] != 0:
+        wait(desk[_GATE], 2)
+        _part(desk[_CODE], desk[_ORDER], desk[_NUMBER], desk[_SINGLE])
+        wait(desk[_GATE], 2)
+
+
+@jit
+def _together(desks, code, order, single):
+    for address in desks:
+        desk = integers(address, 5)
+        desk[_CODE], desk[_ORDER], desk[_SINGLE] = code, order, single
+        wait(desk[_GATE], 2)
+    _part(code, order, 0, single)
+    for address in desks:
+        wait(integers(address, 5)[_GATE], 2)
 
 
 class Crew:
@@ -27,43 +64,23 @@ class Crew:
     def __init__(self) -> None:
         self.process = os.getpid()
         self._free = threading.Lock()
-        self._orders: list[queue.SimpleQueue[tuple[Part, Done]]] = []
+        self._desks = np.empty(0, np.int64)
+        self._held: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
 
-    def run(self, part: Part, threads: int) -> None:
-        """All parts of a piece of work; returns when they are done, and raises what one of them raised."""
-        done: Done = queue.SimpleQueue()
+    def run(self, code: int, order: int, threads: int, single: bool) -> None:
+        """All parts of a piece of work; returns when they are done."""
         with self._free:
-            self._enlist(threads - 1)
-            for orders in self._orders[: threads - 1]:
-                orders.put((part, done))
-            patience: float | None = PATIENCE
-            try:
-                part(0)
-                patience = None
-            finally:  # what broke off before it met the others leaves them waiting
-                failures = [done.get(timeout=patience) for _ in range(threads - 1)]
-        for failure in failures:
-            if failure is not None:
-                raise failure
+            while len(self._held) < threads - 1:
+                self._enlist()
+            _together(self._desks[: threads - 1], code, order, single)
 
-    def _enlist(self, helpers: int) -> None:
-        while len(self._orders) < helpers:
-            orders: queue.SimpleQueue[tuple[Part, Done]] = queue.SimpleQueue()
-            number = len(self._orders) + 1
-            threading.Thread(target=_work, args=(orders, number), daemon=True, name=f"chain-{number}").start()
-            self._orders.append(orders)
-
-
-def _work(orders: queue.SimpleQueue[tuple[Part, Done]], number: int) -> None:
-    while True:
-        part, done = orders.get()
-        failure = None
-        try:
-            part(number)
-        except BaseException as error:  # it is the caller's
-            failure = error
-        del part  # and the memory that it holds
-        done.put(failure)
+    def _enlist(self) -> None:
+        number, gate = len(self._held) + 1, new_gate()
+        desk = np.array([0, 0, number, 0, gate.ctypes.data])
+        _serve.compile((types.int64[::1],))  # here: a thread that failed at it would be waited for
+        threading.Thread(target=_serve, args=(desk,), daemon=True, name=f"chain-{number}").start()
+        self._held.append((desk, gate))
+        self._desks = np.array([desk.ctypes.data for desk, _ in self._held])
 
 
 _CREW = Crew()
@@ -74,20 +91,16 @@ def size(*limits: int) -> int:
     return max(1, min(torch.get_num_threads() if THREADS_WAIT else 1, *limits))
 
 
-def run(part: Part, threads: int) -> None:
-    """The parts of a piece of work, by the crew of this process.
+def run(code: int, order: NDArray[np.int64], threads: int, dtype: Any) -> None:
+    """What is `compiled` for a dtype, with the address of its order, by the crew of this process.
 
-    A fork leaves the crew's threads behind, and after what was broken off one may still be waiting for the others:
+    What the order tells the addresses of must be held until this returns. A fork leaves the crew's threads behind:
     then there is a new crew.
     """
     global _CREW
     if threads == 1:
-        part(0)
+        _part(code, order.ctypes.data, 0, dtype == np.float32)
         return
     if _CREW.process != os.getpid():
         _CREW = Crew()
-    try:
-        _CREW.run(part, threads)
-    except BaseException:
-        _CREW = Crew()
-        raise
+    _CREW.run(code, order.ctypes.data, threads, dtype == np.float32)

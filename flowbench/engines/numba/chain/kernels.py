@@ -10,7 +10,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flowbench.engines.numba.chain.found import ALL, Tile, chain_at, copy, fill, integers, memory_at, numbers, row_of
+from flowbench.engines.numba.chain.found import (
+    ALL,
+    Tile,
+    chain_at,
+    copy,
+    doubles,
+    fill,
+    integers,
+    memory_at,
+    numbers,
+    row_of,
+)
 from flowbench.engines.numba.chain.gate import wait
 from flowbench.engines.numba.chain.normalise import merge_moments, moments, normalised_gradient, pull_normalised
 from flowbench.engines.numba.chain.stages import move_tile, pull_tile
@@ -46,14 +57,18 @@ class Job(NamedTuple):
     taken_across: int
     places: int
     """Where the weights' gradients go: their addresses."""
+    number: float
+    """The cotangent of each log-density, or the sum of them."""
 
 
 @jit
-def job_at(job):
-    """The job that lies in an array."""
+def job_at(order):
+    """The job that lies at an address, its number as the bits of one of double precision."""
+    job = integers(order, 19)
     functions = job[3], job[4], job[5]
     given, taken = (job[11], job[12], job[13]), (job[14], job[15], job[16])
-    return Job(job[0], job[1], job[2], *functions, job[6], job[7], job[8], job[9], job[10], *given, *taken, job[17])
+    first, last = (job[0], job[1], job[2]), (job[17], doubles(order + 8 * 18, 1)[0])
+    return Job(*first, *functions, job[6], job[7], job[8], job[9], job[10], *given, *taken, *last)
 
 
 @jit
@@ -136,7 +151,6 @@ def end_tile(job, tile, chain, start):
         copy(out, row_of(tile, chain.log_det))
 
 
-@jit
 def forward(order, thread, zero):
     """Rows given, moved through a chain: their log-density or, with rows taken, log_det is written to ``out``.
 
@@ -187,14 +201,14 @@ def seed(job, tile, chain, start):
         load(tile, (job.given, job.given_down, job.given_across), start, 0, chain.dim)
 
 
-@jit
-def backward(order, thread, total, zero):
+def backward(order, thread, zero):
     """The gradient, after ``forward``: rows of cotangents of what came are taken, the weights' go to their places.
 
-    ``out`` are the cotangents of the log-density or, with rows given of those of what left, of log_det; ``total`` is
-    their sum.
+    ``out`` are the cotangents of the log-density or, with rows given of those of what left, of log_det, and the
+    job's number is their sum.
     """
     job = job_at(order)
+    total = job.number
     chain, weights = chain_at(job.chain), integers(job.weights, ALL)
     memory = memory_at(job.memory, chain.dim, zero)
     tiles = len(memory.bounds) - 1
@@ -217,9 +231,8 @@ def backward(order, thread, total, zero):
     collect(job, chain, weights, memory, total, thread, zero)
 
 
-@jit
-def descend(order, thread, each, zero):
-    """The log-density of rows given, to ``out``, and the gradient of ``each`` times its sum.
+def descend(order, thread, zero):
+    """The log-density of rows given, to ``out``, and the gradient of the job's number times its sum.
 
     It is for chains without sums over all rows: a tile goes there and back while it is in the cache.
     """
@@ -227,7 +240,7 @@ def descend(order, thread, each, zero):
     chain, weights = chain_at(job.chain), integers(job.weights, ALL)
     memory = memory_at(job.memory, chain.dim, zero)
     given_statistics(chain, weights, memory.statistics, zero)
-    count, total = len(chain.stages), each * memory.bounds[-1]
+    count, each, total = len(chain.stages), job.number, job.number * memory.bounds[-1]
     for index in range(thread, len(memory.bounds) - 1, job.threads):
         tile, start = tile_of(job, memory, index, thread, zero), memory.bounds[index]
         begin_tile(job, tile, chain, start)

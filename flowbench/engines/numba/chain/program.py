@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -22,8 +22,10 @@ from flowbench.engines.numba.chain.tables import Memory
 from flowbench.engines.numba.tiles import BYTES
 from flowbench.tuning import CHAIN_TILE, CHAIN_WORK
 
+Kernel = Callable[[int, int, Any], None]
+
 _NOWHERE = 0, 0, 0
-_TYPES = {torch.float32: np.float32, torch.float64: np.float64}
+_TYPES: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
 
 REMEMBERED = 2
 """Shapes of batches whose memory is kept: those of an epoch differ by one row."""
@@ -60,7 +62,7 @@ class _Workplace:
     def __init__(self, layout: Layout, shape: _Shape, shared: bool, gradients: bool) -> None:
         dtype, dim = _TYPES[shape.dtype], layout.chain.dim
         size, parts = layout.rows * shape.pitch, shape.threads if shared else shape.tiles
-        self.zero, self.threads, self.key = dtype(0), shape.threads, (shape, gradients)
+        self.dtype, self.threads, self.key = dtype, shape.threads, (shape, gradients)
         self.memory = Memory(
             room=np.empty(parts * size, dtype),
             bounds=shape.bounds,
@@ -86,11 +88,16 @@ class _Workplace:
         given: tuple[int, int, int] = _NOWHERE,
         taken: tuple[int, int, int] = _NOWHERE,
         places: np.ndarray | None = None,
+        number: float = 0.0,
     ) -> np.ndarray:
         """What a call in this memory is told: see `kernels.Job`."""
-        where = 0 if places is None else places.ctypes.data
-        numbers = is_density, out.data_ptr(), *given, *taken, where
+        where, bits = 0 if places is None else places.ctypes.data, int(np.float64(number).view(np.int64))
+        numbers = is_density, out.data_ptr(), *given, *taken, where, bits
         return np.array((*self._first, weights.ctypes.data, *self._rest, *numbers), np.int64)
+
+    def run(self, kernel: Kernel, job: np.ndarray) -> None:
+        """A kernel of `kernels`, on this shape's threads."""
+        crew.run(_compiled(kernel, self.dtype), job, self.threads, self.dtype)
 
 
 class Layout:
@@ -140,8 +147,7 @@ class Program:
         if len(out):
             place, held = self._workplace(x, gradients=False), _held(self._tensors, x)
             weights = _addresses(held)
-            job, zero = place.job(weights, out, is_density, _rows(x), taken), place.zero
-            crew.run(_Part(kernels.forward, (job,), (zero,), (place, held, weights, x, out)), place.threads)
+            place.run(kernels.forward, place.job(weights, out, is_density, _rows(x), taken))
             self._leave(place)
         return out
 
@@ -166,8 +172,7 @@ class Program:
         # its own: it is held until the way back
         place = _Workplace(self._keeping, self._shape(x, 3), shared=False, gradients=True) if len(out) else None
         if place:
-            job, zero = place.job(weights, out, is_density, _rows(x), taken), place.zero
-            crew.run(_Part(kernels.forward, (job,), (zero,), (place, held, weights, x, out)), place.threads)
+            place.run(kernels.forward, place.job(weights, out, is_density, _rows(x), taken))
 
         def pull(above: Tensor, gradients: Sequence[Tensor], cotangents: tuple[int, int, int] = _NOWHERE) -> Tensor:
             grad_x = x.new_empty(x.shape[1], self.dim).t()
@@ -177,9 +182,9 @@ class Program:
                 return grad_x
             above, own = above.contiguous(), _contiguous(gradients, x)
             places, total = self._places(own), above.double().sum().item()
-            job = place.job(weights, above, is_density, cotangents, _rows(grad_x), places)
-            memory = place, held, weights, above, own, places, grad_x
-            crew.run(_Part(kernels.backward, (job,), (total, place.zero), memory), place.threads)
+            weights = _addresses(held)  # whose memory is held with this
+            job = place.job(weights, above, is_density, cotangents, _rows(grad_x), places, total)
+            place.run(kernels.backward, job)
             _copy_back(own, gradients)
             return grad_x
 
@@ -193,25 +198,13 @@ class Program:
             return log_prob
         out, place, held = x.new_empty(x.shape[1]), self._workplace(x, gradients=True), _held(self._tensors, x)
         own = _contiguous(gradients, x)
-        weights, places, zero = _addresses(held), self._places(own), place.zero
-        job = place.job(weights, out, True, _rows(x), places=places)
-        memory = [place, held, weights, x, out, own, places]
-        parts = [_Part(kernels.descend, (job,), (each, zero), memory)]
+        weights, places = _addresses(held), self._places(own)
         if self._by_batch:
+            place.run(kernels.forward, place.job(weights, out, True, _rows(x)))
             above = torch.full_like(out, each)
-            way_back = place.job(weights, above, True, places=places)
-            memory.append(above)
-            there, back = (job,), (way_back,)
-            parts = [
-                _Part(kernels.forward, there, (zero,), memory),
-                _Part(kernels.backward, back, (each * len(out), zero), memory),
-            ]
-
-        def all_parts(thread: int) -> None:
-            for part in parts:
-                part(thread)
-
-        crew.run(all_parts, place.threads)
+            place.run(kernels.backward, place.job(weights, above, True, places=places, number=each * len(out)))
+        else:
+            place.run(kernels.descend, place.job(weights, out, True, _rows(x), places=places, number=each))
         _copy_back(own, gradients)
         self._leave(place)
         return out
@@ -245,18 +238,9 @@ class Program:
                 self._workplaces.pop(next(iter(self._workplaces)), None)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A thread's part of a call, with all ``memory`` whose addresses it is told: nobody else may hold it to its end."""
-
-    kernel: Callable[..., object]
-    before: tuple[Any, ...]
-    after: tuple[Any, ...]
-    memory: Sequence[object]
-
-    def __call__(self, thread: int) -> None:
-        """Do it."""
-        self.kernel(*self.before, thread, *self.after)
+@functools.cache
+def _compiled(kernel: Kernel, dtype: Any) -> int:
+    return crew.compiled(kernel, dtype)
 
 
 def _held(tensors: Sequence[Tensor], x: Tensor) -> list[Tensor]:
