@@ -70,6 +70,13 @@ def time(
         bool,
         typer.Option("--peers", help="Time zuko, nflows, normflows and flowjax too, built alike and taken in turns."),
     ] = False,
+    peers_best: Annotated[
+        bool,
+        typer.Option(
+            "--peers-best",
+            help="Beside them, those on torch with fused Adam and, where there is a compiler, torch.compile.",
+        ),
+    ] = False,
     seconds: Annotated[
         float | None,
         typer.Option(min=0, help="The least time to spend on each figure.", show_default="1; with --against 2"),
@@ -115,6 +122,7 @@ def time(
     ratios to another flowbench on this machine, each with a verdict.
     """
     inverses = _inverses(inverse, tolerance)
+    peers = peers or peers_best
     if data is not None and (dim is not None or scaling):
         raise UsageError("--data brings its own columns: leave --dim and --scaling out")
     if scaling and (dim is not None or peers or inverses):
@@ -148,7 +156,7 @@ def time(
     if against is None:
         ways = tuple(Way(*each) for each in inverses)
         plan = benchmark.Plan(
-            _batches(batch or "1,100,1000"), 1.0 if seconds is None else seconds, ways, peers, scaling
+            _batches(batch or "1,100,1000"), 1.0 if seconds is None else seconds, ways, peers, peers_best, scaling
         )
         _show(subject, plan, folder, as_json)
     else:

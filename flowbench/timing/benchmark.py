@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, cast
@@ -72,6 +72,7 @@ class Plan:
     seconds: float
     ways: tuple[Way, ...] = ()
     peers: bool = False
+    peers_best: bool = False
     scaling: bool = False
     on_run: Callable[[str], None] = lambda what: None
 
@@ -81,7 +82,8 @@ def time_flows(chosen: dict[str, FlowOptions], rows: Tensor, data: str, plan: Pl
     began, device, threads = time.perf_counter(), str(rows.device), torch.get_num_threads()
     plan.on_run("matrix products")
     rate = matrix_rate(device)
-    what = f"{chosen} {data} {plan.batches} {plan.seconds} {plan.ways} {plan.peers} {plan.scaling} {device} {threads}"
+    beside = f"{plan.ways} {plan.peers} {plan.peers_best} {plan.scaling}"
+    what = f"{chosen} {data} {plan.batches} {plan.seconds} {beside} {device} {threads}"
     kind = "scaling" if plan.scaling else data
     empty = TimeRecord(
         run=f"time-{'-'.join(chosen)}-{kind}-{hashlib.sha256(what.encode()).hexdigest()[:8]}",
@@ -122,7 +124,7 @@ def time_shape(name: str, options: FlowOptions, rows: Tensor, plan: Plan, rate: 
     for batch in plan.batches:
         with ExitStack() as stack:
             timed = _Batch(shape, flow, repeated(rows, batch), rate)
-            rivals = [stack.enter_context(peer) for peer in _peers(shape, timed.rows)] if plan.peers else []
+            rivals = [stack.enter_context(peer) for peer in _peers(shape, timed.rows, plan)]
             for work in timed.works:
                 costs, missing = timed.costs(work, rivals, plan)
                 shape = shape.model_copy(
@@ -202,13 +204,17 @@ def _missing(model: str, work: str, batch: int, reason: str) -> Missing:
     return Missing(model=model, work=cast("Any", work), batch=batch, reason=reason)
 
 
-def _peers(shape: Shape, rows: Tensor) -> Iterator[Any]:
-    """The peers that have such a flow, each in a process that ends with its context."""
+def _peers(shape: Shape, rows: Tensor, plan: Plan) -> Iterator[Any]:
+    """The peers of a plan that have such a flow, each in a process that ends with its context."""
     hidden, transforms = (shape.options.get(key) for key in ("hidden", "transforms"))
     model = peers.Model(shape.flow, shape.dim, tuple(hidden or ()), transforms or 0)
-    for peer in peers.NAMES:
+    device, size = str(rows.device), (len(rows), shape.dim)
+    for peer in peers.NAMES if plan.peers else ():
         if reason := peers.obstacle(peer, model, rows.device.type):
             note(f"{peer} is left out of {shape.flow}: {reason}")
-        else:
-            order = Order(f"{peers.__name__}:{peer}", model, (len(rows), shape.dim), str(rows.device))
-            yield running(PeerProcess(peer, order, rows.cpu().numpy(), torch.get_num_threads()))
+            continue
+        best = peers.best_of(peer, device) if plan.peers_best else None
+        for name, built in ((peer, model), (best, replace(model, best=True))):
+            if name is not None:
+                order = Order(f"{peers.__name__}:{peer}", built, size, device)
+                yield running(PeerProcess(name, order, rows.cpu().numpy(), torch.get_num_threads()))

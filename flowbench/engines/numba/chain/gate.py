@@ -14,10 +14,11 @@ from flowbench.engines.numba.vectors import jit
 THREADS_WAIT = os.name == "posix"
 """Whether they can: by POSIX's calls."""
 
-SPINS = 1_000_000
-"""Looks before a thread sleeps, some tenths of a millisecond: as long as the pause between two steps of training, or
-two densities. A core that has gone to sleep takes nearly as long to come back, and is slower for a while: of 0.34 ms
-for a RealNVP's density at D = 6 and 128 rows that was 0.12 (AMD EPYC, a virtual machine)."""
+SPINS, TURNS = 1000, 1000
+"""Looks before a thread lets others have its core, such as the one that it waits for, and how often it does so before
+it sleeps: after some tenths of a millisecond, as long as the pause between two steps of training, or two densities. A
+core that has gone to sleep takes nearly as long to come back, and is slower for a while: of 0.34 ms for a RealNVP's
+density at D = 6 and 128 rows that was 0.12 (AMD EPYC, a virtual machine)."""
 
 _ARRIVED, _ROUND, _LOCK, _WAKE = 0, 1, 2, 34
 _SIZE = 66
@@ -47,6 +48,7 @@ def _posix(name, count):
 
 _init_lock, _init_wake = _posix("pthread_mutex_init", 2), _posix("pthread_cond_init", 2)
 _lock, _unlock = _posix("pthread_mutex_lock", 1), _posix("pthread_mutex_unlock", 1)
+_yield = _posix("sched_yield", 0)
 _sleep, _wake_all = _posix("pthread_cond_wait", 2), _posix("pthread_cond_broadcast", 1)
 
 
@@ -77,9 +79,11 @@ def _wait(at, threads):
         _wake_all(at + 8 * _WAKE)
         _unlock(at + 8 * _LOCK)
         return
-    for _ in range(SPINS):
-        if _look(at + 8 * _ROUND) != round_here:
-            return
+    for _ in range(TURNS):
+        for _ in range(SPINS):
+            if _look(at + 8 * _ROUND) != round_here:
+                return
+        _yield()
     _lock(at + 8 * _LOCK)
     while _look(at + 8 * _ROUND) == round_here:
         _sleep(at + 8 * _WAKE, at + 8 * _LOCK)
