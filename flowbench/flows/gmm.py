@@ -40,17 +40,25 @@ class Gaussians(Undirected):
 
     def density(self, x: Tensor) -> Tensor:
         """log p(x) (N,) of x (N, D)."""
-        centred = (x - self.means[:, None]).transpose(1, 2)
-        z = torch.linalg.solve_triangular(self.factors, centred, upper=False)
         volumes = self.factors.diagonal(dim1=1, dim2=2).log().sum(1)
-        return torch.logsumexp((self.log_weights - volumes)[:, None] + standard_normal(z).sum(1), 0)
+        parts = zip(self.means, self.factors, self.log_weights - volumes, strict=True)  # a few rows' values at a time
+        return torch.stack([self._whitened(x, mean, factor) + constant for mean, factor, constant in parts]).logsumexp(
+            0
+        )
+
+    def _whitened(self, x: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
+        """The standard normal's log-density (N,) of L⁻¹(x − m)."""
+        return standard_normal(torch.linalg.solve_triangular(factor, (x - mean).t(), upper=False)).sum(0)
 
     def draw(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """A component by a uniform number of each row, and a draw of it."""
         normal, uniform = noise
         passed = (self.log_weights.exp().cumsum(0) <= uniform[:, :1]).sum(1)
         chosen = passed.clamp_max(len(self.means) - 1)
-        x = self.means[chosen] + (self.factors[chosen] @ normal[:, :, None])[:, :, 0]
+        x = torch.empty_like(normal)
+        for index, (mean, factor) in enumerate(zip(self.means, self.factors, strict=True)):
+            rows = chosen == index
+            x[rows] = mean + normal[rows] @ factor.t()
         return x, self.density(x)
 
 

@@ -175,7 +175,7 @@ def shares(
     many as there are processors for their ``threads`` and memory for what each needs (``memory`` bytes; None: each gets
     its part of what is free).
     """
-    from flowbench.timing.memory import available_bytes
+    from flowbench.memory import available_bytes
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     free = available_bytes()

@@ -126,7 +126,7 @@ def prepare(threads: int, memory: int | None, surroundings: dict[str, str], pare
         for stream in (0, 1, 2):
             os.dup2(nothing.fileno(), stream)
     if memory is not None:
-        from flowbench.timing.memory import limit_to
+        from flowbench.memory import limit_to
 
         limit_to(memory)
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()

@@ -10,7 +10,7 @@ from typing import cast
 
 import numpy as np
 
-from flowbench.timing import memory
+from flowbench import memory
 from flowbench.timing.peer_worker import Order
 from flowbench.timing.peers import Model, Rows
 from flowbench.timing.worker_process import WorkerProcess, finding_this

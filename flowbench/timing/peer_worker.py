@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import BinaryIO
 
-from flowbench.timing import memory
+from flowbench import memory
 from flowbench.timing.peers import Model, Rows, Works
 from flowbench.timing.serving import prepare, read_rows, serve
 

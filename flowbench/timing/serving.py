@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from flowbench.timing import memory
+from flowbench import memory
 from flowbench.timing.peers import Rows
 from flowbench.training.memory import keep_freed_memory
 

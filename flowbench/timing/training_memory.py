@@ -12,7 +12,7 @@ from torch import Tensor
 
 from flowbench.config import TrainingOptions
 from flowbench.flows import Flow
-from flowbench.timing.memory import allocated_bytes
+from flowbench.memory import allocated_bytes
 from flowbench.training.clock import repeated
 from flowbench.training.loop import train
 

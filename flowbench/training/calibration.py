@@ -7,6 +7,7 @@ from torch import Tensor
 
 from flowbench.data.rows import Rows, through
 from flowbench.flows import Flow
+from flowbench.flows.core.batches import rows_at_once
 from flowbench.transforms import Transform, WithStart, WithStatistics
 
 ROWS = 10_000
@@ -54,7 +55,8 @@ def _tell_one(flow: Flow, x: Rows, kind: type[Transform], *before: type[Transfor
             if isinstance(leaf, WithStatistics):
                 leaf.set_statistics(*moments)
         if index < last:
-            x = through(x, lambda rows: flow.moved_by(index, rows), ROWS)  # noqa: B023  # at once
+            some = rows_at_once(flow, ROWS)
+            x = through(x, lambda rows: flow.moved_by(index, rows), some)  # noqa: B023  # at once
 
 
 def mean_and_variance(x: Rows) -> tuple[Tensor, Tensor]:

@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 from flowbench import flows
 from flowbench.cli.app import app
 from flowbench.config import PACKAGE
+from flowbench.memory import allocated_bytes
 from flowbench.results.costs import CostComparison
 from flowbench.timing import against, sides
-from flowbench.timing.memory import allocated_bytes
 from flowbench.timing.training_memory import training_bytes
 from flowbench.timing.worker import Order, Worker
 from flowbench.timing.worker_process import finding_its_own

@@ -16,9 +16,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from flowbench import memory
 from flowbench.cli.app import app
 from flowbench.results import costs
-from flowbench.timing import memory, peer_process, peers
+from flowbench.timing import peer_process, peers
 from flowbench.timing.peer_process import PeerProcess
 from flowbench.timing.peer_worker import Order
 from flowbench.timing.worker_process import running

@@ -60,6 +60,9 @@ class TorchEngine:
 
     def log_prob(self, stage: Stage, x: Tensor) -> Tensor:
         """As ``density``, without the pull-back."""
+        if isinstance(stage.plan, AsWritten) and stage.plan.density is not None and not stage.inverted:
+            with torch.no_grad():  # what its gradient would need, many times the rows, is not kept
+                return stage.plan.density(x.t())
         return self.density(stage, x)[0]
 
     def descend(self, stage: Stage, x: Tensor, each: float, gradients: Sequence[Tensor]) -> Tensor:

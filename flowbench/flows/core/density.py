@@ -18,13 +18,11 @@ from flowbench.data.given import GivenColumn, standardised
 from flowbench.data.rows import Rows
 from flowbench.errors import DataError, DivergedError
 from flowbench.flows import Flow
+from flowbench.flows.core.batches import ROWS, rows_at_once
 from flowbench.transforms import Chain, Transform, beside
 from flowbench.transforms import preprocessing as transforms
 
 Float64 = NDArray[np.float64]
-
-ROWS = 5_000
-"""Rows evaluated at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +107,7 @@ class Density:
             some = None if given is None else given[done : done + ROWS]
             seen = None if some is None else self._standardised(some)
             with torch.no_grad():
-                drawn = self.flow.drawn(noise, None if seen is None else seen.to(noise))[0]
+                drawn = self._drawn(noise, None if seen is None else seen.to(noise))
                 drawn = self.flow.apart(drawn)[1].cpu().double()
                 rows: Float64 = self.transform.inverse(drawn)[0].numpy()
             lost = np.flatnonzero(~(np.isfinite(rows).all(axis=1) & drawn.isfinite().all(1).numpy()))
@@ -119,6 +117,13 @@ class Density:
                     hint="training with a log_scale_bound, or for longer, keeps a flow finite; or take another seed",
                 )
             yield np.ascontiguousarray(rows if some is None else np.concatenate([some, rows], axis=1))
+
+    def _drawn(self, noise: Tensor, given: Tensor | None) -> Tensor:
+        """The rows that are made of noise (draws, N, D), as many at a time as memory holds."""
+        n = rows_at_once(self.flow)
+        givens = [None] * noise.shape[1] if given is None else given.split(n)
+        parts = zip(noise.split(n, dim=1), givens, strict=False)
+        return torch.cat([self.flow.drawn(part, seen)[0] for part, seen in parts])
 
     def _standardised(self, given: Float64) -> Tensor | None:
         """What the flow sees of given values (N, G); None where nothing is given."""
@@ -132,7 +137,7 @@ class Density:
 @torch.no_grad()
 def log_likelihoods(flow: Flow, rows: Rows) -> Float64:
     """Log-density (N,) in nats of each of ``rows`` (N, G + D), in order, as float64: every row once, none left out."""
-    return torch.cat([flow(batch).cpu().double() for batch in rows.split(ROWS)]).numpy()
+    return torch.cat([flow(batch).cpu().double() for batch in rows.split(rows_at_once(flow))]).numpy()
 
 
 @torch.no_grad()
@@ -146,7 +151,7 @@ def class_averaged(flow: Flow, rows: Rows) -> Float64 | None:
     if flow.given is None or place is None:
         return None
     found = []
-    for batch in rows.split(ROWS):
+    for batch in rows.split(rows_at_once(flow)):
         each = []
         for code in range(flow.given.classes[place]):
             other = batch.clone()
