@@ -18,6 +18,7 @@ from flowbench.report.layout import duration
 from flowbench.report.ranking.columns import device, ranking
 from flowbench.report.ranking.sheet import render
 from flowbench.report.ranking.tables import tables
+from flowbench.results import costs
 from flowbench.results.published import published
 from flowbench.results.record import Estimate, RunRecord
 from flowbench.results.store import read_all
@@ -42,6 +43,7 @@ def _figures(name: str, records: Records) -> str:
         "likelihoods": lambda: _likelihoods(records),
         "truth": lambda: _truth(records),
         "directions": lambda: _directions(records),
+        "peers": _peers,
     }
     return kinds[what]()
 
@@ -116,6 +118,29 @@ def _directions(records: Records) -> str:
     passes = "passes in the textbook, density / sampling"
     head = ("data", "model", passes, "density, µs/row", "sampling, µs/row", "on")
     return _markdown(head, rows)
+
+
+def _peers() -> str:
+    """Each time that was taken beside peers, and how many times longer the fastest of them took."""
+    rows = []
+    for record in map(costs.read, sorted(REFERENCE.glob("time-*.json"))):
+        for shape in record.shapes:
+            sizes = f"{shape.options.get('transforms', 1)} × {tuple(shape.options.get('hidden', ()))}"
+            flow, where = f"{shape.flow} {sizes}, D = {shape.dim}", device(record.environment)
+            for batch in sorted({cost.batch for cost in shape.costs}):
+                cells = [_beside_peers(shape, work, batch) for work in costs.WORKS]
+                if any(cells):
+                    rows.append((flow, f"{batch:,}", *cells, where))
+    return _markdown(("flow", "rows", *(f"{work}, µs" for work in costs.WORKS), "on"), rows)
+
+
+def _beside_peers(shape: costs.Shape, work: str, batch: int) -> str:
+    peers = [cost for cost in shape.costs if (cost.work, cost.batch) == (work, batch) and cost.ours_us]
+    others = [(cost.us / cost.ours_us, cost) for cost in peers if cost.ours_us and cost.inverse is None]
+    if not others:
+        return ""
+    ratio, fastest = min(others, key=lambda pair: pair[0])
+    return f"{fastest.ours_us:,.3g}; {fastest.model} {ratio:,.3g}×"
 
 
 def _interval(estimate: Estimate | None, places: int | None = None) -> str:
