@@ -123,7 +123,7 @@ class Density:
         n = rows_at_once(self.flow)
         givens = [None] * noise.shape[1] if given is None else given.split(n)
         parts = zip(noise.split(n, dim=1), givens, strict=False)
-        return torch.cat([self.flow.drawn(part, seen)[0] for part, seen in parts])
+        return torch.cat([self.flow.draws(part, seen) for part, seen in parts])
 
     def _standardised(self, given: Float64) -> Tensor | None:
         """What the flow sees of given values (N, G); None where nothing is given."""

@@ -77,14 +77,19 @@ class Ensemble(Flow):
 
     def drawn(self, noise: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Draws (n, G + D) of random numbers as ``noise`` makes them, and their log-densities (n,) in nats."""
+        x = self.draws(noise, given)
+        return x, self(x)
+
+    def draws(self, noise: Tensor, given: Tensor | None = None) -> Tensor:
+        """As ``drawn``, the draws alone."""
         members = [(flow, view) for flow in self.parts for view in self._views()]
         chosen = (noise[-1, :, 0] * len(members)).long()
         x = noise.new_empty(noise.shape[1], self.columns)
         for index, (flow, view) in enumerate(members):
             rows = (chosen == index).nonzero()[:, 0]
-            before, own = self.apart(flow.drawn(noise[:-1, rows], None if given is None else given[rows])[0])
+            before, own = self.apart(flow.draws(noise[:-1, rows], None if given is None else given[rows]))
             x[rows] = beside(before, view.inverse(own)[0])
-        return x, self(x)
+        return x
 
     def fit_closed_form(self, x: Rows, validation: Rows) -> None:
         """That of each flow."""

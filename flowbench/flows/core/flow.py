@@ -189,17 +189,25 @@ class Flow(nn.Module):
         Raises:
             ValueError: it is not conditional, or nothing is given.
         """
-        if (given is None) != (self.given is None):
-            raise ValueError("a conditional flow draws rows for what it is given" if self.given else "nothing is given")
+        self._refuse_nothing_given(given)
         if len(noise) == 1:
             x, log_det = self.to_data(beside(given, noise[0]))
             return x, standard_normal(noise[0]).sum(-1) - log_det
         x, log_prob = stages_run.draw(self.stages(given), noise, self.engine or choose(noise))
         return beside(given, x), log_prob
 
+    def draws(self, noise: Tensor, given: Tensor | None = None) -> Tensor:
+        """As ``drawn``, the draws alone."""
+        self._refuse_nothing_given(given)
+        return self.to_data(beside(given, noise[0]))[0] if len(noise) == 1 else self.drawn(noise, given)[0]
+
+    def _refuse_nothing_given(self, given: Tensor | None) -> None:
+        if (given is None) != (self.given is None):
+            raise ValueError("a conditional flow draws rows for what it is given" if self.given else "nothing is given")
+
     def sample(self, n: int, generator: Generator | None = None, given: Tensor | None = None) -> Tensor:
         """n draws (n, G + D); see ``drawn``."""
-        return self.sample_and_log_prob(n, generator, given)[0]
+        return self.draws(self.noise(n, generator), given)
 
     def sample_and_log_prob(
         self, n: int, generator: Generator | None = None, given: Tensor | None = None
