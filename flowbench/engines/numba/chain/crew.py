@@ -39,12 +39,13 @@ def _part(code, order, number, single):
 
 
 @jit
-def _serve(desk):
-    """A thread's life."""
-    while desk[_GATE] != 0:
-        wait(desk[_GATE], 2)
+def _serve(desk, gate):
+    """A thread's life, which lasts as long as the process; what it is called with is held as long."""
+    at = gate.ctypes.data
+    while desk[_GATE] == at:
+        wait(at, 2)
         _part(desk[_CODE], desk[_ORDER], desk[_NUMBER], desk[_SINGLE])
-        wait(desk[_GATE], 2)
+        wait(at, 2)
 
 
 @jit
@@ -77,8 +78,8 @@ class Crew:
     def _enlist(self) -> None:
         number, gate = len(self._held) + 1, new_gate()
         desk = np.array([0, 0, number, 0, gate.ctypes.data])
-        _serve.compile((types.int64[::1],))  # here: a thread that failed at it would be waited for
-        threading.Thread(target=_serve, args=(desk,), daemon=True, name=f"chain-{number}").start()
+        _serve.compile((types.int64[::1], types.int64[::1]))  # here: a thread that failed at it would be waited for
+        threading.Thread(target=_serve, args=(desk, gate), daemon=True, name=f"chain-{number}").start()
         self._held.append((desk, gate))
         self._desks = np.array([desk.ctypes.data for desk, _ in self._held])
 
