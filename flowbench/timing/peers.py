@@ -191,7 +191,7 @@ def _on_torch(
 
     x = torch.from_numpy(rows.copy()).to(device)
     flow.to(device)
-    optimizer = torch.optim.Adam(flow.parameters(), lr=1e-3, fused=model.best)
+    optimizer = torch.optim.Adam(flow.parameters(), lr=1e-3, fused=model.best or None)
     if model.best and _compiles(device):
         if model.flow != "iaf":
             log_prob = torch.compile(log_prob, dynamic=False)

@@ -132,7 +132,7 @@ def update(
     ``state`` is that of `training.step.Descent`.
     """
     assert flat.grad is not None
-    dtype = np.float32 if flat.dtype == torch.float32 else np.float64
+    dtype = {torch.float32: np.float32, torch.float64: np.float64}[flat.dtype]
     held = [flat, flat.grad, *(state[name] for name in ("exp_avg", "exp_avg_sq", "step", "norms", "stopped"))]
     parts = np.array(runs, np.int64).reshape(-1, 2)
     sizes = np.cumsum(parts[:, 1] - parts[:, 0])

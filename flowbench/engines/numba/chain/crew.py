@@ -1,4 +1,4 @@
-"""Threads that wait in compiled code for their parts of a piece of work, and take no time of the processor meanwhile.
+"""Threads that wait in compiled code for their parts of a piece of work, and sleep if none comes soon.
 
 To wake a thread that waits in Python takes as long as the density of a small table: the interpreter is handed over
 twice. These are handed the address of a function, and never return to Python.
@@ -71,17 +71,17 @@ class Crew:
     def run(self, code: int, order: int, threads: int, single: bool) -> None:
         """All parts of a piece of work; returns when they are done."""
         with self._free:
-            while len(self._held) < threads - 1:
+            while len(self._desks) < threads - 1:
                 self._enlist()
             _together(self._desks[: threads - 1], code, order, single)
 
     def _enlist(self) -> None:
-        number, gate = len(self._held) + 1, new_gate()
+        number, gate = len(self._desks) + 1, new_gate()
         desk = np.array([0, 0, number, 0, gate.ctypes.data])
         _serve.compile((types.int64[::1], types.int64[::1]))  # here: a thread that failed at it would be waited for
         threading.Thread(target=_serve, args=(desk, gate), daemon=True, name=f"chain-{number}").start()
         self._held.append((desk, gate))
-        self._desks = np.array([desk.ctypes.data for desk, _ in self._held])
+        self._desks = np.append(self._desks, desk.ctypes.data)  # the last: an interrupt before leaves one who sleeps
 
 
 _CREW = Crew()
