@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flowbench.report.layout import duration
+from flowbench.report.layout import duration, significant
 from flowbench.report.ranking.columns import device, ranking
 from flowbench.report.ranking.sheet import render
 from flowbench.report.ranking.tables import tables
@@ -135,12 +135,12 @@ def _peers() -> str:
 
 
 def _beside_peers(shape: costs.Shape, work: str, batch: int) -> str:
-    peers = [cost for cost in shape.costs if (cost.work, cost.batch) == (work, batch) and cost.ours_us]
-    others = [(cost.us / cost.ours_us, cost) for cost in peers if cost.ours_us and cost.inverse is None]
+    costs_there = [cost for cost in shape.costs if (cost.work, cost.batch) == (work, batch) and cost.inverse is None]
+    others = [(cost.us / cost.ours_us, cost) for cost in costs_there if cost.ours_us]
     if not others:
         return ""
     ratio, fastest = min(others, key=lambda pair: pair[0])
-    return f"{fastest.ours_us:,.3g}; {fastest.model} {ratio:,.3g}×"
+    return f"{significant(fastest.ours_us)}; {fastest.model} {significant(ratio)}×"
 
 
 def _interval(estimate: Estimate | None, places: int | None = None) -> str:

@@ -41,10 +41,9 @@ class Gaussians(Undirected):
     def density(self, x: Tensor) -> Tensor:
         """log p(x) (N,) of x (N, D)."""
         volumes = self.factors.diagonal(dim1=1, dim2=2).log().sum(1)
-        parts = zip(self.means, self.factors, self.log_weights - volumes, strict=True)  # a few rows' values at a time
-        return torch.stack([self._whitened(x, mean, factor) + constant for mean, factor, constant in parts]).logsumexp(
-            0
-        )
+        parts = zip(self.means, self.factors, self.log_weights - volumes, strict=True)  # one by one: x is large
+        each = [self._whitened(x, mean, factor) + constant for mean, factor, constant in parts]
+        return torch.stack(each).logsumexp(0)
 
     def _whitened(self, x: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
         """The standard normal's log-density (N,) of L⁻¹(x − m)."""

@@ -47,6 +47,7 @@ def _tell_one(flow: Flow, x: Rows, kind: type[Transform], *before: type[Transfor
     # what is taken inversely sends noise where rows arrive: nothing is known of it
     leaves = [None if inverted else leaf for leaf, inverted in flow.transform.leaves()]
     last = max((index for index, leaf in enumerate(leaves) if isinstance(leaf, kind)), default=-1)
+    at_once = rows_at_once(flow, ROWS)
     for index, leaf in enumerate(leaves[: last + 1]):
         if isinstance(leaf, (kind, *before)):
             moments = [moment[-flow.dim :] for moment in mean_and_variance(x)]
@@ -55,8 +56,7 @@ def _tell_one(flow: Flow, x: Rows, kind: type[Transform], *before: type[Transfor
             if isinstance(leaf, WithStatistics):
                 leaf.set_statistics(*moments)
         if index < last:
-            some = rows_at_once(flow, ROWS)
-            x = through(x, lambda rows: flow.moved_by(index, rows), some)  # noqa: B023  # at once
+            x = through(x, lambda rows: flow.moved_by(index, rows), at_once)  # noqa: B023  # at once
 
 
 def mean_and_variance(x: Rows) -> tuple[Tensor, Tensor]:

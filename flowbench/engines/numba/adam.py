@@ -8,14 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from flowbench.config import TrainingOptions
 from flowbench.engines.interface import BETAS
 from flowbench.engines.numba.chain import crew
-from flowbench.engines.numba.chain.found import ALL, doubles, integers, numbers, singles
+from flowbench.engines.numba.chain.found import ALL, integers, numbers
 from flowbench.engines.numba.chain.gate import new_gate, wait
 from flowbench.engines.numba.elementary import like
 from flowbench.engines.numba.vectors import jit
@@ -85,11 +84,12 @@ def _order_at(address):
 def _update(address, thread, zero):
     """A step, by one of the threads."""
     order = _order_at(address)
-    loss, norms, stopped = numbers(order.loss, 1, zero), numbers(order.norms, 1, zero), singles(order.stopped)
-    steps, sums, cuts = singles(order.steps), doubles(order.sums, order.threads), integers(order.cuts, ALL)
+    loss, norms, single = numbers(order.loss, 1, zero), numbers(order.norms, 1, zero), np.float32(0)
+    steps, stopped = numbers(order.steps, 1, single), numbers(order.stopped, 1, single)
+    sums, cuts = numbers(order.sums, order.threads, 0.0), integers(order.cuts, ALL)
     flat, gradient = numbers(order.weights, order.size, zero), numbers(order.gradient, order.size, zero)
     moments = numbers(order.means, order.size, zero), numbers(order.squares, order.size, zero)
-    options, begin, end = doubles(order.options, 4), cuts[thread], cuts[thread + 1]
+    options, begin, end = numbers(order.options, 4, 0.0), cuts[thread], cuts[thread + 1]
     own = integers(order.runs, ALL)[2 * begin : 2 * end].reshape((end - begin, 2))
     rate, clip, epsilon, decay = options[0], options[1], options[2], options[3]
     sums[thread] = _square_of(gradient, own)
@@ -113,15 +113,12 @@ def _update(address, thread, zero):
         for index in range(len(own)):
             _descend(flat, gradient, moments, own[index], factors)
     if thread == 0:
-        norms[0] += like(norm, zero)
+        norms[0] += norm
         loss[0] = ahead + like(norm * 0, zero)  # a norm that is not finite shows in it
         if goes_on:
             steps[0] = number
         else:
             stopped[0] = 1
-
-
-_compiled = functools.cache(functools.partial(crew.compiled, _update))
 
 
 def update(
@@ -132,7 +129,7 @@ def update(
     ``state`` is that of `training.step.Descent`.
     """
     assert flat.grad is not None
-    dtype = {torch.float32: np.float32, torch.float64: np.float64}[flat.dtype]
+    dtype = crew.TYPES[flat.dtype]
     held = [flat, flat.grad, *(state[name] for name in ("exp_avg", "exp_avg_sq", "step", "norms", "stopped"))]
     parts = np.array(runs, np.int64).reshape(-1, 2)
     sizes = np.cumsum(parts[:, 1] - parts[:, 0])
@@ -151,6 +148,6 @@ def update(
         addresses = [tensor.data_ptr() for tensor in (loss, *held)]
         places = parts.ctypes.data, flat.numel(), cuts.ctypes.data, sums.ctypes.data
         order = np.array((*addresses, *places, threads, gate.ctypes.data, given.ctypes.data), np.int64)
-        crew.run(_compiled(dtype), order, threads, dtype)
+        crew.run(_update, order, threads, dtype)
 
     return step

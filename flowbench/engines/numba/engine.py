@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
@@ -211,8 +213,13 @@ def _over_columns(kernel: Callable[[tuple[int, int]], object], dim: int, work: i
     if threads == 1:
         kernel(parts[0])
     else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(kernel, parts))
+        list(_pool(os.getpid(), threads).map(kernel, parts))
+
+
+@functools.cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """Threads of a process: a fork leaves them behind."""
+    return ThreadPoolExecutor(threads)
 
 
 def _spline(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 
 from flowbench.engines.numba.elementary import OPTIONS, exp, like, tanh
 from flowbench.engines.numba.tiles import BYTES, VECTORS, product_of_four, product_of_two
@@ -32,13 +33,20 @@ def jit(function: Any, reorder_sums: bool = False) -> Any:
         return numba.njit(**options)(function)
 
 
-def compiled_for_c(function: Any, signature: Any) -> Any:
-    """Compile now, for callers that know but its address and signature; kept on disk as others are."""
+@functools.cache
+def address_of(function: Any, dtype: Any, integers: int, doubles: int = 0) -> int:
+    """Where the code of a function is that takes integers, then doubles, then a number of a dtype of numpy's.
+
+    It is compiled at once, and kept on disk as others are; callers know but its address and what it takes.
+    """
+    number = numba.float32 if dtype == np.float32 else numba.float64
+    signature = numba.void(*[numba.int64] * integers, *[numba.float64] * doubles, number)
     try:
         with _folder():
-            return numba.cfunc(signature, cache=True, **OPTIONS)(function)
+            compiled = numba.cfunc(signature, cache=True, **OPTIONS)(function)
     except (RuntimeError, OSError):
-        return numba.cfunc(signature, **OPTIONS)(function)
+        compiled = numba.cfunc(signature, **OPTIONS)(function)
+    return int(compiled.address)
 
 
 @contextmanager

@@ -121,9 +121,8 @@ class Density:
     def _drawn(self, noise: Tensor, given: Tensor | None) -> Tensor:
         """The rows that are made of noise (draws, N, D), as many at a time as memory holds."""
         n = rows_at_once(self.flow)
-        givens = [None] * noise.shape[1] if given is None else given.split(n)
-        parts = zip(noise.split(n, dim=1), givens, strict=False)
-        return torch.cat([self.flow.draws(part, seen) for part, seen in parts])
+        parts = [slice(start, start + n) for start in range(0, noise.shape[1], n)]
+        return torch.cat([self.flow.draws(noise[:, part], None if given is None else given[part]) for part in parts])
 
     def _standardised(self, given: Float64) -> Tensor | None:
         """What the flow sees of given values (N, G); None where nothing is given."""

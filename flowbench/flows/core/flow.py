@@ -198,8 +198,10 @@ class Flow(nn.Module):
 
     def draws(self, noise: Tensor, given: Tensor | None = None) -> Tensor:
         """As ``drawn``, the draws alone."""
+        if len(noise) > 1:
+            return self.drawn(noise, given)[0]
         self._refuse_nothing_given(given)
-        return self.to_data(beside(given, noise[0]))[0] if len(noise) == 1 else self.drawn(noise, given)[0]
+        return self.to_data(beside(given, noise[0]))[0]
 
     def _refuse_nothing_given(self, given: Tensor | None) -> None:
         if (given is None) != (self.given is None):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,16 +19,16 @@ from numpy.typing import NDArray
 from flowbench.engines.numba.chain.found import integers
 from flowbench.engines.numba.chain.gate import THREADS_WAIT, new_gate, wait
 from flowbench.engines.numba.chain.registers import call
-from flowbench.engines.numba.vectors import compiled_for_c, jit
+from flowbench.engines.numba.vectors import address_of, jit
+
+Kernel = Callable[[int, int, Any], None]
+"""Does a thread's part: of the address of an order, the thread's number, and a zero of the precision."""
+
+TYPES: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
+"""The precisions that there are kernels in."""
 
 _CODE, _ORDER, _NUMBER, _SINGLE, _GATE = range(5)
 """What lies on a desk: a function and its order, the thread's number, the precision, and the gate where it waits."""
-
-
-def compiled(kernel, dtype):
-    """The address of ``kernel(order, thread, zero)`` with a zero of a dtype of numpy's, for `run`."""
-    number = types.float32 if dtype == np.float32 else types.float64
-    return compiled_for_c(kernel, types.void(types.int64, types.int64, number)).address
 
 
 @jit
@@ -66,7 +67,6 @@ class Crew:
         self.process = os.getpid()
         self._free = threading.Lock()
         self._desks = np.empty(0, np.int64)
-        self._held: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
 
     def run(self, code: int, order: int, threads: int, single: bool) -> None:
         """All parts of a piece of work; returns when they are done."""
@@ -80,7 +80,6 @@ class Crew:
         desk = np.array([0, 0, number, 0, gate.ctypes.data])
         _serve.compile((types.int64[::1], types.int64[::1]))  # here: a thread that failed at it would be waited for
         threading.Thread(target=_serve, args=(desk, gate), daemon=True, name=f"chain-{number}").start()
-        self._held.append((desk, gate))
         self._desks = np.append(self._desks, desk.ctypes.data)  # the last: an interrupt before leaves one who sleeps
 
 
@@ -92,16 +91,17 @@ def size(*limits: int) -> int:
     return max(1, min(torch.get_num_threads() if THREADS_WAIT else 1, *limits))
 
 
-def run(code: int, order: NDArray[np.int64], threads: int, dtype: Any) -> None:
-    """What is `compiled` for a dtype, with the address of its order, by the crew of this process.
+def run(kernel: Kernel, order: NDArray[np.int64], threads: int, dtype: Any) -> None:
+    """A kernel in the precision of a dtype of numpy's, by the crew of this process.
 
     What the order tells the addresses of must be held until this returns. A fork leaves the crew's threads behind:
     then there is a new crew.
     """
     global _CREW
+    what = address_of(kernel, dtype, integers=2), order.ctypes.data
     if threads == 1:
-        _part(code, order.ctypes.data, 0, dtype == np.float32)
+        _part(*what, 0, dtype == np.float32)
         return
     if _CREW.process != os.getpid():
         _CREW = Crew()
-    _CREW.run(code, order.ctypes.data, threads, dtype == np.float32)
+    _CREW.run(*what, threads, dtype == np.float32)

@@ -46,7 +46,6 @@ def _pointer_to(kind: Any) -> Any:
 
 
 _stages_at, _levels_at = _pointer_to(_STAGE), _pointer_to(_LEVEL)
-_singles_at = _pointer_to(types.float32)
 _integers_at, _doubles_at = _pointer_to(types.int64), _pointer_to(types.float64)
 
 
@@ -68,18 +67,6 @@ def numbers(address, count, zero):
 def integers(address, count):
     """So many integers at an address."""
     return carray(_integers_at(address), (count,))
-
-
-@jit
-def doubles(address, count):
-    """So many numbers of double precision at an address."""
-    return carray(_doubles_at(address), (count,))
-
-
-@jit
-def singles(address):
-    """A number of single precision at an address."""
-    return carray(_singles_at(address), (1,))
 
 
 @jit

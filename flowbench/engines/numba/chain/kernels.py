@@ -15,7 +15,6 @@ from flowbench.engines.numba.chain.found import (
     Tile,
     chain_at,
     copy,
-    doubles,
     fill,
     integers,
     memory_at,
@@ -67,7 +66,7 @@ def job_at(order):
     job = integers(order, 19)
     functions = job[3], job[4], job[5]
     given, taken = (job[11], job[12], job[13]), (job[14], job[15], job[16])
-    first, last = (job[0], job[1], job[2]), (job[17], doubles(order + 8 * 18, 1)[0])
+    first, last = (job[0], job[1], job[2]), (job[17], numbers(order + 8 * 18, 1, 0.0)[0])
     return Job(*first, *functions, job[6], job[7], job[8], job[9], job[10], *given, *taken, *last)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -22,10 +21,7 @@ from flowbench.engines.numba.chain.tables import Memory
 from flowbench.engines.numba.tiles import BYTES
 from flowbench.tuning import CHAIN_TILE, CHAIN_WORK
 
-Kernel = Callable[[int, int, Any], None]
-
 _NOWHERE = 0, 0, 0
-_TYPES: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
 
 REMEMBERED = 2
 """Shapes of batches whose memory is kept: those of an epoch differ by one row."""
@@ -60,7 +56,7 @@ class _Workplace:
     """The memory for calls of one shape; one call at a time."""
 
     def __init__(self, layout: Layout, shape: _Shape, shared: bool, gradients: bool) -> None:
-        dtype, dim = _TYPES[shape.dtype], layout.chain.dim
+        dtype, dim = crew.TYPES[shape.dtype], layout.chain.dim
         size, parts = layout.rows * shape.pitch, shape.threads if shared else shape.tiles
         self.dtype, self.threads, self.key = dtype, shape.threads, (shape, gradients)
         self.memory = Memory(
@@ -95,9 +91,9 @@ class _Workplace:
         numbers = is_density, out.data_ptr(), *given, *taken, where, bits
         return np.array((*self._first, weights.ctypes.data, *self._rest, *numbers), np.int64)
 
-    def run(self, kernel: Kernel, job: np.ndarray) -> None:
+    def run(self, kernel: crew.Kernel, job: np.ndarray) -> None:
         """A kernel of `kernels`, on this shape's threads."""
-        crew.run(_compiled(kernel, self.dtype), job, self.threads, self.dtype)
+        crew.run(kernel, job, self.threads, self.dtype)
 
 
 class Layout:
@@ -236,11 +232,6 @@ class Program:
         with suppress(RuntimeError, StopIteration):  # another thread may do the same
             while len(self._workplaces) > 2 * REMEMBERED:
                 self._workplaces.pop(next(iter(self._workplaces)), None)
-
-
-@functools.cache
-def _compiled(kernel: Kernel, dtype: Any) -> int:
-    return crew.compiled(kernel, dtype)
 
 
 def _held(tensors: Sequence[Tensor], x: Tensor) -> list[Tensor]:

@@ -7,9 +7,6 @@ the instructions are written out. Places in memory are addresses (bytes), pitche
 
 from __future__ import annotations
 
-import functools
-
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -17,7 +14,7 @@ from numba.extending import intrinsic
 
 from flowbench.engines.numba.elementary import size_of
 from flowbench.engines.numba.tiles import BYTES
-from flowbench.engines.numba.vectors import compiled_for_c, jit
+from flowbench.engines.numba.vectors import address_of, jit
 
 WIDE = 4 if BYTES == 64 else 2
 """Vectors of a tile side by side: six rows of two fill the registers of AVX2, six of four those of AVX-512. Twice as
@@ -181,14 +178,12 @@ def _product(rows, out, out_pitch, a, a_row, a_column, b, b_pitch, what, biases,
             n += lanes
 
 
-@functools.cache
 def product_address(dtype):
     """Where the product's code is, in the precision of a dtype of numpy's.
 
     What calls it is compiled apart from it: as a function like others it would be compiled again into each of them.
     """
-    number = types.float32 if dtype == np.float32 else types.float64
-    return compiled_for_c(_product, types.void(*[types.int64] * 12, number)).address
+    return address_of(_product, dtype, integers=12)
 
 
 @intrinsic

@@ -5,18 +5,13 @@ They are most of the code; as functions like others they would be compiled again
 
 from __future__ import annotations
 
-import functools
-
-import numpy as np
-from numba import types
-
 from flowbench.engines.numba.chain.backward import pull_stage
 from flowbench.engines.numba.chain.forward import move
 from flowbench.engines.numba.chain.found import Tile, chain_at, integers, memory_at, row_of
 from flowbench.engines.numba.chain.normalise import pull_normalised, slopes
 from flowbench.engines.numba.chain.registers import call, product_address
 from flowbench.engines.numba.chain.tables import NORMALISED
-from flowbench.engines.numba.vectors import compiled_for_c, jit
+from flowbench.engines.numba.vectors import address_of, jit
 
 
 def _move(chain_address, memory_address, weights_address, base, pitch, width, rows, product, begin, end, zero):
@@ -61,13 +56,10 @@ def _pull(
             pull_stage(tile, chain, stage, weights, pulled, turned, gradient, first)
 
 
-@functools.cache
 def addresses(dtype, back):
     """Of the product, of `move_tile` and, if it is wanted, of `pull_tile` (else 0), for a dtype of numpy's."""
-    number = types.float32 if dtype == np.float32 else types.float64
-    there = compiled_for_c(_move, types.void(*[types.int64] * 10, number)).address
-    pulls = compiled_for_c(_pull, types.void(*[types.int64] * 12, types.float64, number)).address if back else 0
-    return product_address(dtype), there, pulls
+    pulls = address_of(_pull, dtype, integers=12, doubles=1) if back else 0
+    return product_address(dtype), address_of(_move, dtype, integers=10), pulls
 
 
 @jit
