@@ -18,12 +18,14 @@ from pydantic import TypeAdapter
 from flowbench.console import warn_once
 from flowbench.data.card import Card
 from flowbench.data.dataset import Splits
+from flowbench.data.discrete import Discrete
 from flowbench.data.given import GivenColumn
 from flowbench.data.preprocessing import Preprocessing
 from flowbench.files import ABANDONED_SECONDS
 from flowbench.revision import data_code_digest
 
 _GIVEN: TypeAdapter[tuple[GivenColumn, ...]] = TypeAdapter(tuple[GivenColumn, ...])
+_DISCRETE: TypeAdapter[Discrete | None] = TypeAdapter(Discrete | None)
 _STEPS: TypeAdapter[Preprocessing | None] = TypeAdapter(Preprocessing | None)
 
 SPLITS = ("train", "validation", "test")
@@ -56,8 +58,8 @@ def read(folder: Path, fingerprint: str) -> Splits | None:
         train, validation, test = (arrays[name] for name in SPLITS)
         steps = _STEPS.validate_python(meta["preprocessing"])
         true_ll, groups = arrays.get("test_true_ll"), arrays.get("test_groups")
-        given = _GIVEN.validate_python(meta["given"])
-        return Splits(train, validation, test, true_ll, columns, steps, groups, given)
+        given, discrete = _GIVEN.validate_python(meta["given"]), _DISCRETE.validate_python(meta["discrete"])
+        return Splits(train, validation, test, true_ll, columns, steps, groups, given, discrete)
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
 
@@ -74,7 +76,15 @@ def write(folder: Path, fingerprint: str, splits: Splits) -> Splits:
         for name, array in arrays.items():
             np.save(place / f"{name}.npy", array, allow_pickle=False)
         shapes = {name: array.shape for name, array in arrays.items()}
-        write_meta(place, fingerprint, shapes, splits.columns, splits.preprocessing, given=splits.given)
+        write_meta(
+            place,
+            fingerprint,
+            shapes,
+            splits.columns,
+            splits.preprocessing,
+            given=splits.given,
+            discrete=splits.discrete,
+        )
     stored = read(folder, fingerprint)
     if stored is None:
         raise OSError(f"{folder} cannot be read back")
@@ -133,6 +143,7 @@ def write_meta(
     preprocessing: Preprocessing | None,
     about: Sequence[str] = (),
     given: tuple[GivenColumn, ...] = (),
+    discrete: Discrete | None = None,
 ) -> None:
     """Write what ``read`` holds the arrays in ``place`` against, and what else there is to know (strict JSON)."""
     listed = {name: list(shape) for name, shape in shapes.items()}
@@ -140,6 +151,7 @@ def write_meta(
     meta = {
         "fingerprint": fingerprint, "shapes": listed, "columns": columns, "preprocessing": steps, "about": about,
         "given": _GIVEN.dump_python(given, mode="json"),
+        "discrete": _DISCRETE.dump_python(discrete, mode="json"),
     }  # fmt: skip
     (place / "meta.json").write_text(json.dumps(meta, indent=1), "utf-8")
 

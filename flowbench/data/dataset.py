@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from flowbench.data import digests, gaussian
 from flowbench.data.card import Card, Space
+from flowbench.data.discrete import Discrete
 from flowbench.data.given import GivenColumn
 from flowbench.data.preprocessing import Dequantise, Preprocessing, Standardise
 
@@ -30,6 +31,9 @@ class Splits:
     ``preprocessing`` are the steps from raw values to these rows: none where they are the raw values, None where it is
     not said. ``test_groups`` (N_test,) number what test rows have in common (the photograph that they were cut from)
     where they are not independent of each other.
+
+    Of rows with a ``discrete`` part, its codes stand between what is given and the numbers: (N, G + C + D). ``columns``
+    are then those of classes, and of numbers.
     """
 
     train: Float32
@@ -40,6 +44,7 @@ class Splits:
     preprocessing: Preprocessing | None = None
     test_groups: NDArray[np.int32] | None = None
     given: tuple[GivenColumn, ...] = ()
+    discrete: Discrete | None = None
 
     @property
     def rows(self) -> tuple[int, int, int]:
@@ -48,8 +53,9 @@ class Splits:
 
     @property
     def dim(self) -> int:
-        """Number of columns D that are modelled."""
-        return int(self.train.shape[1]) - len(self.given)
+        """Number of modelled columns of numbers, D."""
+        codes = len(self.discrete.classes) if self.discrete else 0
+        return int(self.train.shape[1]) - len(self.given) - codes
 
     @property
     def classes(self) -> tuple[int, ...]:

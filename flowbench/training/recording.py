@@ -53,6 +53,7 @@ def about(config: RunConfig, dataset: Dataset, status: str) -> weights.About:
         columns=dataset.columns,
         preprocessing=dataset.preprocessing,
         given=dataset.given,
+        discrete=dataset.discrete,
         status=status,
     )
 

@@ -86,7 +86,9 @@ class _Run:
         self._as_it_was = start is not None
         """Whether what an earlier break left is all that there is: nothing was done since."""
         torch.manual_seed(config.stream("initialisation"))
-        self._flow = flows.build(config.flow, dataset.dim, config.model, dataset.classes).to(config.device)
+        self._flow = flows.build(config.flow, dataset.dim, config.model, dataset.classes, dataset.discrete).to(
+            config.device
+        )
 
     def carried_out(self) -> RunRecord:
         outcome, place, over = self._outcome, self._folder, True
@@ -164,7 +166,7 @@ class _Run:
         outcome = self._outcome
         outcome.test_lls = log_likelihoods(self._flow, test)
         outcome.class_averaged_lls = class_averaged(self._flow, test)
-        density = Density(self._flow, self._dataset.preprocessing or (), self._dataset.given)
+        density = Density(self._flow, self._dataset.preprocessing or (), self._dataset.given, self._dataset.discrete)
         outcome.bits_per_pixel = density.bits_per_pixel(test, outcome.test_lls)
 
     def _close(self, test: Rows) -> None:

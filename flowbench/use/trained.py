@@ -34,7 +34,11 @@ class Trained:
 
     def in_flow_space(self) -> Trained:
         """The same flow without its preprocessing; what is given stays as it is in tables."""
-        return dataclasses.replace(self, density=Density(self.density.flow, given=self.density.given), raw=False)
+        return dataclasses.replace(
+            self,
+            density=Density(self.density.flow, given=self.density.given, discrete=self.density.discrete),
+            raw=False,
+        )
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -56,7 +60,7 @@ def load(path: Path, device: str = "cpu") -> Trained:
     """
     flow, about = weights.load(path)
     try:
-        density = Density(flow.to(device), about.preprocessing or (), about.given)
+        density = Density(flow.to(device), about.preprocessing or (), about.given, about.discrete)
     except DataError as error:
         raise DataError(f"{path} is damaged: {error}", "train it again") from error
     if about.columns is not None and len(about.columns) != density.dim:

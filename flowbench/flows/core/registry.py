@@ -10,9 +10,12 @@ from typing import Any, Protocol, cast
 
 from flowbench import plugins
 from flowbench.config import FlowOptions
+from flowbench.data.discrete import Discrete
 from flowbench.errors import UsageError, did_you_mean
+from flowbench.flows.core.categories import Categories
 from flowbench.flows.core.flow import Flow
 from flowbench.flows.core.given import Given
+from flowbench.flows.core.tabular import Tabular
 
 
 class FlowFile(Protocol):
@@ -59,17 +62,26 @@ def load(name: str) -> FlowFile:
     return cast("FlowFile", module)
 
 
-def build(name: str, dim: int, options: FlowOptions, given: Sequence[int] = ()) -> Flow:
-    """The flow of that name for rows of ``dim`` columns, ``given`` columns of so many classes each (0: a number).
+def build(
+    name: str, dim: int, options: FlowOptions, given: Sequence[int] = (), discrete: Discrete | None = None
+) -> Flow:
+    """The flow of that name for rows of ``dim`` numbers, ``given`` columns of so many classes each (0: a number).
+
+    With a ``discrete`` part of the rows it is the flow of their numbers, given the codes, beside a mass of these.
 
     Raises:
         UsageError: there is none of that name, it cannot be conditioned, or its file builds something else than a flow.
     """
-    return built(load(name), dim, options, given)
+    return built(load(name), dim, options, given, discrete)
 
 
-def built(module: FlowFile, dim: int, options: FlowOptions, given: Sequence[int] = ()) -> Flow:
+def built(
+    module: FlowFile, dim: int, options: FlowOptions, given: Sequence[int] = (), discrete: Discrete | None = None
+) -> Flow:
     """As ``build``, of a flow's file."""
+    if discrete is not None:
+        numbers = built(module, dim, options, (*given, *discrete.classes))
+        return Tabular(numbers, Categories(discrete.classes, given), discrete.tells_of)
     if given and not conditional(module):
         able = [name for name in own_names() if conditional(load(name))]
         raise UsageError("this flow cannot be conditioned: its build takes no given", f"there are: {', '.join(able)}")
