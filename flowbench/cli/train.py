@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from flowbench.cli import complete
-from flowbench.cli.options import CHECKPOINT_EVERY, CLASSES, GIVEN, SET_HELP, Device, Json, Out, Threads, csv_names
+from flowbench.cli.options import (
+    CHECKPOINT_EVERY,
+    CLASSES,
+    GIVEN,
+    SET_HELP,
+    TEST_DATA,
+    VALIDATION_DATA,
+    Device,
+    Json,
+    Out,
+    Threads,
+    csv_names,
+)
 from flowbench.console import print_json, print_result
 from flowbench.errors import FlowbenchError, UsageError
 
@@ -116,6 +128,8 @@ def train(
             help="List all settings with their defaults for the flow, data and recipe, and exit.",
         ),
     ] = False,
+    test_data: Annotated[str | None, typer.Option(rich_help_panel=_TABLES, **TEST_DATA)] = None,
+    validation_data: Annotated[str | None, typer.Option(rich_help_panel=_TABLES, **VALIDATION_DATA)] = None,
     columns: Annotated[
         str | None,
         typer.Option(rich_help_panel=_TABLES, help="The columns to model, e.g. a,b,c.", show_default="all"),
@@ -234,6 +248,8 @@ def train(
             settings=user_layers(config, settings or []) | {k: v for k, v in own.items() if v is not None},
             allow_partial=allow_partial,
             table=table,
+            test_data=test_data,
+            validation_data=validation_data,
         )
     how = How(force, restart, finish is not None, checkpoint_every=checkpoint_every)
     if seeds > 1:

@@ -18,6 +18,7 @@ from flowbench.data.sources import raw
 from flowbench.data.sources.fetch import fetch
 from flowbench.data.tables import loading as table
 from flowbench.data.tables.options import Seeds, TableOptions
+from flowbench.data.tables.sources import HeldOut
 from flowbench.errors import DataError, UsageError
 
 _SEED = 42  # of all published preprocessing (gpapamak/maf); a run's own seed never changes the data
@@ -31,6 +32,8 @@ def load(
     noise_seed: int | None = None,
     allow_partial: bool = False,
     table_options: TableOptions = _WHOLE,
+    test_data: str | None = None,
+    validation_data: str | None = None,
 ) -> Dataset:
     """The dataset of that name or in that .py file, or the table in that file or folder.
 
@@ -38,15 +41,26 @@ def load(
     .py. ``split_seed`` splits an own table and ``noise_seed`` (None: the same) draws its noise; the seed of a training
     does neither, so that its seeds have one split. ``allow_partial`` accepts raw files with fewer or more rows than the
     card says. ``table_options`` say what of an own table is modelled, and how; of a known dataset labels can be given,
-    and no more. Raw files that are missing are downloaded, as `fetch.fetch` does it, but for files of labels.
+    and no more. ``test_data`` and ``validation_data`` are tables with the columns of an own one whose rows are all of
+    that split, which is then not drawn. Raw files that are missing are downloaded, as `fetch.fetch` does it, but for
+    files of labels.
 
     Raises:
-        UsageError: no dataset has that name, or ``table_options`` are given for one, or name what is not there.
+        UsageError: no dataset has that name, or ``table_options`` or files are given for one, or options name what is
+            not there, or would have no effect.
         DataError: raw files are damaged, or missing and cannot be downloaded, or the rows are unfit for a density.
     """
     if table.is_path(data):
         drawn_by = Seeds(split_seed, split_seed if noise_seed is None else noise_seed)
-        return table.load_table(Path(data).expanduser(), table_options, drawn_by, taken=registry.names())
+        files = (None if each is None else Path(each).expanduser() for each in (validation_data, test_data))
+        return table.load_table(
+            Path(data).expanduser(), table_options, drawn_by, HeldOut(*files), taken=registry.names()
+        )
+    if test_data is not None or validation_data is not None:
+        raise UsageError(
+            f"{data} is a dataset with splits of its own: no other rows go with it",
+            f"to give a file or folder of that name, write ./{data}",
+        )
     if dataclasses.replace(table_options, given=()) != _WHOLE:
         raise UsageError(
             f"{data} is a dataset with columns and splits of its own: options of tables do not go with it",

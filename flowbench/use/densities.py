@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -11,12 +10,10 @@ from flowbench.console import note
 from flowbench.data.given import GivenColumn
 from flowbench.data.tables.files import TableFile
 from flowbench.data.tables.given import coded, complete, with_given
+from flowbench.data.tables.matching import matched, named, numbers
 from flowbench.errors import DataError
 from flowbench.flows.core.density import Float64
 from flowbench.use.trained import Trained
-
-NAMED = 5
-"""Columns that a message names."""
 
 
 def log_probs(trained: Trained, table: TableFile) -> Iterator[Float64]:
@@ -60,27 +57,19 @@ def matched_columns(trained: Trained, table: TableFile) -> tuple[str, ...]:
             there = len(table.columns)
             raise DataError(f"the flow was trained on {dim} columns, {table.path} has {there}", "give it all of them")
         return table.columns
-    return matched(table, (*trained.given, *trained.columns))
+    return _found(table, (*trained.given, *trained.columns))
 
 
-def matched(table: TableFile, wanted: tuple[str, ...], known: Sequence[str] = ()) -> tuple[str, ...]:
-    """The table's names of the ``wanted`` columns, in their order; others are noted, but for those that are ``known``.
+def _found(table: TableFile, wanted: tuple[str, ...], known: Sequence[str] = ()) -> tuple[str, ...]:
+    """The table's names of the ``wanted`` columns, in their order; see `matched`.
 
     Raises:
         DataError: one is missing; the hint says which of the others may be it.
     """
-    if table.columns == tuple(str(i) for i in range(len(wanted))) != wanted:
-        note(f"{table.path} has no names: its columns are taken in the order of training, {_named(wanted)}")
+    if table.columns == numbers(len(wanted)) != wanted:
+        note(f"{table.path} has no names: its columns are taken in the order of training, {named(wanted)}")
         return table.columns
-    others = [name for name in table.columns if name not in {*wanted, *known}]
-    missing = [name for name in wanted if name not in set(table.columns)]
-    if missing:
-        raise DataError(
-            f"{table.path} lacks {_named(missing)}, which the flow was trained on", _renaming(missing, others)
-        )
-    if others:
-        note(f"{table.path}: left out {_named(others)}, which the flow was not trained on")
-    return wanted
+    return matched(table, wanted, known)
 
 
 def given_values(trained: Trained, table: TableFile) -> Float64:
@@ -89,7 +78,7 @@ def given_values(trained: Trained, table: TableFile) -> Float64:
     Raises:
         DataError: a column is missing, or a value; or a class was not trained on.
     """
-    columns = matched(table, trained.given, known=trained.columns or ())
+    columns = _found(table, trained.given, known=trained.columns or ())
     given = renamed(trained.density.given, columns)
     parts, start = [np.empty((0, len(columns)))], 0
     for rows in with_given(table, columns, (), coded(table, given)):
@@ -102,15 +91,3 @@ def given_values(trained: Trained, table: TableFile) -> Float64:
 def renamed(given: Sequence[GivenColumn], columns: Sequence[str]) -> list[GivenColumn]:
     """Given columns by a table's names of them, which come first in ``columns``."""
     return [each.model_copy(update={"name": name}) for each, name in zip(given, columns, strict=False)]
-
-
-def _renaming(missing: Sequence[str], others: Iterable[str]) -> str:
-    plain = {other.casefold().strip(): other for other in others}
-    near = {name: difflib.get_close_matches(name.casefold().strip(), plain, n=1) for name in missing[:NAMED]}
-    found = [f"rename {plain[match[0]]!r} to {name!r}" for name, match in near.items() if match]
-    return "; ".join(found) or f"it has {_named(list(plain.values())) if plain else 'no others'}"
-
-
-def _named(columns: Sequence[str]) -> str:
-    more = f" and {len(columns) - NAMED:,} more" if len(columns) > NAMED else ""
-    return f"{'column' if len(columns) == 1 else 'columns'} {', '.join(map(repr, columns[:NAMED]))}{more}"

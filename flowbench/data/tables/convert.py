@@ -26,8 +26,10 @@ from flowbench.data.preprocessing import Dequantise, Standardise
 from flowbench.data.tables.files import TableFile
 from flowbench.data.tables.fitness import noise_widths, refuse_unfit, refuse_unscalable
 from flowbench.data.tables.given import Classes, complete, numbered, with_given
-from flowbench.data.tables.options import TRAIN, Seeds, TableOptions, assign
+from flowbench.data.tables.options import TRAIN, Seeds, TableOptions
 from flowbench.data.tables.profile import Profiler
+from flowbench.data.tables.repeated import repeated_rows
+from flowbench.data.tables.sources import Sources
 from flowbench.errors import DataError
 from flowbench.seeds import stream
 
@@ -36,7 +38,7 @@ CHUNK_VALUES = 1 << 20
 
 
 def convert(
-    source: TableFile, columns: Sequence[str], options: TableOptions, seeds: Seeds, place: Path, fingerprint: str
+    source: Sources, columns: Sequence[str], options: TableOptions, seeds: Seeds, place: Path, fingerprint: str
 ) -> None:
     """Write the splits of these columns to the folder ``place``, as `cache.read` reads them, and what is said of them.
 
@@ -44,19 +46,20 @@ def convert(
         DataError: the table is damaged, or no density can be learnt of it.
         OSError: ``place`` cannot be written.
     """
-    path, first = source.path, len(options.given)
+    path, first = source.label, len(options.given)
     classes = Classes(source, [name for name in options.given if name in options.classes or source.is_text(name)])
     with tempfile.TemporaryFile(dir=place) as file:
         rows = _Rows(file, first + len(columns), stream(seeds.noise, "noise"))
         profiler = Profiler(columns)
-        groups = _spool(source, columns, options, classes, profiler, rows)
+        usable, groups = _spool(source, columns, options, classes, profiler, rows)
         profile = profiler.profile()
         said = profile.lines()
-        say(path, said if profile.rows else [])
-        refuse_unfit(path, profile, options)
+        say(source, said if profile.rows else [])
+        refuse_unfit(path, profile, options, source.locate if source.roles else None)
         widths = noise_widths(path, profile, options)
+        parts = source.assign(usable, options, seeds, groups)
+        said += _repeated(source, rows, parts, usable)
         rows.widths[first:] = widths
-        parts = assign(profile.rows, options, seeds, groups)
         given = _settle(rows, parts, options.given, classes)
         moments = Moments(first + len(columns))
         for chunk, part in rows.chunks(parts):
@@ -78,10 +81,10 @@ def convert(
     cache.write_meta(place, fingerprint, shapes, tuple(columns), steps, said, given)
 
 
-def say(path: Path, profile: Sequence[str]) -> None:
+def say(source: Sources, profile: Sequence[str]) -> None:
     """Print the lines of a table's profile under its name."""
     for i, line in enumerate(profile):
-        console.note(line if i else f"{path.name}: {line}")
+        console.note(line if i else f"{source.name}: {line}")
 
 
 class _Rows:
@@ -117,25 +120,43 @@ class _Rows:
 
 
 def _spool(
-    source: TableFile, columns: Sequence[str], options: TableOptions, classes: Classes, profiler: Profiler, out: _Rows
-) -> NDArray[np.int32] | None:
-    """Write the rows without missing values to ``out``, showing all to ``profiler``; the numbers of their groups."""
+    source: Sources, columns: Sequence[str], options: TableOptions, classes: Classes, profiler: Profiler, out: _Rows
+) -> tuple[list[int], NDArray[np.int32] | None]:
+    """Write the rows without missing values to ``out``, showing all to ``profiler``.
+
+    How many they are of each file, and of the one that is split the numbers of their groups.
+    """
     given = options.given
-    groups = None if options.group is None else _groups(source, options.group, dropna=options.dropna)
+    groups = None if options.group is None else _groups(source.tables[0], options.group, dropna=options.dropna)
     kept: list[NDArray[np.int32]] = []
+    counts = [0] * len(source.tables)
     start = 0
     for rows in _ahead(with_given(source, given, columns, classes.codes)):
-        of_group = None if groups is None else groups[start : start + len(rows)]
+        table = source.which(start + 1)
+        of_group = None if groups is None or table else groups[start : start + len(rows)]
         whole = None if of_group is None else of_group >= 0
         if given:
             known = complete(source, given, rows[:, : len(given)], start, dropna=options.dropna)
             whole = known if whole is None else whole & known
         start += len(rows)
         usable = profiler.add(rows[:, len(given) :] if given else rows, whole)
-        out.append(rows if usable is None else rows[usable])
+        rows = rows if usable is None else rows[usable]
+        counts[table] += len(rows)
+        out.append(rows)
         if of_group is not None:
             kept.append(of_group if usable is None else of_group[usable])
-    return None if groups is None else np.concatenate([np.empty(0, np.int32), *kept])
+    return counts, None if groups is None else np.concatenate([np.empty(0, np.int32), *kept])
+
+
+def _repeated(source: Sources, rows: _Rows, parts: NDArray[np.int8], counts: Sequence[int]) -> list[str]:
+    """A line, which is printed, for each file of which rows are training rows, too."""
+    lines = []
+    for table, part, count in zip(source.tables[1:], source.roles, counts[1:], strict=True):
+        found, sought = repeated_rows(lambda: rows.chunks(parts), part, count)
+        if found:
+            lines.append(f"  repeated       {found:,} of {sought:,} rows of {table.path.name} are training rows, too")
+            console.note(lines[-1])
+    return lines
 
 
 def _ahead(batches: Iterator[Float64]) -> Iterator[Float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,12 @@ FINEST_STEP = 1e-6
 """In standard deviations: of a finer one float32 leaves too little for noise to separate ties."""
 
 
-def refuse_unfit(path: Path, profile: Profile, options: TableOptions) -> None:
+def refuse_unfit(
+    path: Path | str, profile: Profile, options: TableOptions, locate: Callable[[int], tuple[Path, int]] | None = None
+) -> None:
     """Refuse a table of which no density can be learnt, whatever the split.
+
+    ``locate`` has the file of a row and its number there, if the table is in several.
 
     Raises:
         DataError: values are missing or infinite, rows are too few, or a column is constant or follows from another.
@@ -31,9 +36,9 @@ def refuse_unfit(path: Path, profile: Profile, options: TableOptions) -> None:
         raise DataError(f"{path} is an empty table: it has no rows", "expected at least 10 rows of numbers")
     if not options.dropna:
         hint = "fill it in, or leave its row out (--dropna)"
-        _refuse_values(path, profile, profile.missing, profile.first_missing, "missing value", hint)
+        _refuse_values(path, profile, profile.missing, profile.first_missing, "missing value", hint, locate)
     hint = "replace it, or leave its row out"
-    _refuse_values(path, profile, profile.infinite, profile.first_infinite, "infinite value", hint)
+    _refuse_values(path, profile, profile.infinite, profile.first_infinite, "infinite value", hint, locate)
     if profile.rows < FEWEST_ROWS:
         rows = "1 row" if profile.rows == 1 else f"{profile.rows} rows"
         raise DataError(
@@ -52,7 +57,7 @@ def refuse_unfit(path: Path, profile: Profile, options: TableOptions) -> None:
         )
 
 
-def noise_widths(path: Path, profile: Profile, options: TableOptions) -> Float64:
+def noise_widths(path: Path | str, profile: Profile, options: TableOptions) -> Float64:
     """The width (D,) of the uniform noise that each column needs to have a density: its step; 0 where it needs none.
 
     Raises:
@@ -78,7 +83,7 @@ def noise_widths(path: Path, profile: Profile, options: TableOptions) -> Float64
 
 
 def refuse_unscalable(
-    path: Path, profile: Profile, widths: Float64, constant: NDArray[np.bool_], location: Float64, scale: Float64
+    path: Path | str, profile: Profile, widths: Float64, constant: NDArray[np.bool_], location: Float64, scale: Float64
 ) -> None:
     """Refuse columns that location and scale of the training rows (D,) do not bring into float32's range.
 
@@ -106,11 +111,19 @@ def refuse_unscalable(
 
 
 def _refuse_values(
-    path: Path, profile: Profile, counts: NDArray[np.int64], first: NDArray[np.int64], what: str, hint: str
+    path: Path | str,
+    profile: Profile,
+    counts: NDArray[np.int64],
+    first: NDArray[np.int64],
+    what: str,
+    hint: str,
+    locate: Callable[[int], tuple[Path, int]] | None,
 ) -> None:
     for i in _at(counts > 0):
+        file, row = locate(int(first[i])) if locate else (path, first[i])
         number = f"1 {what}" if counts[i] == 1 else f"{counts[i]} {what}s, the first"
-        raise DataError(f"{path}: column {profile.columns[i]!r} has {number} in row {first[i]}", hint)
+        number = number if locate is None or counts[i] == 1 else f"the first of {counts[i]} {what}s"
+        raise DataError(f"{file}: column {profile.columns[i]!r} has {number} in row {row}", hint)
 
 
 def _at(which: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -60,10 +60,11 @@ def complete(
     bad = np.argwhere(np.isinf(values) if dropna else ~np.isfinite(values))
     if len(bad):
         row, column = bad[0]
+        path, number = source.locate(before + int(row) + 1)
         lacks = bool(missing[row, column])
         what, hint = ("a missing", "fill it in") if lacks else ("an infinite", "replace it")
         raise DataError(
-            f"{source.path}: column {given[column]!r}, which is given, has {what} value in row {before + row + 1}",
+            f"{path}: column {given[column]!r}, which is given, has {what} value in row {number}",
             f"{hint}, or leave its row out" + (" (--dropna)" if lacks else ""),
         )
     return np.asarray(~missing.any(axis=1))
@@ -90,9 +91,10 @@ class Classes:
         labels = list(self._numbers[name])
         unseen = sorted({labels[i] for i in others} - {labels[i] for i in trained})
         if unseen:
+            # the last: where others were left out, an earlier one may lie in another file
+            path, _ = self._source.locate(int(np.flatnonzero(self.codes[name] == labels.index(unseen[0]))[-1]) + 1)
             raise DataError(
-                f"{self._source.path}: column {name!r} has the class {unseen[0]!r} in no training row: "
-                "nothing can be learnt of it",
+                f"{path}: column {name!r} has the class {unseen[0]!r} in no training row: nothing can be learnt of it",
                 "leave its rows out, or split otherwise (--split, --split-seed)",
             )
         key = str if self._source.is_text(name) else float

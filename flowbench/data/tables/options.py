@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -101,38 +102,47 @@ class TableOptions:
         return {key: value for key, value in asdict(self).items() if value or key not in optional}
 
 
-def assign(rows: int, options: TableOptions, seeds: Seeds, groups: NDArray[np.int32] | None) -> NDArray[np.int8]:
-    """The part of each row (N,): ``TRAIN``, ``VALIDATION`` or ``TEST``; ``groups`` (N,) number the rows' groups.
+def assign(
+    rows: int,
+    options: TableOptions,
+    seeds: Seeds,
+    groups: NDArray[np.int32] | None,
+    drawn: Sequence[int] = (VALIDATION, TEST),
+) -> NDArray[np.int8]:
+    """The part of each row (N,): ``TRAIN`` or one of those ``drawn``; ``groups`` (N,) number the rows' groups.
 
     Raises:
-        DataError: there are too few rows, or groups, for three parts.
+        DataError: there are too few rows, or groups, for all parts.
     """
     share, random = int(options.test_fraction * rows), np.random.default_rng(stream(seeds.split, "split"))
     if groups is not None:
-        return _assign_groups(groups, share, random)
+        return _assign_groups(groups, share, random, drawn)
     if share == 0:
         raise DataError(
             f"a test fraction of {options.test_fraction:g} of {rows} rows is less than one row", "give a larger one"
         )
     order = random.permutation(rows) if options.split == "random" else np.arange(rows)
     parts = np.full(rows, TRAIN, np.int8)
-    parts[order[rows - 2 * share : rows - share]] = VALIDATION
-    parts[order[rows - share :]] = TEST
+    for i, part in enumerate(reversed(drawn)):
+        parts[order[rows - (i + 1) * share : rows - i * share]] = part
     return parts
 
 
-def _assign_groups(groups: NDArray[np.int32], share: int, rng: np.random.Generator) -> NDArray[np.int8]:
-    """Whole groups in random order to test or validation, where at least half of one is still wanted.
+def _assign_groups(
+    groups: NDArray[np.int32], share: int, rng: np.random.Generator, drawn: Sequence[int]
+) -> NDArray[np.int8]:
+    """Whole groups in random order to those drawn, where at least half of one is still wanted.
 
-    The largest is always trained on, and each of the three gets a group.
+    The largest is always trained on, and each of the parts gets a group.
     """
     sizes = np.bincount(groups)
-    if len(sizes) < 3:
+    if len(sizes) <= len(drawn):
+        needed = ("two splits need two", "three splits need three")[len(drawn) - 1]
         raise DataError(
-            f"the column to split by has {len(sizes)} different values: three splits need three or more",
+            f"the column to split by has {len(sizes)} different values: {needed} or more",
             "split by another column, or --split random",
         )
-    left = {TEST: share, VALIDATION: share}
+    left = dict.fromkeys(reversed(drawn), share)
     part_of = np.full(len(sizes), TRAIN, np.int8)
     shuffled = rng.permutation(len(sizes))
     shuffled = shuffled[shuffled != sizes.argmax()]
