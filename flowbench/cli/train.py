@@ -10,9 +10,12 @@ import typer
 
 from flowbench.cli import complete
 from flowbench.cli.options import (
+    ALLOW_TIES,
+    BOUNDS_HELP,
     CHECKPOINT_EVERY,
     CLASSES,
     GIVEN,
+    KIND_HELP,
     SET_HELP,
     TEST_DATA,
     VALIDATION_DATA,
@@ -20,7 +23,9 @@ from flowbench.cli.options import (
     Json,
     Out,
     Threads,
+    bounds_from,
     csv_names,
+    kinds_from,
 )
 from flowbench.console import print_json, print_result
 from flowbench.errors import FlowbenchError, UsageError
@@ -137,9 +142,24 @@ def train(
     drop_columns: Annotated[
         str | None, typer.Option(rich_help_panel=_TABLES, help="The columns to leave out.", show_default=False)
     ] = None,
-    dropna: Annotated[
-        bool, typer.Option("--dropna", rich_help_panel=_TABLES, help="Leave out rows with missing values.")
-    ] = False,
+    missing: Annotated[
+        Literal["refuse", "drop", "indicator"],
+        typer.Option(
+            rich_help_panel=_TABLES,
+            help="What becomes of missing values: an error; their rows are left out; or that they are missing is a "
+            "part of the density.",
+        ),
+    ] = "refuse",
+    dropna: Annotated[bool, typer.Option("--dropna", rich_help_panel=_TABLES, help="As --missing drop.")] = False,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(rich_help_panel=_TABLES, metavar="COLUMN=KIND", help=KIND_HELP, show_default=False),
+    ] = None,
+    bounds: Annotated[
+        list[str] | None,
+        typer.Option(rich_help_panel=_TABLES, metavar="COLUMN=LOW:HIGH", help=BOUNDS_HELP, show_default=False),
+    ] = None,
+    allow_ties: Annotated[str | None, typer.Option(rich_help_panel=_TABLES, **ALLOW_TIES)] = None,
     split: Annotated[
         str,
         typer.Option(
@@ -232,7 +252,21 @@ def train(
         order = order.model_copy(update={key: value for key, value in where.items() if value is not None})
     else:
         modelled, left_out, conditions, labels = map(csv_names, (columns, drop_columns, given, classes))
-        table = TableOptions(modelled, left_out, dropna, split, test_fraction, dequantise, conditions, labels)
+        kinds, found = kinds_from(kind or [])
+        table = TableOptions(
+            columns=modelled,
+            drop_columns=left_out,
+            missing="drop" if dropna else missing,
+            split=split,
+            test_fraction=test_fraction,
+            dequantise=dequantise,
+            given=conditions,
+            classes=labels,
+            kinds=kinds,
+            found=found,
+            bounds=bounds_from(bounds or []),
+            allow_ties=csv_names(allow_ties),
+        )
         own = {"max_epochs": max_epochs, "max_seconds": max_seconds, "on_divergence": on_divergence}
         order = Order(
             flow=str(flow),

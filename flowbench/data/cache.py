@@ -59,7 +59,7 @@ def read(folder: Path, fingerprint: str) -> Splits | None:
         steps = _STEPS.validate_python(meta["preprocessing"])
         true_ll, groups = arrays.get("test_true_ll"), arrays.get("test_groups")
         given, discrete = _GIVEN.validate_python(meta["given"]), _DISCRETE.validate_python(meta["discrete"])
-        return Splits(train, validation, test, true_ll, columns, steps, groups, given, discrete)
+        return Splits(train, validation, test, true_ll, columns, steps, groups, given, discrete, tuple(meta["tied"]))
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
 
@@ -144,6 +144,7 @@ def write_meta(
     about: Sequence[str] = (),
     given: tuple[GivenColumn, ...] = (),
     discrete: Discrete | None = None,
+    tied: tuple[str, ...] = (),
 ) -> None:
     """Write what ``read`` holds the arrays in ``place`` against, and what else there is to know (strict JSON)."""
     listed = {name: list(shape) for name, shape in shapes.items()}
@@ -151,7 +152,7 @@ def write_meta(
     meta = {
         "fingerprint": fingerprint, "shapes": listed, "columns": columns, "preprocessing": steps, "about": about,
         "given": _GIVEN.dump_python(given, mode="json"),
-        "discrete": _DISCRETE.dump_python(discrete, mode="json"),
+        "tied": tied, "discrete": _DISCRETE.dump_python(discrete, mode="json"),
     }  # fmt: skip
     (place / "meta.json").write_text(json.dumps(meta, indent=1), "utf-8")
 

@@ -35,7 +35,12 @@ def _likelihoods(found: Likelihoods, task: Task) -> list[tuple[str, str]]:
         far = f"{plural(found.far_test_rows, 'row')} beyond 10 standard deviations"
         lines.append((f"  without {far}", f"{found.test_ll_without_far_rows_nats:.3f} nats"))
     if found.test_ll_own_units_nats is not None:
-        lines.append(("  in the data's own units", f"{found.test_ll_own_units_nats:.3f} nats"))
+        discrete = any("category" in kind or "apart" in kind for kind in task.kinds.values())
+        measure = " (classes and values apart counted, all others in their units)" if discrete else ""
+        lines.append(("  in the data's own units", f"{found.test_ll_own_units_nats:.3f} nats{measure}"))
+    if task.ties_allowed:
+        tied = ", ".join(map(repr, task.ties_allowed))
+        lines.append(("  ties allowed", f"{tied}: this likelihood can grow without bound"))
     if found.class_averaged_test_ll_nats:
         averaged = f"{_interval(found.class_averaged_test_ll_nats)} nats: p(x), if all are alike"
         lines.append(("  averaged over the classes", averaged))

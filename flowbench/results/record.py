@@ -85,6 +85,9 @@ class Task(Part):
     ones are the same rows, whatever code made them. It is empty in records that are older than it. ``split_seed`` and
     ``noise_seed`` are those of a user's table; None where nothing was drawn. ``given`` are the columns that the density
     is conditional on, beside the ``dim`` that it is one of, each with the number of its classes: 0 of a number.
+    ``kinds`` say in words what columns are that are not continuous numbers without bounds; where some are discrete in
+    part, the density is one with respect to the counting measure of that part. ``ties_allowed`` are columns of which a
+    density was learnt in spite of heavy ties: their likelihood can grow without bound, and compares with nothing.
     """
 
     flow: str
@@ -99,6 +102,8 @@ class Task(Part):
     space: str
     dim: int
     given: dict[str, int] = {}
+    kinds: dict[str, str] = {}
+    ties_allowed: tuple[str, ...] = ()
     n_train: int
     n_validation: int
     n_test: int

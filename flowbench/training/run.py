@@ -168,6 +168,8 @@ class _Run:
         outcome.class_averaged_lls = class_averaged(self._flow, test)
         density = Density(self._flow, self._dataset.preprocessing or (), self._dataset.given, self._dataset.discrete)
         outcome.bits_per_pixel = density.bits_per_pixel(test, outcome.test_lls)
+        if self._dataset.space == "standardised":
+            outcome.own_units_ll = float(density.in_own_units(test, outcome.test_lls).mean())
 
     def _close(self, test: Rows) -> None:
         outcome = self._outcome

@@ -49,7 +49,8 @@ class Trained:
     def noisy(self) -> list[str]:
         """The names of the columns that were learnt with noise."""
         steps = [step.steps for step in self.density.preprocessing if isinstance(step, Dequantise)]
-        return [n for widths in steps for n, w in zip(self.columns or (), widths, strict=False) if w]
+        numbers = (self.columns or ())[len(self.density.categories) :]
+        return [n for widths in steps for n, w in zip(numbers, widths, strict=False) if w]
 
 
 def load(path: Path, device: str = "cpu") -> Trained:

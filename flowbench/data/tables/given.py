@@ -16,6 +16,12 @@ from flowbench.errors import DataError
 
 Codes = NDArray[np.int32]
 
+MISSING = ""
+"""The label of a value that is missing, where that is a class: what an empty field of a table is read as."""
+
+MOST_LABELS = 1000
+"""Of a column of classes that is modelled."""
+
 
 def numbered(labels: Iterable[NDArray[Any]], numbers: dict[str, int]) -> Iterator[Codes]:
     """The number of each label, -1 where it is missing; one that ``numbers`` does not know yet gets the next."""
@@ -73,14 +79,40 @@ def complete(
 class Classes:
     """The classes of given columns of a table, as they are found: numbered in the order of their first rows."""
 
-    def __init__(self, source: TableFile, names: Sequence[str]) -> None:
+    def __init__(
+        self, source: TableFile, names: Sequence[str], missing: str = "refuse", modelled: Sequence[str] = ()
+    ) -> None:
         self._source = source
         self._numbers: dict[str, dict[str, int]] = {name: {} for name in names}
         self.codes: dict[str, Codes] = {
             name: np.concatenate([np.empty(0, np.int32), *numbered(labels_of(source, name), numbers)])
             for name, numbers in self._numbers.items()
         }
-        """Of each column those of all rows (N,), -1 where the value is missing."""
+        """Of each column those of all rows (N,), -1 where the value is missing and that is no class."""
+        for name in modelled:
+            self._refuse_names_of_rows(name)
+            lacking = self.codes[name] < 0
+            if missing == "indicator" and lacking.any():
+                numbers = self._numbers[name]
+                self.codes[name][lacking] = numbers.setdefault(MISSING, len(numbers))
+
+    def _refuse_names_of_rows(self, name: str) -> None:
+        """Raise DataError where labels are so many that hardly any is in more rows than one, or are numbers."""
+        labels, rows = list(self._numbers[name]), len(self.codes[name])
+        as_numbers = [label for label in labels if _is_number(label)]
+        if self._source.is_text(name) and len(as_numbers) > len(labels) / 2:
+            other = next(label for label in labels if not _is_number(label))
+            row = 1 + int(np.argmax(self.codes[name] == self._numbers[name][other]))
+            raise DataError(
+                f"{self._source.path}: column {name!r} is not numeric: it holds {other!r} in row {row}",
+                "drop the column (--drop-columns), or convert it to numbers; or --kind COLUMN=category",
+            )
+        if len(labels) > MOST_LABELS or len(labels) > max(2, rows / 2):
+            raise DataError(
+                f"{self._source.path}: column {name!r} has {len(labels):,} different labels in {rows:,} rows: "
+                "it names rows more than it classes them",
+                f"leave it out (--drop-columns {name}); log-prob passes it through (--id {name})",
+            )
 
     def settle(self, name: str, trained: set[int], others: set[int]) -> tuple[tuple[str, ...], Codes]:
         """The labels of the training rows, which have these numbers, in order; and what becomes of each number.
@@ -123,3 +155,11 @@ def coded(source: TableFile, given: Sequence[GivenColumn]) -> dict[str, Codes]:
                 f"it was trained on {known}",
             )
     return found
+
+
+def _is_number(label: str) -> bool:
+    try:
+        float(label)
+    except ValueError:
+        return False
+    return True

@@ -21,7 +21,7 @@ from flowbench.data.tables.options import Seeds, TableOptions
 from flowbench.data.tables.sources import HeldOut, Sources, join
 from flowbench.errors import DataError
 
-_VERSION = 4
+_VERSION = 5
 _NOTHING = HeldOut()
 _LONGEST_NAME = 150  # bytes; file systems allow some 255 for all of a run's name
 
@@ -52,7 +52,7 @@ def load_table(
     source = join(table, held_out, (*options.given, *columns), options.group)
     drawn = {
         "split_seed": None if options.split == "time" or not source.drawn else seeds.split,
-        "noise_seed": seeds.noise if options.dequantise else None,
+        "noise_seed": seeds.noise if options.draws_noise else None,
     }
     fingerprint = _fingerprint(source, columns, options, drawn)
     folder = cache.place(f"table-v{_VERSION}", fingerprint)

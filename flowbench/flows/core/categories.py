@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, one_hot, relu
 
 HIDDEN = 64
-"""Units of its one hidden layer, or twice the columns: a table has a few columns of classes, which cost next to nothing."""
+"""Units of its one hidden layer, or twice the columns: a table has a few of classes, which cost next to nothing."""
 
 
 class Categories(nn.Module):

@@ -90,7 +90,7 @@ class Density:
         return np.asarray(lls + log_det.numpy())
 
     def _log_likelihoods(self, u: Tensor) -> Float64:
-        """Log-densities (N,) of the flow's rows u (N, G + C + D), those with absent numbers as the integrals over them."""
+        """Log-densities (N,) of the flow's rows u (N, G + C + D), those with absent numbers as integrals over them."""
         if self.discrete is None:
             return self._each_log_likelihood(u)
         first = len(u[0]) - self.flow.dim if len(u) else 0
@@ -127,7 +127,7 @@ class Density:
     def _in_flow_space(self, own: Float64) -> tuple[Tensor, Tensor]:
         """Raw rows (N, D) to (u, log_det) in the flow's: codes first, and where no number is, a 0 without a term."""
         if self.discrete is None:
-            return self.transform(torch.tensor(own, dtype=torch.float64))  # type: ignore[no-any-return]
+            return self.transform(torch.tensor(own, dtype=torch.float64))
         classes, numbers = np.split(own, [len(self.categories)], axis=1)
         codes = np.concatenate([classes, self.discrete.codes(numbers)], axis=1)
         absent = torch.from_numpy(self.discrete.absent(codes, numbers.shape[1]))

@@ -74,9 +74,9 @@ def test_missing_values_of_what_is_given_are_refused_or_left_out(tmp_path: Path)
     frame = FRAME.copy()
     frame.loc[5, "site"], frame.loc[7, "depth"] = None, np.nan
     assert "'site', which is given, has a missing value in row 6" in refusal(tmp_path, DataError, frame)
-    assert sum(loaded(tmp_path, frame, dropna=True).rows) == N - 2
+    assert sum(loaded(tmp_path, frame, missing="drop").rows) == N - 2
     frame.loc[9, "depth"] = np.inf
-    assert "an infinite value in row 10" in refusal(tmp_path, DataError, frame, dropna=True)
+    assert "an infinite value in row 10" in refusal(tmp_path, DataError, frame, missing="drop")
 
 
 def test_a_class_that_training_rows_lack_is_refused_by_its_name(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def tables(draw: st.DrawFn) -> tuple[pa.Table, TableOptions]:
     options = TableOptions(
         columns=draw(some),
         drop_columns=draw(some),
-        dropna=draw(st.booleans()),
+        missing=draw(st.sampled_from(["refuse", "drop", "indicator"])),
         split=draw(st.sampled_from(["random", "random", "time", names[-1]])),
         test_fraction=draw(st.sampled_from([0.1, 0.1, 0.01, 0.45])),
         dequantise=sound or draw(st.booleans()),
