@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -149,13 +148,6 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
             flow, epochs = _fit(config, parts, found.given, found.discrete)
         except (UsageError, DataError) as error:
             raise ValueError(f"{error}: {error.hint}" if error.hint else str(error)) from error
-        whole = [name for name in found.kinds.tied if not options.allows_ties(name)]
-        if whole:
-            warnings.warn(
-                f"{', '.join(map(repr, whole))}: only whole numbers or heavy ties, on which a continuous density can "
-                "grow without bound: dequantise=True adds uniform noise as wide as a column's step",
-                stacklevel=2,
-            )
         self.density_ = Density(flow, found.preprocessing, found.given, found.discrete)
         self.n_epochs_ = len(epochs)
         self.best_epoch_ = max((epoch.number for epoch in epochs if epoch.best), default=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from flowbench.data.moments import Moments
 from flowbench.data.preprocessing import Preprocessing
 from flowbench.data.tables.fitness import refuse_unfit, refuse_unscalable
 from flowbench.data.tables.given import MISSING
-from flowbench.data.tables.kinds import Kinds, kinds_of, refuse_outside
+from flowbench.data.tables.kinds import kinds_of, refuse_outside
 from flowbench.data.tables.options import TableOptions
 from flowbench.data.tables.profile import Profiler
 from flowbench.errors import DataError
@@ -33,7 +34,6 @@ class Prepared:
     given: tuple[GivenColumn, ...]
     discrete: Discrete | None
     preprocessing: Preprocessing
-    kinds: Kinds
 
 
 def prepare(
@@ -49,6 +49,8 @@ def prepare(
 
     Location and scale are those of the rows that are ``kept``; ``random`` draws the noise.
 
+    A column that has a step but no noise is learnt as it is, with a UserWarning.
+
     Raises:
         DataError: they have no density; the message names the column.
     """
@@ -58,7 +60,12 @@ def prepare(
     profiler.add(numbers)
     profile = profiler.profile()
     refuse_unfit(NAME, profile, options)
-    kinds = kinds_of(NAME, profile, options, lenient=True)
+    try:
+        kinds = kinds_of(NAME, profile, options)
+    except DataError as refused:
+        kinds = kinds_of(NAME, profile, options, lenient=True)
+        hint = "dequantise=True adds uniform noise as wide as a column's step"
+        warnings.warn(f"{refused}: {hint}", stacklevel=3)
     if kinds.bounds:
         refuse_outside(NAME, profile, kinds, kinds.outside(numbers).sum(axis=0))
         kinds = kinds.kept_apart(kinds.nearest(numbers))
@@ -74,7 +81,7 @@ def prepare(
     conditions = given_columns(names[:given], values[kept])
     parts = [standardised(conditions, values), codes, encoded[:, : len(kinds.atoms)], own]
     steps = kinds.steps(moments.mean, moments.deviation)
-    return Prepared(np.concatenate(parts, axis=1), conditions, none_if_empty(categories, kinds.atoms), steps, kinds)
+    return Prepared(np.concatenate(parts, axis=1), conditions, none_if_empty(categories, kinds.atoms), steps)
 
 
 def given_columns(names: Sequence[str], rows: Float64) -> tuple[GivenColumn, ...]:

@@ -98,11 +98,12 @@ class Classes:
 
     def _refuse_names_of_rows(self, name: str) -> None:
         """Raise DataError where labels are so many that hardly any is in more rows than one, or are numbers."""
-        labels, rows = list(self._numbers[name]), len(self.codes[name])
-        as_numbers = [label for label in labels if _is_number(label)]
-        if self._source.is_text(name) and len(as_numbers) > len(labels) / 2:
-            other = next(label for label in labels if not _is_number(label))
-            row = 1 + int(np.argmax(self.codes[name] == self._numbers[name][other]))
+        labels, codes, rows = list(self._numbers[name]), self.codes[name], len(self.codes[name])
+        counts = np.bincount(codes[codes >= 0], minlength=len(labels))
+        numeric = np.array([_is_number(label) for label in labels], np.bool_)
+        if self._source.is_text(name) and counts[numeric].sum() > rows / 2:
+            other = labels[int(np.argmin(numeric))]
+            row = 1 + int(np.argmax(codes == self._numbers[name][other]))
             raise DataError(
                 f"{self._source.path}: column {name!r} is not numeric: it holds {other!r} in row {row}",
                 "drop the column (--drop-columns), or convert it to numbers; or --kind COLUMN=category",

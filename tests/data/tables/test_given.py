@@ -11,7 +11,7 @@ from scipy import stats
 
 from flowbench.data import Dataset, TableOptions, load
 from flowbench.data.gaussian import gaussian_ll
-from flowbench.data.tables import convert as table_convert
+from flowbench.data.tables import spool as table_spool
 from flowbench.errors import DataError, FlowbenchError, UsageError
 
 N = 400
@@ -31,7 +31,7 @@ GIVEN = ("site", "depth", "grade")
 @pytest.fixture(autouse=True)
 def _prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(table_convert, "CHUNK_VALUES", 100)
+    monkeypatch.setattr(table_spool, "CHUNK_VALUES", 100)
 
 
 def loaded(folder: Path, frame: pd.DataFrame = FRAME, kind: str = "csv", **options: object) -> Dataset:

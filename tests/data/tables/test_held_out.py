@@ -11,7 +11,7 @@ from made_files import standardisation
 
 from flowbench.data import Dataset, TableOptions, load
 from flowbench.data.tables import arrays as table_arrays
-from flowbench.data.tables import convert as table_convert
+from flowbench.data.tables import spool as table_spool
 from flowbench.errors import DataError, FlowbenchError, UsageError
 
 RNG = np.random.RandomState(0)
@@ -29,7 +29,7 @@ PARTS = ("train", "validation", "test")
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache of its own, and chunks of few rows."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(table_convert, "CHUNK_VALUES", 50)
+    monkeypatch.setattr(table_spool, "CHUNK_VALUES", 50)
     monkeypatch.setattr(table_arrays, "BATCH_VALUES", 70)
 
 

@@ -13,7 +13,7 @@ from made_files import standardisation
 from pyarrow import parquet
 
 from flowbench.data import Dataset, TableOptions, load
-from flowbench.data.tables import convert as table_convert
+from flowbench.data.tables import spool as table_spool
 from flowbench.errors import DataError, FlowbenchError, UsageError
 from flowbench.seeds import stream
 
@@ -34,7 +34,7 @@ FRAME = pd.DataFrame(
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder that prepared arrays go to, empty; and chunks of few rows."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(table_convert, "CHUNK_VALUES", 100)
+    monkeypatch.setattr(table_spool, "CHUNK_VALUES", 100)
     return tmp_path / "cache" / "flowbench" / "prepared"
 
 
@@ -290,7 +290,7 @@ def test_what_is_refused_or_interrupted_leaves_nothing(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(table_convert, "_write", interrupted)
+    monkeypatch.setattr("flowbench.data.tables.convert._write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         loaded(path, columns=("a",))
     assert list(prepared.iterdir()) == []
