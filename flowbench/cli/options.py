@@ -49,6 +49,10 @@ ALLOW_TIES: dict[str, Any] = {
     "help": "Columns with heavy ties that are learnt as they are, or all: their likelihood can grow without bound.",
     "show_default": False,
 }
+LIKELIHOOD_HELP = (
+    "density: values in steps get noise, and have a density; mass: they have their probability (of flows of one "
+    "autoregressive transform: made, made-mog, resmade-mog)."
+)
 SET_HELP = "Change a setting, e.g. hidden=512,512. May be repeated."
 
 

@@ -16,6 +16,7 @@ from flowbench.cli.options import (
     CLASSES,
     GIVEN,
     KIND_HELP,
+    LIKELIHOOD_HELP,
     SET_HELP,
     TEST_DATA,
     VALIDATION_DATA,
@@ -160,6 +161,9 @@ def train(
         typer.Option(rich_help_panel=_TABLES, metavar="COLUMN=LOW:HIGH", help=BOUNDS_HELP, show_default=False),
     ] = None,
     allow_ties: Annotated[str | None, typer.Option(rich_help_panel=_TABLES, **ALLOW_TIES)] = None,
+    likelihood: Annotated[
+        Literal["density", "mass"], typer.Option(rich_help_panel=_TABLES, help=LIKELIHOOD_HELP)
+    ] = "density",
     split: Annotated[
         str,
         typer.Option(
@@ -266,6 +270,7 @@ def train(
             found=found,
             bounds=bounds_from(bounds or []),
             allow_ties=csv_names(allow_ties),
+            likelihood=likelihood,
         )
         own = {"max_epochs": max_epochs, "max_seconds": max_seconds, "on_divergence": on_divergence}
         order = Order(

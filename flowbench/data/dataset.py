@@ -103,8 +103,8 @@ class Dataset(Splits):
     def gaussian_lls(self) -> Float64:
         """Log-likelihood (N_test,) in nats of each test row under a Gaussian fitted to the training rows.
 
-        Given columns, it is one whose mean is linear in them; so are codes of a ``discrete`` part, which have their
-        frequencies beside it.
+        Given columns, it is one whose mean is linear in them; so are codes of a ``discrete`` part, which have
+        their frequencies beside it, and a step has the density in its middle times its width.
 
         It is computed once and kept beside the arrays; see `gaussian.gaussian_ll`.
 
@@ -117,7 +117,13 @@ class Dataset(Splits):
         lls = gaussian.kept_gaussian_ll(self.folder, self.train, self.test, (*self.classes, *self.discrete.classes))
         codes, numbers = np.array(self.test[:, given:first]), np.array(self.test[:, first:])
         fill = log_fill(numbers, self.discrete.absent(codes, self.dim))
-        return lls - fill + self.discrete.log_frequencies(np.array(self.train[:, given:first]), codes)
+        widths = np.array([width for width in self.discrete.steps if width])
+        return (
+            lls
+            - fill
+            + np.log(widths).sum()
+            + self.discrete.log_frequencies(np.array(self.train[:, given:first]), codes)
+        )
 
     @cached_property
     def rows_sha256(self) -> dict[str, str]:
@@ -134,6 +140,7 @@ class Dataset(Splits):
             for name, low, high in zip(numbers, step.lower, step.upper, strict=True):
                 pair = ":".join("" if bound is None else f"{bound:g}" for bound in (low, high))
                 found |= {name: [f"bounded {pair}"]} if pair != ":" else {}
+        found |= {name: ["mass of steps"] for name, width in zip(numbers, self._mass, strict=False) if width}
         for atoms in self.discrete.atoms if self.discrete else ():
             found.setdefault(numbers[atoms.column], []).append(f"apart {atoms}")
         return {name: ", ".join(words) for name, words in found.items()}
@@ -143,7 +150,12 @@ class Dataset(Splits):
         """The columns that uniform noise was added to, by name, and its width in their raw units."""
         found = [step.steps for step in self.preprocessing or () if isinstance(step, Dequantise)]
         numbers = (self.columns or ())[len(self.discrete.categories) if self.discrete else 0 :]
-        return {n: w for widths in found for n, w in zip(numbers, widths, strict=False) if w}
+        return {n: w for widths in found for n, w, m in zip(numbers, widths, self._mass, strict=False) if w and not m}
+
+    @property
+    def _mass(self) -> tuple[float, ...]:
+        """The widths of steps that have a probability mass, 0 of other numbers."""
+        return (self.discrete and self.discrete.steps) or (0.0,) * self.dim
 
 
 def split_last_tenths(rows: RawArray) -> tuple[RawArray, RawArray, RawArray]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,13 +64,17 @@ class Discrete(BaseModel):
     """What of rows is discrete: the first columns are codes, of ``categories`` and then of ``atoms``.
 
     Of a row in a flow's space (G + C + D,), C are these codes and D the numbers; a number that is not there has a value
-    drawn from N(0, 1) in its place, whose density is taken off again (see `flowbench.flows.core.tabular`).
+    drawn from N(0, 1) in its place, whose density is taken off again (see `flowbench.flows.core.tabular`). Numbers
+    whose values come in ``steps`` (D widths in the flow's space, 0 of others; none at all where there are none) have
+    a probability mass, too; ``origins`` are the middles of one of each column's steps (`flowbench.flows.core.mass`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     categories: tuple[Category, ...] = ()
     atoms: tuple[Atoms, ...] = ()
+    steps: tuple[Annotated[FiniteFloat, Field(ge=0)], ...] = ()
+    origins: tuple[FiniteFloat, ...] = ()
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -85,6 +90,11 @@ class Discrete(BaseModel):
         """The codes (n, A) of the atoms in numbers (n, D), as floating point."""
         found = [atoms.codes(numbers[:, atoms.column]) for atoms in self.atoms]
         return np.stack(found, 1).astype(np.float64) if found else np.empty((len(numbers), 0))
+
+    def counted(self, codes: NDArray[np.floating], dim: int) -> NDArray[np.bool_]:
+        """Which of the numbers (n, D) of rows with these codes (n, C) have no density: absent ones, and steps."""
+        absent = self.absent(codes, dim)
+        return absent | (np.array(self.steps) > 0) if self.steps else absent
 
     def absent(self, codes: NDArray[np.floating], dim: int) -> NDArray[np.bool_]:
         """Which of the numbers (n, D) of rows with these codes (n, C) are not there."""
@@ -123,6 +133,11 @@ def log_fill(numbers: NDArray[np.floating], absent: NDArray[np.bool_]) -> Float6
     return np.asarray(np.where(absent, terms, 0.0).sum(axis=1))
 
 
-def none_if_empty(categories: Sequence[Category], atoms: Sequence[Atoms]) -> Discrete | None:
+def none_if_empty(
+    categories: Sequence[Category], atoms: Sequence[Atoms], steps: Sequence[float] = (), origins: Sequence[float] = ()
+) -> Discrete | None:
     """The discrete part; None where there is none."""
-    return Discrete(categories=tuple(categories), atoms=tuple(atoms)) if categories or atoms else None
+    if not any(steps):
+        steps = origins = ()
+    found = Discrete(categories=tuple(categories), atoms=tuple(atoms), steps=tuple(steps), origins=tuple(origins))
+    return found if categories or atoms or steps else None

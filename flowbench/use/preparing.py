@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowbench.data.dataset import Float64
-from flowbench.data.discrete import Category, Discrete, none_if_empty
+from flowbench.data.discrete import Category, Discrete
 from flowbench.data.given import GivenColumn, standardised
 from flowbench.data.moments import Moments
 from flowbench.data.preprocessing import Preprocessing
@@ -81,7 +81,8 @@ def prepare(
     conditions = given_columns(names[:given], values[kept])
     parts = [standardised(conditions, values), codes, encoded[:, : len(kinds.atoms)], own]
     steps = kinds.steps(moments.mean, moments.deviation)
-    return Prepared(np.concatenate(parts, axis=1), conditions, none_if_empty(categories, kinds.atoms), steps)
+    discrete = kinds.discrete(categories, moments.mean, moments.deviation)
+    return Prepared(np.concatenate(parts, axis=1), conditions, discrete, steps)
 
 
 def given_columns(names: Sequence[str], rows: Float64) -> tuple[GivenColumn, ...]:

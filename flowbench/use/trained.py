@@ -50,7 +50,8 @@ class Trained:
         """The names of the columns that were learnt with noise."""
         steps = [step.steps for step in self.density.preprocessing if isinstance(step, Dequantise)]
         numbers = (self.columns or ())[len(self.density.categories) :]
-        return [n for widths in steps for n, w in zip(numbers, widths, strict=False) if w]
+        mass = (self.density.discrete and self.density.discrete.steps) or (0.0,) * len(numbers)
+        return [n for widths in steps for n, w, m in zip(numbers, widths, mass, strict=False) if w and not m]
 
 
 def load(path: Path, device: str = "cpu") -> Trained:

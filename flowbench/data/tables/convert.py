@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from flowbench import console
 from flowbench.data import cache
 from flowbench.data.dataset import Float64
-from flowbench.data.discrete import Category, none_if_empty
+from flowbench.data.discrete import Category
 from flowbench.data.given import GivenColumn
 from flowbench.data.moments import Moments
 from flowbench.data.tables.files import TableFile
@@ -70,7 +70,7 @@ def convert(
         refuse_unscalable(path, profile, kinds.widths, of_numbers, extremes)
         scales = _scales(moments, given, len(numbers))
         shapes = _write(place, rows, parts, *scales, stream(seeds.noise, "absent"))
-    discrete = none_if_empty(labelled, kinds.atoms)
+    discrete = kinds.discrete(labelled, of_numbers.mean, of_numbers.deviation)
     for line in _made(profile, kinds, labelled, given_as(given, scales)):
         said.append(line)
         console.note(line)
@@ -123,9 +123,10 @@ def _made(
 ) -> Iterator[str]:
     """In lines, what was made of columns."""
     names = profile.columns
-    noisy = [f"{names[i]!r} [0, {kinds.widths[i]:g})" for i in kinds.noisy]
+    noisy = [i for i in kinds.noisy if kinds.mass is None or not kinds.mass[i]]
     found = {
-        "noise added": noisy,
+        "noise added": [f"{names[i]!r} [0, {kinds.widths[i]:g})" for i in noisy],
+        "mass": [f"{names[i]!r} (step {kinds.widths[i]:g})" for i in kinds.noisy if i not in noisy],
         "bounded": [f"{names[i]!r} {bounds_in_words(pair)}" for i, pair in kinds.bounds.items()],
         "apart": [f"{names[atoms.column]!r} ({atoms})" for atoms in kinds.atoms],
         "categories": [f"{column.name!r} ({column.classes})" for column in categories],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowbench.data.dataset import Float64
-from flowbench.data.discrete import Atoms, Discrete
+from flowbench.data.discrete import Atoms, Category, Discrete, none_if_empty
 from flowbench.data.preprocessing import Bounded, Dequantise, Standardise, Step
 from flowbench.data.tables.fitness import refuse_ties, refuse_without_atoms
 from flowbench.data.tables.options import CONTINUOUS, MIXED, WHOLE, TableOptions
@@ -27,7 +27,8 @@ class Kinds:
 
     ``widths`` (D,) are those of uniform noise, 0 for a column that gets none, ``low`` (D,) the columns' least values;
     ``atoms`` are values apart, ``bounds`` the columns' (lower, upper) by their places; ``tied`` names the columns of
-    which a density is learnt though ties have none.
+    which a density is learnt though ties have none. Where ``mass`` (D,) is true, the widths are those of steps that
+    have a probability, and noise is none: numbers are put to the middle of their step.
     """
 
     widths: Float64
@@ -36,6 +37,7 @@ class Kinds:
     bounds: Mapping[int, tuple[float | None, float | None]] = field(default_factory=dict)
     tied: tuple[str, ...] = ()
     margin: Float64 | None = None
+    mass: NDArray[np.bool_] | None = None
 
     @property
     def noisy(self) -> NDArray[np.int64]:
@@ -50,7 +52,8 @@ class Kinds:
         found, there, noisy = Discrete(atoms=self.atoms).codes(numbers), self.there(numbers), self.noisy
         if noisy.size and uniform is not None:
             there = there.copy()
-            there[:, noisy] += uniform * self.widths[noisy]
+            places = uniform if self.mass is None else np.where(self.mass[noisy], 0.5, uniform)
+            there[:, noisy] += places * self.widths[noisy]
         bounded = self._bounded()
         there = bounded.unbounded(there) if bounded else there
         return np.concatenate([found, there], axis=1) if self.atoms else there
@@ -97,6 +100,12 @@ class Kinds:
         bounded = self._bounded()
         return (*noise, *((bounded,) if bounded else ()), Standardise.of(location, scale))
 
+    def discrete(self, categories: Sequence[Category], location: Float64, scale: Float64) -> Discrete | None:
+        """What of rows is discrete where a column's numbers have this ``location`` and ``scale``."""
+        mass = np.zeros(len(self.widths), np.bool_) if self.mass is None else self.mass
+        steps, origins = np.where(mass, self.widths / scale, 0.0), (self.low + self.widths / 2 - location) / scale
+        return none_if_empty(categories, self.atoms, steps.tolist(), np.where(mass, origins, 0.0).tolist())
+
     def _bounded(self) -> Bounded | None:
         """The map of bounds; noise comes before it, and reaches a step beyond the upper one."""
         if not self.bounds:
@@ -124,7 +133,8 @@ def kinds_of(path: Path | str, profile: Profile, options: TableOptions, lenient:
     found = options.found & (chosen == "") & profile.discrete
     apart = np.array([bool(atoms) for atoms in profile.atoms]) & ~profile.whole & ~profile.rest_heavy
     chosen = np.where(found & apart, MIXED, np.where(found & stepped, WHOLE, chosen))
-    chosen = np.where((chosen == "") & profile.discrete & options.dequantise & stepped, WHOLE, chosen)
+    noise = options.dequantise or options.mass
+    chosen = np.where((chosen == "") & profile.discrete & noise & stepped, WHOLE, chosen)
     ties = profile.discrete & (chosen == "")
     refuse_ties(path, profile, ties & ~_allowed(profile, options) & ~(lenient & stepped), options)
     mixed, whole = chosen == MIXED, chosen == WHOLE
@@ -136,7 +146,10 @@ def kinds_of(path: Path | str, profile: Profile, options: TableOptions, lenient:
         (*(profile.atoms[i] if mixed[i] else ()), *((None,) if missing[i] and options.missing == "indicator" else ()))
         for i in range(dim)
     ]
+    mass = whole & stepped & np.array([not each for each in values]) if options.mass else None
+    _refuse_idle_mass(path, profile, options, mass)
     return Kinds(
+        mass=mass,
         widths=np.where((whole | rest) & stepped, profile.step, 0.0),
         low=profile.low,
         atoms=tuple(Atoms(column=i, values=each) for i, each in enumerate(values) if each),
@@ -147,6 +160,22 @@ def kinds_of(path: Path | str, profile: Profile, options: TableOptions, lenient:
             if profile.discrete[i] and (chosen[i] == CONTINUOUS or ties[i])
         ),
     )
+
+
+def _refuse_idle_mass(
+    path: Path | str, profile: Profile, options: TableOptions, mass: NDArray[np.bool_] | None
+) -> None:
+    """Raise DataError where a mass is asked for and no column has one, or one with bounds."""
+    if mass is None:
+        return
+    if not mass.any():
+        raise DataError(f"{path} has no column whose values come in steps", "leave --likelihood mass out")
+    bounded = [name for name, has in zip(profile.columns, mass, strict=True) if has and name in options.bounds]
+    if bounded:
+        raise DataError(
+            f"{path}: column {bounded[0]!r} has a probability mass, whose steps a map of bounds would make unequal",
+            "leave its bounds out, or --likelihood mass",
+        )
 
 
 def _allowed(profile: Profile, options: TableOptions) -> NDArray[np.bool_]:

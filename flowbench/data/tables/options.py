@@ -49,6 +49,7 @@ class TableOptions:
     noise as wide as their step; ``mixed``, continuous but for some values that many rows have; or a ``category``, as
     columns of text are. With ``found``, what a table's profile finds is taken for the others. ``bounds`` are (lower,
     upper), None where there is none. Columns that ``allow_ties`` names, or ``all``, are learnt as they are.
+    With the ``likelihood`` ``mass``, values in steps get a probability of their own, and no noise.
 
     Raises:
         UsageError: ``test_fraction`` leaves less than a tenth of the rows for training, or nothing for tests.
@@ -66,6 +67,7 @@ class TableOptions:
     found: bool = False
     bounds: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
     allow_ties: tuple[str, ...] = ()
+    likelihood: Literal["density", "mass"] = "density"
 
     def __post_init__(self) -> None:
         self._check_kinds()
@@ -83,7 +85,12 @@ class TableOptions:
     @property
     def draws_noise(self) -> bool:
         """Whether what comes of a table may hold values that were drawn."""
-        return self.dequantise or self.found or bool(self.kinds) or self.missing == "indicator"
+        return self.dequantise or self.mass or self.found or bool(self.kinds) or self.missing == "indicator"
+
+    @property
+    def mass(self) -> bool:
+        """Whether values in steps have a probability mass."""
+        return self.likelihood == "mass"
 
     def kind_of(self, column: str) -> str | None:
         """What a column is said to be, if anything is said."""

@@ -59,7 +59,7 @@ class Density:
         if any(
             column is not None and column >= numbers for column in (self.discrete.tells_of if self.discrete else ())
         ):
-            raise DataError("it has atoms of columns that are not there")
+            raise DataError("it has atoms or steps of columns that are not there")
 
     @property
     def categories(self) -> tuple[Category, ...]:
@@ -130,11 +130,13 @@ class Density:
             return self.transform(torch.tensor(own, dtype=torch.float64))
         classes, numbers = np.split(own, [len(self.categories)], axis=1)
         codes = np.concatenate([classes, self.discrete.codes(numbers)], axis=1)
-        absent = torch.from_numpy(self.discrete.absent(codes, numbers.shape[1]))
+        absent, counted = (
+            torch.from_numpy(which(codes, numbers.shape[1])) for which in (self.discrete.absent, self.discrete.counted)
+        )
         u, log_det = torch.tensor(numbers, dtype=torch.float64), torch.zeros(len(own), dtype=torch.float64)
         for step in self._columnwise():
             u, terms = step.terms(u)
-            log_det = log_det + terms.masked_fill(absent, 0).sum(1)
+            log_det = log_det + terms.masked_fill(counted, 0).sum(1)
         return torch.cat([torch.from_numpy(codes), u.masked_fill(absent, 0)], 1), log_det
 
     def _in_raw_units(self, own: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,11 +144,11 @@ class Density:
         if self.discrete is None:
             return self.transform.inverse(own)
         codes, numbers = own.split([len(self.discrete.classes), self.flow.dim], 1)
-        absent = torch.from_numpy(self.discrete.absent(codes.numpy(), self.flow.dim))
+        counted = torch.from_numpy(self.discrete.counted(codes.numpy(), self.flow.dim))
         log_det = torch.zeros(len(own), dtype=torch.float64)
         for step in reversed(self._columnwise()):
             numbers, terms = step.inverse_terms(numbers)
-            log_det = log_det + terms.masked_fill(absent, 0).sum(1)
+            log_det = log_det + terms.masked_fill(counted, 0).sum(1)
         restored = torch.from_numpy(self.discrete.restored(codes.numpy(), numbers.numpy()))
         return torch.cat([codes[:, : len(self.categories)], restored], 1), log_det
 

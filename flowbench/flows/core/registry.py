@@ -15,6 +15,7 @@ from flowbench.errors import UsageError, did_you_mean
 from flowbench.flows.core.categories import Categories
 from flowbench.flows.core.flow import Flow
 from flowbench.flows.core.given import Given
+from flowbench.flows.core.mass import Mass
 from flowbench.flows.core.tabular import Tabular
 
 
@@ -81,7 +82,9 @@ def built(
     """As ``build``, of a flow's file."""
     if discrete is not None:
         numbers = built(module, dim, options, (*given, *discrete.classes))
-        return Tabular(numbers, Categories(discrete.classes, given), discrete.tells_of)
+        numbers = Mass(numbers, discrete.steps, discrete.origins) if discrete.steps else numbers
+        classes = discrete.classes
+        return Tabular(numbers, Categories(classes, given), discrete.tells_of) if classes else numbers
     if given and not conditional(module):
         able = [name for name in own_names() if conditional(load(name))]
         raise UsageError("this flow cannot be conditioned: its build takes no given", f"there are: {', '.join(able)}")
