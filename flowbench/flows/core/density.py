@@ -99,14 +99,14 @@ class Density:
         for count in counts.unique().tolist():
             at = (counts == count).nonzero()[:, 0]
             if count == 0:
-                lls[at] = self._each_log_likelihood(u[at])
+                lls[at.numpy()] = self._each_log_likelihood(u[at])
                 continue
             points, log_weights = fills(count)
             for part in at.split(max(1, ROWS // len(points))):
                 rows = u[part].repeat_interleave(len(points), 0)
                 rows[:, first:][absent[part].repeat_interleave(len(points), 0)] = points.repeat(len(part), 1).flatten()
                 found = torch.from_numpy(self._each_log_likelihood(rows)).view(len(part), -1)
-                lls[part] = (found + log_weights).logsumexp(1).numpy()
+                lls[part.numpy()] = (found + log_weights).logsumexp(1).numpy()
         return lls
 
     def _each_log_likelihood(self, u: Tensor) -> Float64:

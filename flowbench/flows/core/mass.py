@@ -38,7 +38,7 @@ class Mass(Flow):
         if len(leaves) != 1 or not isinstance(leaves[0][0], MaskedAutoregressive) or leaves[0][1]:
             raise UsageError(
                 "a probability mass takes a flow of one masked autoregressive transform and no more",
-                "there are made, made-mog, resmade-mog, and maf or nsf-ar with transforms=1 and batch_norm=false",
+                "there are made, made-mog, resmade-mog, and maf with transforms=1 and batch_norm=false",
             )
         super().__init__(flow.dim, Undirected(), flow.engine)
         self.flow = flow
