@@ -11,10 +11,13 @@ import torch
 from flowbench import flows
 from flowbench.data.discrete import Atoms, Category, Discrete
 from flowbench.data.preprocessing import Bounded, Standardise
+from flowbench.errors import UsageError
 from flowbench.flows import Flow
 from flowbench.flows.core.absent import fills
 from flowbench.flows.core.categories import Categories
 from flowbench.flows.core.density import Density
+from flowbench.training.calibration import begin, calibrate
+from flowbench.training.checks import checks
 
 CITY = Category(name="city", labels=("bonn", "oslo", "rome"))
 DISCRETE = Discrete(categories=(CITY,), atoms=(Atoms(column=1, values=(0.0, None)),))
@@ -161,3 +164,23 @@ def test_draws_have_atoms_and_missing_values_and_lie_between_bounds() -> None:
     assert drawn[:, 1].max() < 1
     assert np.isfinite(density.log_prob(np.array([[0, 0.0, -1.0], [1, 1.0, np.nan]]))).all()  # on the bounds
     assert np.isnan(density.log_prob(np.array([[0, 1.1, 2.0]]))).all()
+
+
+@pytest.mark.parametrize("name", ["made", "maf"])
+def test_what_checks_and_calibrates_a_flow_reaches_the_one_inside(name: str) -> None:
+    """Wrapped twice where values have a mass, and a mean over several orders."""
+    options = flows.load(name).Options.model_validate({"orders": 3} if name == "made" else {"batch_norm": True})
+    flow = flows.build(name, 2, options, (), DISCRETE)
+    assert len(flow.parts) == (3 if name == "made" else 1)
+    x = rows(flow, 500).float()
+    begin(flow, x)
+    calibrate(flow, x)
+    held = checks(flow.eval(), x, np.zeros(500))
+    assert set(held) == {"not_finite", "roundtrip", "log_det", "order"}
+    assert all(check.passed for check in held.values())
+
+
+def test_a_flow_that_cannot_be_conditioned_says_what_can() -> None:
+    with pytest.raises(UsageError, match="models numbers alone") as caught:
+        flows.build("gmm", 2, flows.load("gmm").Options(), (), DISCRETE)
+    assert "realnvp" in str(caught.value.hint)

@@ -81,17 +81,27 @@ def built(
 ) -> Flow:
     """As ``build``, of a flow's file."""
     if discrete is not None:
+        if discrete.classes and not conditional(module):
+            raise UsageError(
+                "this flow models numbers alone: the table has columns of classes, values apart or missing ones",
+                f"there are: {', '.join(_able())}",
+            )
         numbers = built(module, dim, options, (*given, *discrete.classes))
         numbers = Mass(numbers, discrete.steps, discrete.origins) if discrete.steps else numbers
         classes = discrete.classes
         return Tabular(numbers, Categories(classes, given), discrete.tells_of) if classes else numbers
     if given and not conditional(module):
-        able = [name for name in own_names() if conditional(load(name))]
-        raise UsageError("this flow cannot be conditioned: its build takes no given", f"there are: {', '.join(able)}")
+        hint = f"there are: {', '.join(_able())}"
+        raise UsageError("this flow cannot be conditioned: its build takes no given", hint)
     flow = module.build(dim, options, Given(given)) if given else module.build(dim, options)
     if not isinstance(flow, Flow):
         raise UsageError(f"build returned {type(flow).__name__}, expected a flowbench.flows.Flow")
     return flow
+
+
+def _able() -> list[str]:
+    """flowbench's own flows that can be conditioned."""
+    return [name for name in own_names() if conditional(load(name))]
 
 
 def conditional(module: FlowFile) -> bool:

@@ -41,8 +41,8 @@ class Tabular(Flow):
 
     @property
     def parts(self) -> list[Flow]:
-        """The flow of the numbers."""
-        return [self.numbers]
+        """Those of the flow of the numbers."""
+        return self.numbers.parts
 
     @property
     def columns(self) -> int:
