@@ -35,8 +35,8 @@ def _likelihoods(found: Likelihoods, task: Task) -> list[tuple[str, str]]:
         far = f"{plural(found.far_test_rows, 'row')} beyond 10 standard deviations"
         lines.append((f"  without {far}", f"{found.test_ll_without_far_rows_nats:.3f} nats"))
     if found.test_ll_own_units_nats is not None:
-        discrete = any("category" in kind or "apart" in kind for kind in task.kinds.values())
-        measure = " (classes and values apart counted, all others in their units)" if discrete else ""
+        counted = any(word in kind for kind in task.kinds.values() for word in ("category", "apart", "mass"))
+        measure = " (what is discrete is counted, all else in its units)" if counted else ""
         lines.append(("  in the data's own units", f"{found.test_ll_own_units_nats:.3f} nats{measure}"))
     if task.ties_allowed:
         tied = ", ".join(map(repr, task.ties_allowed))
