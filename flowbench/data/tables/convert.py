@@ -56,7 +56,7 @@ def convert(
         said = profile.lines()
         say(source, said if profile.rows else [])
         refuse_unfit(path, profile, options, source.locate if source.roles else None)
-        widths = noise_widths(path, profile, options)
+        widths = noise_widths(source.path, profile, options)
         parts = source.assign(usable, options, seeds, groups)
         said += _repeated(source, rows, parts, usable)
         rows.widths[first:] = widths
@@ -139,7 +139,7 @@ def _spool(
             known = complete(source, given, rows[:, : len(given)], start, dropna=options.dropna)
             whole = known if whole is None else whole & known
         start += len(rows)
-        usable = profiler.add(rows[:, len(given) :] if given else rows, whole)
+        usable = profiler.add(rows[:, len(given) :] if given else rows, whole, held_out=table > 0)
         rows = rows if usable is None else rows[usable]
         counts[table] += len(rows)
         out.append(rows)

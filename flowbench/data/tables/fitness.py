@@ -57,7 +57,7 @@ def refuse_unfit(
         )
 
 
-def noise_widths(path: Path | str, profile: Profile, options: TableOptions) -> Float64:
+def noise_widths(path: Path, profile: Profile, options: TableOptions) -> Float64:
     """The width (D,) of the uniform noise that each column needs to have a density: its step; 0 where it needs none.
 
     Raises:
