@@ -155,6 +155,8 @@ def test_columns_that_do_not_match_are_named(folder: Path, capsys: pytest.Captur
     assert "wide.csv: left out columns 'd', 'e', which the flow is not trained on" in capsys.readouterr().err
     TEST[["c", "a"]].to_csv(folder / "few.csv", index=False)
     assert loaded(folder, "train.csv", "few.csv", drop_columns=("b",)).columns == ("a", "c")
+    assert loaded(folder, "train.csv", "test.csv", drop_columns=("b",)).columns == ("a", "c")
+    assert "left out" not in capsys.readouterr().err
 
 
 def test_what_is_wrong_has_its_file_and_its_row_there(folder: Path) -> None:
@@ -218,6 +220,8 @@ def test_a_group_is_needed_only_where_rows_are_drawn(test: str, folder: Path) ->
     assert data.rows == (180, 20, 40)
     validation = rows(data, "validation")[0]
     np.testing.assert_allclose(rows(data, "test"), TEST.to_numpy(), atol=1e-5)
+    TEST.assign(a=[np.nan, *TEST["a"][1:]]).to_csv(folder / "holed.csv", index=False)
+    assert loaded(folder, "train.csv", "holed.csv", split="who", dropna=True).rows == (180, 20, 39)
     start = int(np.abs(TRAIN.to_numpy() - validation).sum(axis=1).argmin())
     assert start % 20 == 0
     np.testing.assert_allclose(rows(data, "validation"), TRAIN.to_numpy()[start : start + 20], atol=1e-5)
@@ -302,6 +306,7 @@ def test_the_same_rows_have_one_hash_and_others_another() -> None:
         found = hashed(np.float64(table))
         assert len(np.unique(found)) == len(np.unique(table, axis=0))
         np.testing.assert_array_equal(hashed(np.float64(table)[::-1])[::-1], found)
+    assert len(np.unique(hashed(np.arange(5000.0)[:, None]) & np.uint64(255))) == 256
     assert hashed(np.array([[0.0, 1.0]])) == hashed(np.array([[-0.0, 1.0]]))
 
 
