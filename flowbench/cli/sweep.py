@@ -196,6 +196,7 @@ def refuse_what_cannot_train(jobs: list[Job]) -> None:
         UsageError: no such flow, dataset, recipe, device or setting.
     """
     from flowbench.data import registry
+    from flowbench.data.loading import refuse_held_out
     from flowbench.data.tables.loading import is_path
 
     for job in jobs:
@@ -203,6 +204,7 @@ def refuse_what_cannot_train(jobs: list[Job]) -> None:
             config = job.order.config()
             if not is_path(job.order.data):
                 registry.card(config.data)
+                refuse_held_out(job.order.data, job.order.test_data, job.order.validation_data)
 
 
 def gpus(device: str) -> tuple[str, ...]:

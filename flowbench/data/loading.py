@@ -56,11 +56,7 @@ def load(
         return table.load_table(
             Path(data).expanduser(), table_options, drawn_by, HeldOut(*files), taken=registry.names()
         )
-    if test_data is not None or validation_data is not None:
-        raise UsageError(
-            f"{data} is a dataset with splits of its own: no other rows go with it",
-            f"to give a file or folder of that name, write ./{data}",
-        )
+    refuse_held_out(data, test_data, validation_data)
     if dataclasses.replace(table_options, given=()) != _WHOLE:
         raise UsageError(
             f"{data} is a dataset with columns and splits of its own: options of tables do not go with it",
@@ -69,6 +65,15 @@ def load(
     dataset = _load_recipe(data, allow_partial=allow_partial)
     given = table_options.given
     return given_labels(dataset, registry.recipe(data), given) if given else dataset
+
+
+def refuse_held_out(data: str, *files: str | None) -> None:
+    """Raise UsageError if there are files of test or validation rows for a dataset, which has its own."""
+    if any(file is not None for file in files):
+        raise UsageError(
+            f"{data} is a dataset with splits of its own: no other rows go with it",
+            f"to give a file or folder of that name, write ./{data}",
+        )
 
 
 def raw_status(name: str) -> str:

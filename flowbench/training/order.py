@@ -43,14 +43,12 @@ class Order(BaseModel):
 
     def wherever(self) -> Order:
         """The same from any working folder."""
-        files = {
-            name: getattr(self, name) for name in ("test_data", "validation_data") if getattr(self, name) is not None
-        }
+        files = {"test_data": self.test_data, "validation_data": self.validation_data}
         if self.flow.endswith(".py"):
             files["flow"] = self.flow
         if is_path(self.data) or self.data.endswith(".py"):
             files["data"] = self.data
-        there = {name: str(Path(path).expanduser().absolute()) for name, path in files.items()}
+        there = {name: str(Path(path).expanduser().absolute()) for name, path in files.items() if path is not None}
         return self.model_copy(update=there)
 
     def config(self) -> RunConfig:

@@ -60,7 +60,7 @@ def convert(
         said = profile.lines()
         say(source, said if profile.rows else [])
         refuse_unfit(path, profile, options, source.locate if source.roles else None)
-        kinds = kinds_of(path, profile, options)
+        kinds = kinds_of(source.path, profile, options)
         parts = source.assign(usable, options, seeds, groups)
         said += _repeated(source, rows, parts, usable)
         rows.kinds = kinds = _between_bounds(path, profile, kinds, rows, parts)
@@ -167,7 +167,7 @@ def _spool(
             known = complete(source, first, rows[:, : len(first)], start, dropna=options.dropna)
             whole = known if whole is None else whole & known
         start += len(rows)
-        usable = profiler.add(rows[:, len(first) :] if first else rows, whole)
+        usable = profiler.add(rows[:, len(first) :] if first else rows, whole, held_out=table > 0)
         rows = rows if usable is None else rows[usable]
         counts[table] += len(rows)
         out.append(rows)

@@ -118,8 +118,14 @@ class Profiler:
         self._steps = Steps(dim)
         self._sample = _Sample(dim)
 
-    def add(self, rows: Float64, grouped: NDArray[np.bool_] | None = None) -> NDArray[np.bool_] | None:
-        """Take rows (n, D); return which (n,) have all their values and a group, None where all have."""
+    def add(
+        self, rows: Float64, grouped: NDArray[np.bool_] | None = None, *, held_out: bool = False
+    ) -> NDArray[np.bool_] | None:
+        """Take rows (n, D); return which (n,) have all their values and a group, None where all have.
+
+        Ties and twins are not looked for among rows that are ``held_out``: it is on what is trained on that a density
+        grows without bound.
+        """
         self._seen += len(rows)
         usable = None
         finite = np.isfinite(rows)
@@ -137,7 +143,8 @@ class Profiler:
             np.fmin(self._low, np.fmin.reduce(rows), out=self._low)
             np.fmax(self._high, np.fmax.reduce(rows), out=self._high)
             self._steps.add(self._filled(rows))
-            self._sample.add(rows)
+            if not held_out:
+                self._sample.add(rows)
         return usable
 
     def _filled(self, rows: Float64) -> Float64:

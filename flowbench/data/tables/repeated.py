@@ -29,7 +29,7 @@ def repeated_rows(chunks: Chunks, part: int, rows: int) -> tuple[int, int]:
     hashes, counts = np.unique(np.concatenate(found), return_counts=True)
     trained = np.zeros(len(hashes), np.bool_)
     for chunk, parts in chunks():
-        of_chunk = hashed(chunk[parts == TRAIN])
+        of_chunk = np.sort(hashed(chunk[parts == TRAIN]))  # in order, neighbours are found in one cache
         place = np.minimum(np.searchsorted(hashes, of_chunk), len(hashes) - 1)
         trained[place[hashes[place] == of_chunk]] = True
     return int(counts[trained].sum()), int(counts.sum())

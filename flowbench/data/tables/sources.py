@@ -104,8 +104,8 @@ class Sources(TableFile):
         for i, rows in enumerate(usable):
             if not rows:
                 seen = self._ends[i] - (self._ends[i - 1] if i else 0)
-                without = "it has no rows without missing values" if seen else "it is an empty table: it has no rows"
-                raise DataError(f"{self.tables[i].path} cannot be used: {without}", "give it one row at the least")
+                lacks = "has no rows without missing values" if seen else "is an empty table: it has no rows"
+                raise DataError(f"{self.tables[i].path} {lacks}", "give it one row at the least")
         first = assign(usable[0], options, seeds, groups, self.drawn) if self.drawn else _all(usable[0], TRAIN)
         return np.concatenate([first, *map(_all, usable[1:], self.roles)])
 

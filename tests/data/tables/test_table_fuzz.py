@@ -116,7 +116,7 @@ def write(table: pa.Table, path: Path) -> None:
             np.savez(path, allow_pickle=True, **{f"_{i}": array for i, array in enumerate(arrays)})
 
 
-def outcome(path: Path, cache: Path, options: TableOptions) -> Dataset | DataError | UsageError:
+def outcome(path: Path, cache: Path, options: TableOptions, **held_out: str) -> Dataset | DataError | UsageError:
     """A sound dataset or a clear error: anything else fails here."""
     blocks = {
         table_arrow: ("BLOCK_BYTES", 4096),
@@ -128,7 +128,7 @@ def outcome(path: Path, cache: Path, options: TableOptions) -> Dataset | DataErr
         for module, (name, value) in blocks.items():
             patch.setattr(module, name, value)
         try:
-            found: Dataset | DataError | UsageError = load(str(path), table_options=options)
+            found: Dataset | DataError | UsageError = load(str(path), table_options=options, **held_out)  # type: ignore[arg-type]
         except (DataError, UsageError) as error:
             found = error
     assert isinstance(found, Dataset) or str(found).strip()
@@ -165,6 +165,37 @@ def test_any_table_ends_well(
     except (pa.ArrowException, ValueError, TypeError, OverflowError):
         return  # what cannot be written cannot be met
     outcome(path, folder / "cache", as_named_in(kind, options, table.column_names))
+
+
+@FUZZ
+@given(
+    made=tables(),
+    other=tables(),
+    kinds=st.tuples(*[st.sampled_from(KINDS)] * 2),
+    roles=st.sets(st.sampled_from(["test_data", "validation_data"]), min_size=1),
+    alike=st.booleans(),
+)
+def test_any_files_of_held_out_rows_end_well(
+    made: tuple[pa.Table, TableOptions],
+    other: tuple[pa.Table, TableOptions],
+    kinds: tuple[str, str],
+    roles: set[str],
+    alike: bool,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Of any other table, and of the first rows of the same."""
+    table, options = made
+    folder = tmp_path_factory.mktemp("fuzz")
+    path, held_out = folder / f"t.{kinds[0]}", folder / f"h.{kinds[1]}"
+    try:
+        write(table, path)
+        write(table[:15] if alike else other[0], held_out)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
+        return
+    named = as_named_in(kinds[0], options, table.column_names)
+    if len(roles) == 2:
+        named = replace(named, split="random", test_fraction=0.1)
+    outcome(path, folder / "cache", named, **dict.fromkeys(roles, str(held_out)))
 
 
 def as_named_in(kind: str, options: TableOptions, names: list[str]) -> TableOptions:
