@@ -56,6 +56,7 @@ def convert(
         rows = Spool(file, first, len(numbers), stream(seeds.noise, "noise"))
         profiler = Profiler(numbers, missing_allowed=options.missing == "indicator")
         usable, groups = _spool(source, (*options.given, *categories), numbers, options, classes, profiler, rows)
+        classes.refuse_no_classes(categories)
         profile = profiler.profile()
         said = profile.lines()
         say(source, said if profile.rows else [])

@@ -90,30 +90,34 @@ class Classes:
         }
         """Of each column those of all rows (N,), -1 where the value is missing and that is no class."""
         for name in modelled:
-            self._refuse_names_of_rows(name)
             lacking = self.codes[name] < 0
             if missing == "indicator" and lacking.any():
                 numbers = self._numbers[name]
                 self.codes[name][lacking] = numbers.setdefault(MISSING, len(numbers))
 
-    def _refuse_names_of_rows(self, name: str) -> None:
-        """Raise DataError where labels are so many that hardly any is in more rows than one, or are numbers."""
-        labels, codes, rows = list(self._numbers[name]), self.codes[name], len(self.codes[name])
-        counts = np.bincount(codes[codes >= 0], minlength=len(labels))
-        numeric = np.array([_is_number(label) for label in labels], np.bool_)
-        if self._source.is_text(name) and counts[numeric].sum() > rows / 2:
-            other = labels[int(np.argmin(numeric))]
-            row = 1 + int(np.argmax(codes == self._numbers[name][other]))
-            raise DataError(
-                f"{self._source.path}: column {name!r} is not numeric: it holds {other!r} in row {row}",
-                "drop the column (--drop-columns), or convert it to numbers; or --kind COLUMN=category",
-            )
-        if len(labels) > MOST_LABELS or len(labels) > max(2, rows / 2):
-            raise DataError(
-                f"{self._source.path}: column {name!r} has {len(labels):,} different labels in {rows:,} rows: "
-                "it names rows more than it classes them",
-                f"leave it out (--drop-columns {name}); log-prob passes it through (--id {name})",
-            )
+    def refuse_no_classes(self, modelled: Sequence[str]) -> None:
+        """Refuse columns whose values are no classes; all rows of the table have been read.
+
+        Raises:
+            DataError: most of a column's values are numbers, or hardly any is in more rows than one.
+        """
+        for name in modelled:
+            labels, codes, rows = list(self._numbers[name]), self.codes[name], len(self.codes[name])
+            counts = np.bincount(codes[codes >= 0], minlength=len(labels))
+            numeric = np.array([_is_number(label) for label in labels], np.bool_)
+            if self._source.is_text(name) and counts[numeric].sum() > rows / 2:
+                other = labels[int(np.argmin(numeric))]
+                path, row = self._source.locate(1 + int(np.argmax(codes == self._numbers[name][other])))
+                raise DataError(
+                    f"{path}: column {name!r} is not numeric: it holds {other!r} in row {row}",
+                    "drop the column (--drop-columns), or convert it to numbers; or --kind COLUMN=category",
+                )
+            if len(labels) > MOST_LABELS or len(labels) > max(2, rows / 2):
+                raise DataError(
+                    f"{self._source.path}: column {name!r} has {len(labels):,} different labels in {rows:,} rows: "
+                    "it names rows more than it classes them",
+                    f"leave it out (--drop-columns {name}); log-prob passes it through (--id {name})",
+                )
 
     def settle(self, name: str, trained: set[int], others: set[int]) -> tuple[tuple[str, ...], Codes]:
         """The labels of the training rows, which have these numbers, in order; and what becomes of each number.
