@@ -22,6 +22,8 @@ class Dequantise(Transform):
     a step of 0 are left alone, and all are, by the inverse, where ``origin`` is None.
     """
 
+    reach = "own"
+
     def __init__(self, steps: Tensor, origin: Tensor | None) -> None:
         super().__init__()
         self.steps = steps.double()
@@ -30,6 +32,10 @@ class Dequantise(Transform):
     def forward(self, x: Tensor) -> Pair:
         """Discrete values x (N, D) to (u, 0)."""
         return x.double() + self.steps / 2, _zeros(x)
+
+    def by_column(self, x: Tensor) -> Pair:
+        """Discrete values x (N, D) to (u, zeros)."""
+        return self(x)[0], torch.zeros_like(x, dtype=torch.float64)
 
     def inverse(self, u: Tensor) -> Pair:
         """Values u (N, D) to (x, 0), x discrete: a volume is not defined there, and a density keeps u's."""
@@ -47,6 +53,8 @@ class Dequantise(Transform):
 class Standardise(Transform):
     """u = (x − location)/scale, log_det = −Σ log scale, with ``location`` and ``scale`` (D,)."""
 
+    reach = "own"
+
     def __init__(self, location: Tensor, scale: Tensor) -> None:
         super().__init__()
         self.location, self.scale = location.double(), scale.double()
@@ -54,6 +62,10 @@ class Standardise(Transform):
     def forward(self, x: Tensor) -> Pair:
         """Rows x (N, D) in raw units to (u, log_det)."""
         return (x.double() - self.location) / self.scale, _zeros(x) - self.scale.log().sum()
+
+    def by_column(self, x: Tensor) -> Pair:
+        """Rows x (N, D) in raw units to (u, −log scale)."""
+        return self(x)[0], -self.scale.log().expand_as(x)
 
     def inverse(self, u: Tensor) -> Pair:
         """Standardised rows u (N, D) to (x, log_det)."""
@@ -68,25 +80,32 @@ class Logit(Transform):
     (appendix E.2 takes pixels in [0, 1], and adds log2 levels).
     """
 
+    reach = "own"
+
     def __init__(self, alpha: float, levels: int) -> None:
         super().__init__()
         self.alpha, self.levels = alpha, levels
 
     def forward(self, x: Tensor) -> Pair:
         """Pixel values x (N, D) to (u, log_det); NaN where a value lies outside."""
+        u, log_slopes = self.by_column(x)
+        return u, log_slopes.sum(1)
+
+    def by_column(self, x: Tensor) -> Pair:
+        """Pixel values x (N, D) to (u, log|∂u_i/∂x_i|)."""
         s = self.alpha + (1 - 2 * self.alpha) * x.double() / self.levels
         u = torch.log(s) - torch.log1p(-s)
-        return u, self._log_det(u)
+        return u, self._log_slopes(u)
 
     def inverse(self, u: Tensor) -> Pair:
         """Logits u (N, D) to (x, log_det). What is beyond every pixel's logit becomes the nearest pixel value."""
         u = u.double()
         x = (torch.sigmoid(u) - self.alpha) / (1 - 2 * self.alpha) * self.levels
-        return x.clamp(0, math.nextafter(self.levels, 0)), -self._log_det(u)
+        return x.clamp(0, math.nextafter(self.levels, 0)), -self._log_slopes(u).sum(1)
 
-    def _log_det(self, u: Tensor) -> Tensor:
+    def _log_slopes(self, u: Tensor) -> Tensor:
         log_slope = logsigmoid(u) + logsigmoid(-u)  # of s: ds/du = s(1 − s)
-        return (math.log((1 - 2 * self.alpha) / self.levels) - log_slope).sum(1)
+        return math.log((1 - 2 * self.alpha) / self.levels) - log_slope
 
 
 class SubtractMean(Transform):

@@ -37,6 +37,11 @@ class Trained:
         return dataclasses.replace(self, density=Density(self.density.flow, given=self.density.given), raw=False)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What its columns are called: their names, or 0, 1, ..."""
+        return self.columns or tuple(str(i) for i in range(self.density.dim))
+
+    @property
     def given(self) -> tuple[str, ...]:
         """The names of the columns that it is given."""
         return tuple(column.name for column in self.density.given)

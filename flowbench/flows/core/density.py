@@ -19,6 +19,7 @@ from flowbench.data.rows import Rows
 from flowbench.errors import DataError, DivergedError
 from flowbench.flows import Flow
 from flowbench.flows.core.batches import ROWS, rows_at_once
+from flowbench.flows.core.conditionals import has_one_order, log_conditionals
 from flowbench.transforms import Chain, Transform, beside
 from flowbench.transforms import preprocessing as transforms
 
@@ -73,6 +74,24 @@ class Density:
         if far.any():
             lls[far] = log_likelihoods(self._precise, u[torch.from_numpy(far)])
         return np.asarray(lls + log_det.numpy())
+
+    @property
+    def has_one_order(self) -> bool:
+        """Whether it is known as the product of its columns' conditionals, in one order of the raw columns."""
+        return all(step.reach == "own" for step, _ in self.transform.leaves()) and has_one_order(self.flow)
+
+    @torch.no_grad()
+    def log_conditionals(self, rows: Float64) -> Float64:
+        """log p(x_i | the columns before x_i) (N, D) in nats of ``rows`` (N, G + D), of one that has one order.
+
+        They add up to ``log_prob``, and are taken in double precision.
+        """
+        own, first = torch.tensor(rows, dtype=torch.float64), len(self.given)
+        u, terms = own[:, first:], torch.zeros(len(rows), self.dim, dtype=torch.float64)
+        for step, _ in self.transform.leaves():
+            u, slopes = step.by_column(u)
+            terms += slopes
+        return np.asarray(terms + log_conditionals(self._precise, beside(self._standardised(rows[:, :first]), u)))
 
     @torch.no_grad()
     def in_own_units(self, rows: Rows, lls: Float64) -> Float64:
