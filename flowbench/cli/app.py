@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from flowbench import interrupts
-from flowbench.cli import check, compare, fetch, list, sweep, time, train, use
+from flowbench.cli import check, compare, fetch, list, log_prob, sweep, time, train, use
 from flowbench.cli.command import command, open_standard_streams, show_tracebacks
 from flowbench.console import print_result
 
@@ -49,7 +49,7 @@ for _name, _body in (
     ("train", train.train),
     ("sweep", sweep.sweep),
     ("time", time.time),
-    ("log-prob", use.log_prob),
+    ("log-prob", log_prob.log_prob),
     ("sample", use.sample),
     ("compare", compare.compare),
     ("list", list.list_),

@@ -1,8 +1,8 @@
-"""``flowbench log-prob`` and ``flowbench sample``: use what was trained."""
+"""``flowbench sample``, and what it shares with ``flowbench log-prob``: using what was trained."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,6 +14,7 @@ from flowbench.console import note
 from flowbench.errors import UsageError
 
 if TYPE_CHECKING:
+    from flowbench.data.tables.writing import Batch, Column
     from flowbench.flows.core.density import Float64
     from flowbench.use.trained import Trained
 
@@ -32,39 +33,6 @@ Space = Annotated[
     Literal["raw", "flow"],
     typer.Option(help="raw: the units of the table or dataset trained on; flow: the space the flow learnt it in."),
 ]
-
-
-def log_prob(
-    run: Run,
-    data: Annotated[str, typer.Option(help="A table with the columns that the run was trained on, in any order.")],
-    out: OutFile = None,
-    device: Device = "auto",
-    threads: Threads = None,
-    space: Space = "raw",
-) -> None:
-    """Write the log-density of each row of a table, in nats and in the table's own units, in the order of its rows.
-
-    Of a known dataset, these are the units of its raw files: kilowatts and volts of power, pixel values of images (and
-    their patches' mean does not count). A whole number that was learnt with noise is taken in the middle of its step.
-    """
-    from flowbench.data.tables.files import open_table
-    from flowbench.data.tables.loading import is_path
-
-    out = _out_file(out)
-    path = Path(data).expanduser()
-    if not is_path(data):
-        raise UsageError(
-            f"--data takes a table in a file, not {data!r}",
-            "the log-densities of a known dataset's test rows lie in the .npy beside its run's row",
-        )
-    if out is not None and out.exists() and path.exists() and out.samefile(path):
-        raise UsageError(f"--out is the table itself, {path}", "name another file")
-    table = open_table(path)
-    noise = "a value's log-density is taken in the middle of its step"
-    trained = _load(run, device, threads, space, noise)
-    from flowbench.use.densities import log_probs
-
-    _write(out, ["log_prob"], log_probs(trained, table), "log-densities")
 
 
 def sample(
@@ -91,17 +59,21 @@ def sample(
     rounded down to its steps, as it was in the table. Of a conditional density, the columns that it is given come
     first.
     """
-    out = _out_file(out)
-    trained = _load(run, device, threads, space, "draws are rounded down to the steps")
+    out = out_file(out)
+    trained = load(run, device, threads, space, "draws are rounded down to the steps")
     import torch
+
+    from flowbench.data.tables.writing import Column
 
     density = trained.density
     values = _given(trained, given, rows)
     generator = torch.Generator(density.flow.origin.device).manual_seed(seed)
-    columns = trained.columns or tuple(str(i) for i in range(density.dim))
-    labels = {column.name: column.labels for column in density.given if column.labels}
+    names = [*trained.given, *trained.names]
+    labels = {column.name: column.labels for column in density.classed}
     draws = density.samples(rows or 1000 if values is None else len(values), generator, values)
-    _write(out, (*trained.given, *columns), draws, "samples", labels)
+    gaps = density.limits[2]
+    columns = [Column(n, labels=labels.get(n, ()), gaps=bool(lacks)) for n, lacks in zip(names, gaps, strict=True)]
+    write(out, columns, draws, "samples")
 
 
 def _given(trained: Trained, table: str | None, rows: int | None) -> Float64 | None:
@@ -122,13 +94,13 @@ def _given(trained: Trained, table: str | None, rows: int | None) -> Float64 | N
         raise UsageError("the run's density is not conditional: there is nothing to give it", "leave --given out")
     if rows is not None:
         raise UsageError("--rows does not go with --given, whose table has a row for each draw", "leave --rows out")
-    from flowbench.data.tables.files import open_table
+    from flowbench.data.tables.inputs import open_source
     from flowbench.use.densities import given_values
 
-    return given_values(trained, open_table(Path(table).expanduser()))
+    return given_values(trained, open_source(table))
 
 
-def _out_file(out: Path | None) -> Path | None:
+def out_file(out: Path | None) -> Path | None:
     """The file to write; refused here, before anything takes time, if it is of no kind that can be."""
     from flowbench.data.tables.writing import writer_of
 
@@ -137,7 +109,7 @@ def _out_file(out: Path | None) -> Path | None:
     return out
 
 
-def _load(run: str, device: str, threads: int | None, space: str, noise: str) -> Trained:
+def load(run: str, device: str, threads: int | None, space: str, noise: str) -> Trained:
     """What the run left, with notes on its units, and on what becomes of ``noise``."""
     from flowbench.results import store as results
     from flowbench.training.environment import resolve_device
@@ -154,26 +126,21 @@ def _load(run: str, device: str, threads: int | None, space: str, noise: str) ->
     return found
 
 
-def _write(
-    out: Path | None,
-    columns: Iterable[str],
-    batches: Iterable[Float64],
-    what: str,
-    labels: Mapping[str, Sequence[str]] | None = None,
-) -> None:
+def write(out: Path | None, columns: Sequence[Column], batches: Iterable[Batch], what: str) -> None:
+    """Write batches of rows to ``out`` or to stdout; a note says how many of ``what`` went to the file."""
     from flowbench.console import Working
     from flowbench.data.tables.writing import write_table
 
     done = 0
 
-    def counted(working: Working) -> Iterator[Float64]:
+    def counted(working: Working) -> Iterator[Batch]:
         nonlocal done
         for rows in batches:
             yield rows
-            done += len(rows)
+            done += len(rows) if hasattr(rows, "ndim") else len(rows[0])
             working.on(f"{done:,} {what}")
 
     with Working() as working:
-        write_table(out, list(columns), counted(working), labels or {})
+        write_table(out, columns, counted(working))
     if out:
         note(f"{done:,} {what} written to {out}")

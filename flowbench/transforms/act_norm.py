@@ -14,6 +14,8 @@ class ActNorm(WithStart):
     b and s are learned, and begin where the first rows have mean 0 and variance 1. Rows never see each other.
     """
 
+    reach = "own"
+
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.shift = nn.Parameter(torch.zeros(dim))
@@ -22,6 +24,10 @@ class ActNorm(WithStart):
     def forward(self, x: Tensor) -> Pair:
         """x (N, D) to (u, log_det)."""
         return (x - self.shift) * self.log_scale.exp(), self.log_scale.sum().expand(len(x))
+
+    def by_column(self, x: Tensor) -> Pair:
+        """x (N, D) to (u, s)."""
+        return self(x)[0], self.log_scale.expand_as(x)
 
     def inverse(self, u: Tensor) -> Pair:
         """u (N, D) to (x, log_det)."""

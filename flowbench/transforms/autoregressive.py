@@ -21,6 +21,7 @@ class MaskedAutoregressive(WithStart):
     """
 
     density_passes = 1
+    reach = "before"
 
     def __init__(self, dim: int, body: Body, univariate: Univariate, context: int = 0) -> None:
         super().__init__()
@@ -38,8 +39,16 @@ class MaskedAutoregressive(WithStart):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         """u_i = f(x_i; θ_i(x_<i)), log_det = Σ log|∂f/∂x_i|."""
-        u, log_derivative = self.univariate.forward(x, self.conditioner.parameters_of(beside(context, x)))
+        u, log_derivative = self.by_column(x, context)
         return u, log_derivative.sum(-1)
+
+    def by_column(self, x: Tensor, context: Tensor | None = None) -> Pair:
+        """u_i = f(x_i; θ_i(x_<i)), and log|∂f/∂x_i| (N, D)."""
+        return self.univariate.forward(x, self.conditioner.parameters_of(beside(context, x)))
+
+    def log_densities(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """log p(x_i | x_<i) (N, D) in nats, of columns that are standard normal once they are mapped."""
+        return self.univariate.density(x, self.conditioner.parameters_of(beside(context, x)))
 
     def inverse(self, u: Tensor, context: Tensor | None = None) -> Pair:
         """x_i = f⁻¹(u_i; θ_i(x_<i)), column by column, each weight used once: by `substitution`."""

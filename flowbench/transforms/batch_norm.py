@@ -19,6 +19,7 @@ class BatchNorm(WithStatistics):
     mean: Tensor
     variance: Tensor
     EPSILON = 1e-5
+    reach = "own"
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -35,6 +36,11 @@ class BatchNorm(WithStatistics):
             variance, mean = torch.var_mean(x, dim=0, correction=0)
         log_scale = self.log_gamma - 0.5 * (variance + self.EPSILON).log()
         return (x - mean) * log_scale.exp() + self.beta, log_scale.sum().expand(len(x))
+
+    def by_column(self, x: Tensor) -> Pair:
+        """x (N, D) to (u, log|∂u_i/∂x_i|), in evaluation: in training, rows depend on each other."""
+        log_scale = self.log_gamma - 0.5 * (self.variance + self.EPSILON).log()
+        return (x - self.mean) * log_scale.exp() + self.beta, log_scale.expand_as(x)
 
     def inverse(self, u: Tensor) -> Pair:
         """u (N, D) to (x, log_det), by the training set's statistics."""

@@ -17,9 +17,7 @@ from flowbench.transforms.transform import Pair, Transform
 class Columnwise(Transform):
     """A map of each column by itself: of a row that lacks some of its numbers, the others' terms are its log_det."""
 
-    def terms(self, x: Tensor) -> Pair:
-        """x (N, D) to u and each column's log|∂u/∂x|, (N, D) both."""
-        raise NotImplementedError
+    reach = "own"
 
     def inverse_terms(self, u: Tensor) -> Pair:
         """u (N, D) to x and each column's log|∂x/∂u|, (N, D) both."""
@@ -27,7 +25,7 @@ class Columnwise(Transform):
 
     def forward(self, x: Tensor) -> Pair:
         """x (N, D) to (u, log_det)."""
-        u, terms = self.terms(x)
+        u, terms = self.by_column(x)
         return u, terms.sum(1)
 
     def inverse(self, u: Tensor) -> Pair:
@@ -44,12 +42,14 @@ class Dequantise(Columnwise):
     a step of 0 are left alone, and all are, by the inverse, where ``origin`` is None.
     """
 
+    reach = "own"
+
     def __init__(self, steps: Tensor, origin: Tensor | None) -> None:
         super().__init__()
         self.steps = steps.double()
         self.origin = None if origin is None else origin.double()
 
-    def terms(self, x: Tensor) -> Pair:
+    def by_column(self, x: Tensor) -> Pair:
         """Discrete values x (N, D) to (u, 0)."""
         return x.double() + self.steps / 2, torch.zeros_like(x, dtype=torch.float64)
 
@@ -78,7 +78,7 @@ class Bounded(Columnwise):
         self.lower, self.upper, self.margin = lower.double(), upper.double(), margin.double()
         self._low, self._high = lower.isfinite(), upper.isfinite()
 
-    def terms(self, x: Tensor) -> Pair:
+    def by_column(self, x: Tensor) -> Pair:
         """Numbers x (N, D) between the bounds to u; NaN where a number lies outside."""
         x = x.double()
         outside = (x < self.lower) | (x > self.upper)
@@ -107,11 +107,13 @@ class Bounded(Columnwise):
 class Standardise(Columnwise):
     """u = (x − location)/scale, log_det = −Σ log scale, with ``location`` and ``scale`` (D,)."""
 
+    reach = "own"
+
     def __init__(self, location: Tensor, scale: Tensor) -> None:
         super().__init__()
         self.location, self.scale = location.double(), scale.double()
 
-    def terms(self, x: Tensor) -> Pair:
+    def by_column(self, x: Tensor) -> Pair:
         """Rows x (N, D) in raw units to u."""
         u = (x.double() - self.location) / self.scale
         return u, -self.scale.log().expand_as(u)
@@ -130,25 +132,32 @@ class Logit(Transform):
     (appendix E.2 takes pixels in [0, 1], and adds log2 levels).
     """
 
+    reach = "own"
+
     def __init__(self, alpha: float, levels: int) -> None:
         super().__init__()
         self.alpha, self.levels = alpha, levels
 
     def forward(self, x: Tensor) -> Pair:
         """Pixel values x (N, D) to (u, log_det); NaN where a value lies outside."""
+        u, log_slopes = self.by_column(x)
+        return u, log_slopes.sum(1)
+
+    def by_column(self, x: Tensor) -> Pair:
+        """Pixel values x (N, D) to (u, log|∂u_i/∂x_i|)."""
         s = self.alpha + (1 - 2 * self.alpha) * x.double() / self.levels
         u = torch.log(s) - torch.log1p(-s)
-        return u, self._log_det(u)
+        return u, self._log_slopes(u)
 
     def inverse(self, u: Tensor) -> Pair:
         """Logits u (N, D) to (x, log_det). What is beyond every pixel's logit becomes the nearest pixel value."""
         u = u.double()
         x = (torch.sigmoid(u) - self.alpha) / (1 - 2 * self.alpha) * self.levels
-        return x.clamp(0, math.nextafter(self.levels, 0)), -self._log_det(u)
+        return x.clamp(0, math.nextafter(self.levels, 0)), -self._log_slopes(u).sum(1)
 
-    def _log_det(self, u: Tensor) -> Tensor:
+    def _log_slopes(self, u: Tensor) -> Tensor:
         log_slope = logsigmoid(u) + logsigmoid(-u)  # of s: ds/du = s(1 − s)
-        return (math.log((1 - 2 * self.alpha) / self.levels) - log_slope).sum(1)
+        return math.log((1 - 2 * self.alpha) / self.levels) - log_slope
 
 
 class SubtractMean(Transform):

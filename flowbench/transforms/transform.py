@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,8 @@ class Transform(nn.Module):
     context: int = 0
     draws: int = 1
     """Random numbers of a column that a draw takes: standard normal ones, and uniform ones if there are more."""
+    reach: Literal["own", "before", "all"] = "all"
+    """Which columns of x a column of u depends on: its own, those up to it, or any."""
 
     def forward(self, x: Tensor) -> Pair:
         """Normalise: x (N, D) to (u, log|det ∂u/∂x|)."""
@@ -48,6 +50,10 @@ class Transform(nn.Module):
 
     def inverse(self, u: Tensor) -> Pair:
         """Generate: u (N, D) to (x, log|det ∂x/∂u|)."""
+        raise NotImplementedError
+
+    def by_column(self, x: Tensor) -> Pair:
+        """As ``forward``, with log|∂u_i/∂x_i| of each column, (N, D); of a transform whose ``reach`` is not "all"."""
         raise NotImplementedError
 
     @property

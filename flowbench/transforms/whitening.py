@@ -17,6 +17,7 @@ class Whitening(Transform):
 
     mean: Tensor
     factor: Tensor
+    reach = "before"
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -27,6 +28,10 @@ class Whitening(Transform):
         """x (N, D) to (u, log_det)."""
         u = torch.linalg.solve_triangular(self.factor, (x - self.mean).t(), upper=False).t()
         return u, -self._log_volume().expand(len(x))
+
+    def by_column(self, x: Tensor) -> Pair:
+        """x (N, D) to (u, −log L_ii)."""
+        return self(x)[0], -self.factor.diagonal().log().expand_as(x)
 
     def inverse(self, u: Tensor) -> Pair:
         """u (N, D) to (x, log_det)."""

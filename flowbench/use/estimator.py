@@ -245,7 +245,9 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         categories = [name for name in names if options.kind_of(name) == CATEGORY]
         numbers = [name for name in names if name not in given and name not in categories]
         if not numbers:
-            raise UsageError("no column of X is left to model as a number")
+            raise UsageError(
+                "given names all columns of X, or categories are the others: none is left to model as a number"
+            )
         ordered = [*given, *categories, *numbers]
         return np.array([names.index(name) for name in ordered]), len(given), ordered
 

@@ -33,12 +33,22 @@ class Trained:
     raw: bool
 
     def in_flow_space(self) -> Trained:
-        """The same flow without its preprocessing; what is given stays as it is in tables."""
-        return dataclasses.replace(
-            self,
-            density=Density(self.density.flow, given=self.density.given, discrete=self.density.discrete),
-            raw=False,
-        )
+        """The same flow without its preprocessing; what is given stays as it is in tables.
+
+        Raises:
+            UsageError: some of its rows is discrete: classes and values apart are the table's own.
+        """
+        if self.density.discrete is not None:
+            raise UsageError(
+                "rows with classes, values apart or missing ones, or with masses of steps are a table's own",
+                "leave --space flow out",
+            )
+        return dataclasses.replace(self, density=Density(self.density.flow, given=self.density.given), raw=False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What its columns are called: their names, or 0, 1, ..."""
+        return self.columns or tuple(str(i) for i in range(self.density.dim))
 
     @property
     def given(self) -> tuple[str, ...]:

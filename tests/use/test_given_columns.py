@@ -13,6 +13,7 @@ from scipy import stats
 
 from flowbench import FlowDensity
 from flowbench.cli import use as commands
+from flowbench.cli.log_prob import log_prob as log_prob_command
 from flowbench.data import TableOptions
 from flowbench.errors import DataError, FlowbenchError, UsageError
 from flowbench.report.summary import summary
@@ -69,7 +70,7 @@ def _here(done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def log_prob(done: Done, frame: pd.DataFrame) -> NDArray[np.float64]:
     frame.to_parquet("new.parquet", index=False)
-    commands.log_prob(done.record.run, "new.parquet", Path("lls.npy"), "cpu")
+    log_prob_command(done.record.run, "new.parquet", Path("lls.npy"), "cpu")
     return np.load("lls.npy")
 
 
@@ -145,7 +146,7 @@ def test_draws_are_refused_where_what_is_given_does_not_fit(done: Done) -> None:
     table(9).drop(columns="site").to_csv("given.csv", index=False)
     assert "lacks column 'site'" in refusal(DataError, run, given="given.csv")
     table(9).assign(site="east").to_csv("given.csv", index=False)
-    assert "has the class 'east' in row 1, which was not trained on" in refusal(DataError, run, given="given.csv")
+    assert "has an unknown class, 'east', in row 1" in refusal(DataError, run, given="given.csv")
     table(9).assign(depth=[np.nan, *range(8)]).to_csv("given.csv", index=False)
     assert "a missing value in row 1" in refusal(DataError, run, given="given.csv")
     with pytest.raises(DataError, match="missing value in row 1"):

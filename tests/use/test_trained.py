@@ -23,6 +23,7 @@ from scipy import stats
 
 from flowbench import data, flows
 from flowbench.cli import use as commands
+from flowbench.cli.log_prob import log_prob as log_prob_command
 from flowbench.config import RunConfig, TrainingOptions
 from flowbench.console import Progress
 from flowbench.data import Dataset
@@ -94,7 +95,7 @@ def load(done: Done) -> Trained:
 
 def log_prob(done: Done, frame: pd.DataFrame, out: str = "lls.npy") -> NDArray[np.float64]:
     frame.to_parquet("new.parquet", index=False)
-    commands.log_prob(done.name, "new.parquet", Path(out), "cpu")
+    log_prob_command(done.name, "new.parquet", Path(out), "cpu")
     return np.load(out)
 
 
@@ -136,7 +137,7 @@ def test_they_are_the_standardised_ones_and_the_jacobian(done: Done) -> None:
     standardised = log_likelihoods(flow, torch.from_numpy(z).float())
     np.testing.assert_allclose(log_prob(done, rows), standardised - np.log(scale).sum(), atol=1e-6)
     pd.DataFrame(z, columns=NAMES).to_parquet("z.parquet", index=False)
-    commands.log_prob(done.name, "z.parquet", Path("z.npy"), "cpu", space="flow")
+    log_prob_command(done.name, "z.parquet", Path("z.npy"), "cpu", space="flow")
     np.testing.assert_allclose(np.load("z.npy"), standardised, atol=1e-6)
 
 
@@ -151,7 +152,7 @@ def test_columns_come_in_any_order_among_others(done: Done, capsys: pytest.Captu
 def test_nameless_columns_are_taken_in_order(done: Done, capsys: pytest.CaptureFixture[str]) -> None:
     frame = table(50, seed=3)
     np.save("new.npy", frame[NAMES].to_numpy())
-    commands.log_prob(str(done.folder / f"{done.name}.json"), "new.npy", Path("nameless.npy"), "cpu")
+    log_prob_command(str(done.folder / f"{done.name}.json"), "new.npy", Path("nameless.npy"), "cpu")
     assert "has no names" in capsys.readouterr().err
     np.testing.assert_array_equal(np.load("nameless.npy"), log_prob(done, frame))
 
@@ -171,7 +172,7 @@ def test_a_row_without_a_density_is_named(done: Done, value: float, what: str) -
     assert f"'voltage, V' has {what} in row 21" in refusal(DataError, done, rows)
     for far in (1e300, 1e307):
         rows.iloc[20, 1] = far
-        assert "row 21 lies so far out" in refusal(DataError, done, rows)
+        assert "density is beyond floating point in row 21" in refusal(DataError, done, rows)
 
 
 def test_a_row_beyond_single_precision_has_a_density(done: Done) -> None:
@@ -243,13 +244,13 @@ def test_a_known_datasets_rows_are_in_its_raw_units(tmp_path: Path, capsys: pyte
     np.testing.assert_array_equal(drawn, np.clip(np.floor(drawn), 0, 16))
     raw, _ = load(run).density.transform.inverse(torch.from_numpy(np.float64(run.dataset.test)))
     np.save("pixels.npy", raw.numpy())
-    commands.log_prob(path, "pixels.npy", Path("lls.npy"), "cpu")
+    log_prob_command(path, "pixels.npy", Path("lls.npy"), "cpu")
     s = 0.01 + 0.98 * (raw.numpy() + 0.5) / 17
     inside = log_likelihoods(load(run).density.flow, torch.from_numpy(np.log(s) - np.log1p(-s)).float())
     np.testing.assert_allclose(np.load("lls.npy"), inside + np.log(0.98 / 17 / s / (1 - s)).sum(1), rtol=1e-5)
     row = results.read(run.folder / f"{run.name}.json")
     np.save("logits.npy", run.dataset.test)
-    commands.log_prob(path, "logits.npy", Path("lls.npy"), "cpu", space="flow")
+    log_prob_command(path, "logits.npy", Path("lls.npy"), "cpu", space="flow")
     assert "in logit space" in capsys.readouterr().err
     np.testing.assert_allclose(np.load("lls.npy").mean(), row.likelihoods.test_ll_nats.mean, atol=1e-3)
 
@@ -259,14 +260,14 @@ def test_of_a_dataset_in_raw_space_the_units_are_its_own(tmp_path: Path, capsys:
     recorded = results.read_test_lls(results.read(run.folder / f"{run.name}.json"), run.folder)
     pd.DataFrame(run.dataset.test, columns=["any", "name"]).to_csv("banana.csv", index=False)
     path = str(trained.find(run.name, run.folder))
-    commands.log_prob(path, "banana.csv", Path("lls.npy"), "cpu")
+    log_prob_command(path, "banana.csv", Path("lls.npy"), "cpu")
     assert "space" not in capsys.readouterr().err
     np.testing.assert_allclose(np.load("lls.npy"), recorded, atol=1e-5)
     pd.DataFrame(run.dataset.test[:, :1], columns=["any"]).to_csv("banana.csv", index=False)
     with pytest.raises(DataError, match=r"trained on 2 columns, banana\.csv has 1"):
-        commands.log_prob(path, "banana.csv", None, "cpu")
-    with pytest.raises(UsageError, match="a table in a file, not 'truth-banana'"):
-        commands.log_prob(path, "truth-banana", None, "cpu")
+        log_prob_command(path, "banana.csv", None, "cpu")
+    with pytest.raises(UsageError, match="standard input, not 'truth-banana'"):
+        log_prob_command(path, "truth-banana", None, "cpu")
 
 
 def test_a_discrete_value_has_the_density_of_its_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -275,7 +276,7 @@ def test_a_discrete_value_has_the_density_of_its_step(tmp_path: Path, capsys: py
     pd.DataFrame(whole, columns=["n"]).to_csv("whole.csv", index=False)
     run = finish("whole.csv", tmp_path / "results", "gaussian", dequantise=True)
     pd.DataFrame({"n": np.arange(101)}).to_csv("all.csv", index=False)
-    commands.log_prob(str(trained.find(run.name, run.folder)), "all.csv", Path("lls.npy"), "cpu")
+    log_prob_command(str(trained.find(run.name, run.folder)), "all.csv", Path("lls.npy"), "cpu")
     assert "learnt with noise on 'n'" in capsys.readouterr().err
     probabilities = np.exp(np.load("lls.npy"))
     assert probabilities.sum() == pytest.approx(1, abs=1e-3)
@@ -375,7 +376,7 @@ def test_an_output_that_cannot_be_is_found_at_once(done: Done, monkeypatch: pyte
     content = Path("new.csv").read_bytes()
     for out in ("folder.csv", "nowhere/x.csv", "x.xlsx", "new.csv"):
         with pytest.raises(UsageError, match=out):
-            commands.log_prob(done.name, "new.csv", Path(out), "cpu")
+            log_prob_command(done.name, "new.csv", Path(out), "cpu")
     assert Path("new.csv").read_bytes() == content
 
 

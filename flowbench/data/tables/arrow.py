@@ -31,11 +31,11 @@ class CsvPart:
 
     def __init__(self, path: Path, delimiter: str) -> None:
         self._path = path
-        self._delimiter = delimiter
+        self.delimiter = delimiter
         self._block = BLOCK_BYTES
         with self._reading(), path.open("rb") as stream:
             first = stream.readline(BLOCK_BYTES // 2)
-        _check_text(path, first, delimiter)
+        check_text(path, first, delimiter)
         if len(first) == BLOCK_BYTES // 2:
             self._block = WIDEST_ROW
         import pyarrow as pa
@@ -44,7 +44,7 @@ class CsvPart:
             schema = self._open({}, None).schema
             self.names = tuple(schema.names)
             self.text = _of_text(schema)
-        _check_header(path, self.names)
+        check_header(path, self.names)
         # the streaming reader infers types from the first block alone: all are float64, whatever stands there
         self._types = {field.name: field.type if field.type == pa.bool_() else pa.float64() for field in schema}
 
@@ -52,7 +52,7 @@ class CsvPart:
         """See `files.Part`."""
         with self._reading():
             for batch in self._open(self._types, columns):
-                yield _to_rows(self._path, batch, columns, 0)
+                yield to_rows(self._path, batch, columns, 0)
 
     def labels(self, column: str) -> Iterator[NDArray[Any]]:
         """See `files.Part`."""
@@ -69,7 +69,7 @@ class CsvPart:
             self._path,
             # one thread, so that an error names its row
             read_options=csv.ReadOptions(use_threads=False, block_size=self._block),
-            parse_options=csv.ParseOptions(delimiter=self._delimiter),
+            parse_options=csv.ParseOptions(delimiter=self.delimiter),
             convert_options=csv.ConvertOptions(column_types=types, include_columns=columns, **conversion),
         )
 
@@ -101,15 +101,13 @@ class ParquetPart:
         """See `files.Part`."""
         first = 0
         for batch in self._read(columns):
-            yield _to_rows(self._path, batch, columns, first)
+            yield to_rows(self._path, batch, columns, first)
             first += batch.num_rows
 
     def labels(self, column: str) -> Iterator[NDArray[Any]]:
         """See `files.Part`."""
         for batch in self._read([column]):
-            values = batch.column(batch.schema.get_field_index(column)).to_pylist()
-            # NaN is what a missing number is in most programs
-            yield np.asarray([None if value is None or value != value else str(value) for value in values], object)
+            yield to_labels(batch.column(batch.schema.get_field_index(column)))
 
     def _read(self, columns: Sequence[str]) -> Iterator[Any]:
         rows = max(1, BATCH_VALUES // max(1, len(columns)))
@@ -133,7 +131,7 @@ class ParquetPart:
             raise DataError(f"cannot read {self._path}: {str(error).strip()}", hint) from error
 
 
-def _check_text(path: Path, first: bytes, delimiter: str) -> None:
+def check_text(path: Path | str, first: bytes, delimiter: str) -> None:
     """Name what is commonly given for a table of text, from its first line."""
     if first.startswith(b"\x1f\x8b"):
         raise DataError(f"{path} is compressed by gzip", "unpack it first")
@@ -147,7 +145,14 @@ def _check_text(path: Path, first: bytes, delimiter: str) -> None:
         )
 
 
-def _check_header(path: Path, names: Sequence[str]) -> None:
+def to_labels(column: Any) -> NDArray[Any]:
+    """A column as text (n,), None where a value is missing."""
+    # NaN is what a missing number is in most programs
+    return np.array([None if x is None or x != x else str(x) for x in column.to_pylist()], object)
+
+
+def check_header(path: Path | str, names: Sequence[str]) -> None:
+    """Refuse names that are numbers, or no text."""
     if any("\x00" in name for name in names):
         raise DataError(f"{path} is not text in UTF-8", "save it in UTF-8")
     # 0, 1, 2, ... are the names that pandas gives to columns without any
@@ -155,14 +160,15 @@ def _check_header(path: Path, names: Sequence[str]) -> None:
         raise DataError(f"the first line of {path} holds numbers, expected column names", "put a line of names first")
 
 
-def _to_rows(path: Path, batch: Any, columns: Sequence[str], first: int) -> Float64:
+def to_rows(path: Path | str, batch: Any, columns: Sequence[str], first: int) -> Float64:
+    """The columns of a record batch (n, C); its rows begin with the one after the ``first`` of the file."""
     rows = np.empty((batch.num_rows, len(columns)))
     for i, name in enumerate(columns):
         rows[:, i] = _to_float64(path, name, batch.column(batch.schema.get_field_index(name)), first)
     return rows
 
 
-def _to_float64(path: Path, name: str, column: Any, first: int) -> NDArray[Any]:
+def _to_float64(path: Path | str, name: str, column: Any, first: int) -> NDArray[Any]:
     """The column's values, which begin in row ``first`` of the file."""
     import pyarrow as pa
 
@@ -189,7 +195,7 @@ def _of_text(schema: Any) -> frozenset[str]:
     return frozenset(field.name for field in schema if not _is_numeric(field.type))
 
 
-def _not_numbers(path: Path, column: str, value: Any, row: int) -> DataError:
+def _not_numbers(path: Path | str, column: str, value: Any, row: int) -> DataError:
     return DataError(
         f"{path}: column {column!r} is not numeric: it holds {value!r} in row {row}",
         "drop the column (--drop-columns), or convert it to numbers",

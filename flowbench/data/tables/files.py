@@ -112,7 +112,7 @@ def open_table(path: Path) -> TableFile:
     files = _files(path)
     parts = tuple(OPENERS[file.suffix.lower()](file) for file in files)
     for file, part in zip(files, parts, strict=True):
-        _check_names(file, part.names)
+        check_names(file, part.names)
         if set(part.names) != set(parts[0].names):
             other = min(set(part.names) ^ set(parts[0].names))
             raise DataError(
@@ -144,7 +144,8 @@ def _files(path: Path) -> tuple[Path, ...]:
     return files
 
 
-def _check_names(path: Path, names: Sequence[str]) -> None:
+def check_names(path: Path | str, names: Sequence[str]) -> None:
+    """Refuse names that are there twice, empty ones, and none at all."""
     repeated = [name for name, n in Counter(names).items() if n > 1]
     if repeated:
         raise DataError(f"{path} has more than one column {repeated[0]!r}", "give each column its own name")

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowbench.data.dataset import Float64
-from flowbench.data.given import GivenColumn
 from flowbench.data.tables.arrays import as_labels
 from flowbench.data.tables.files import TableFile
 from flowbench.errors import DataError
@@ -138,28 +137,6 @@ class Classes:
         known = sorted((labels[i] for i in trained), key=key)
         place = {label: i for i, label in enumerate(known)}
         return tuple(known), np.array([place.get(label, -1) for label in labels], np.int32)
-
-
-def coded(source: TableFile, given: Sequence[GivenColumn]) -> dict[str, Codes]:
-    """The codes (N,) of the classes in a table, by the labels that were trained on; -1 where one is missing.
-
-    Raises:
-        DataError: a class has another label.
-    """
-    found = {}
-    for column in (column for column in given if column.labels):
-        numbers = {label: i for i, label in enumerate(column.labels)}
-        parts = numbered(labels_of(source, column.name), numbers)
-        found[column.name] = np.concatenate([np.empty(0, np.int32), *parts])
-        if len(numbers) > column.classes:
-            other = list(numbers)[column.classes]
-            row = int(np.argmax(found[column.name] == column.classes)) + 1
-            known = ", ".join(map(repr, column.labels[:10])) + (" and more" if column.classes > 10 else "")
-            raise DataError(
-                f"{source.path}: column {column.name!r} has the class {other!r} in row {row}, which was not trained on",
-                f"it was trained on {known}",
-            )
-    return found
 
 
 def _is_number(label: str) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from flowbench.console import note
-from flowbench.data.tables.files import TableFile
 from flowbench.errors import DataError
 
 NAMED = 5
@@ -18,20 +18,20 @@ def numbers(count: int) -> tuple[str, ...]:
     return tuple(str(i) for i in range(count))
 
 
-def matched(table: TableFile, wanted: tuple[str, ...], known: Sequence[str] = ()) -> tuple[str, ...]:
-    """The ``wanted`` columns, all of which the table has; others are noted, but for those that are ``known``.
+def matched(
+    where: Path | str, columns: Sequence[str], wanted: tuple[str, ...], known: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """The ``wanted`` columns, which are all among a table's ``columns``; others are noted, but for ``known`` ones.
 
     Raises:
         DataError: one is missing; the hint says which of the others may be it.
     """
-    others = [name for name in table.columns if name not in {*wanted, *known}]
-    missing = [name for name in wanted if name not in set(table.columns)]
+    others = [name for name in columns if name not in {*wanted, *known}]
+    missing = [name for name in wanted if name not in set(columns)]
     if missing:
-        raise DataError(
-            f"{table.path} lacks {named(missing)}, which the flow is trained on", _renaming(missing, others)
-        )
+        raise DataError(f"{where} lacks {named(missing)}, which the flow is trained on", _renaming(missing, others))
     if others:
-        note(f"{table.path}: left out {named(others)}, which the flow is not trained on")
+        note(f"{where}: left out {named(others)}, which the flow is not trained on")
     return wanted
 
 

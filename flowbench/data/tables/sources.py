@@ -135,7 +135,7 @@ def _aligned(other: TableFile, table: TableFile, wanted: tuple[str, ...], group:
     """The ``other`` with the names of the table's columns: by name in any order, or by position if one has no names."""
     nameless = [each for each in (other, table) if each.columns == numbers(len(each.columns))]
     if not nameless or (len(nameless) == 1 and set(wanted) <= set(other.columns)):
-        matched(other, wanted, known=table.columns)
+        matched(other.path, other.columns, wanted, known=table.columns)
         return other
     there = len(other.columns)
     names = table.columns[:-1] if group == table.columns[-1] and there < len(table.columns) else table.columns

@@ -7,10 +7,12 @@ import io
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,16 +26,45 @@ ROW_GROUP_VALUES = 1 << 20
 """Values in a row group of Parquet at the least: groups of a few rows are slow to read and large."""
 
 
-Labels = Mapping[str, Sequence[str]]
+@dataclass(frozen=True)
+class Column:
+    """A column to be written: numbers, whole ones, or text; or values that are the places of its ``labels``.
+
+    With ``gaps``, NaN is a missing value: an empty field.
+    """
+
+    name: str
+    kind: Literal["number", "whole", "text"] = "number"
+    labels: tuple[str, ...] = ()
+    gaps: bool = False
+
+    def values(self, column: NDArray[Any]) -> NDArray[Any]:
+        """What is written of values (n,)."""
+        return self._written[column.astype(np.int64)] if self.labels else column
+
+    @property
+    def holds_text(self) -> bool:
+        """Whether what is written is text: of labels that are numbers, all of them, it is numbers."""
+        return self.kind == "text" or (bool(self.labels) and self._written.dtype == object)
+
+    @cached_property
+    def _written(self) -> NDArray[Any]:
+        with suppress(ValueError):
+            return np.array([float(label) for label in self.labels])
+        return np.array(self.labels, object)
+
+
+Batch = Float64 | Sequence[NDArray[Any]]
+"""Rows (n, D), or (n,) of a single column; or the columns (n,), each of its kind."""
 
 
 class Writer(Protocol):
-    """A kind of file; of columns that have ``labels`` it holds the one that a value is the place of."""
+    """A kind of file."""
 
-    def __init__(self, file: BinaryIO, columns: Sequence[str], labels: Labels) -> None: ...
+    def __init__(self, file: BinaryIO, columns: Sequence[Column]) -> None: ...
 
-    def write(self, rows: Float64) -> None:
-        """Some rows (n, D), or (n,) of a single column."""
+    def write(self, rows: Batch) -> None:
+        """Some rows."""
         ...
 
     def close(self) -> None:
@@ -46,23 +77,31 @@ class CsvWriter:
 
     delimiter = ","
 
-    def __init__(self, file: BinaryIO, columns: Sequence[str], labels: Labels) -> None:
+    def __init__(self, file: BinaryIO, columns: Sequence[Column]) -> None:
         from pyarrow import csv as arrow_csv
 
-        names = io.StringIO()
-        csv.writer(names, delimiter=self.delimiter, lineterminator="\n").writerow(columns)  # quotes only where needed
-        file.write(names.getvalue().encode())
+        self._file, self._columns = file, columns
+        self._write_lines([[column.name for column in columns]])
         options = arrow_csv.WriteOptions(include_header=False, delimiter=self.delimiter)
-        self._columns = _columns(columns, labels)
-        self._writer = arrow_csv.CSVWriter(file, _schema(self._columns), write_options=options)
+        self._writer = arrow_csv.CSVWriter(file, _schema(columns), write_options=options)
 
-    def write(self, rows: Float64) -> None:
+    def write(self, rows: Batch) -> None:
         """See `Writer`."""
-        self._writer.write_batch(_record_batch(rows, self._columns))
+        if any(column.holds_text for column in self._columns):  # pyarrow would put all text in quotation marks
+            found = zip(_by_column(rows, self._columns), self._columns, strict=True)
+            lists = [_with_gaps(values) if own.gaps else values.tolist() for values, own in found]
+            self._write_lines(zip(*lists, strict=True))
+        else:
+            self._writer.write_batch(_record_batch(rows, self._columns))
 
     def close(self) -> None:
         """See `Writer`."""
         self._writer.close()
+
+    def _write_lines(self, rows: Iterable[Iterable[Any]]) -> None:
+        lines = io.StringIO()
+        csv.writer(lines, delimiter=self.delimiter, lineterminator="\n").writerows(rows)
+        self._file.write(lines.getvalue().encode())
 
 
 class TsvWriter(CsvWriter):
@@ -74,17 +113,17 @@ class TsvWriter(CsvWriter):
 class ParquetWriter:
     """Parquet, in row groups of a million values."""
 
-    def __init__(self, file: BinaryIO, columns: Sequence[str], labels: Labels) -> None:
+    def __init__(self, file: BinaryIO, columns: Sequence[Column]) -> None:
         from pyarrow import parquet
 
-        self._columns = _columns(columns, labels)
+        self._columns = columns
         self._writer = parquet.ParquetWriter(file, _schema(self._columns))
-        self._waiting: list[Float64] = []
+        self._waiting: list[Any] = []
 
-    def write(self, rows: Float64) -> None:
+    def write(self, rows: Batch) -> None:
         """See `Writer`."""
-        self._waiting.append(rows)
-        if sum(waiting.size for waiting in self._waiting) >= ROW_GROUP_VALUES:
+        self._waiting.append(_record_batch(rows, self._columns))
+        if sum(waiting.num_rows for waiting in self._waiting) * len(self._columns) >= ROW_GROUP_VALUES:
             self._write_group()
 
     def close(self) -> None:
@@ -94,30 +133,30 @@ class ParquetWriter:
         self._writer.close()
 
     def _write_group(self) -> None:
-        self._writer.write_batch(_record_batch(np.concatenate(self._waiting), self._columns))
+        import pyarrow as pa
+
+        group = pa.Table.from_batches(self._waiting)
+        self._writer.write_table(group, row_group_size=max(1, group.num_rows))
         self._waiting = []
 
 
 class NpyWriter:
     """What ``numpy.load`` reads: (N, D), or (N,) if rows came so. Names of columns have no place in it."""
 
-    def __init__(self, file: BinaryIO, columns: Sequence[str], labels: Labels) -> None:
-        self._file = file
-        self._values = _columns(columns, labels)
-        text = [name for name, own in self._values.items() if own is not None and own.dtype.kind not in "biuf"]
+    def __init__(self, file: BinaryIO, columns: Sequence[Column]) -> None:
+        self._file, self._columns = file, columns
+        text = [column.name for column in columns if column.holds_text]
         if text:
-            raise UsageError(
-                f"a .npy holds numbers, and the classes of {text[0]!r} are text", "write a .csv or .parquet"
-            )
+            raise UsageError(f"a .npy holds numbers, and {text[0]!r} is text", "write a .csv or .parquet")
         self._rows, self._row_shape = 0, (len(columns),)
         self._write_header()
 
-    def write(self, rows: Float64) -> None:
+    def write(self, rows: Batch) -> None:
         """See `Writer`."""
+        if not isinstance(rows, np.ndarray) or any(column.labels for column in self._columns):
+            rows = np.stack(_by_column(rows, self._columns), axis=1)
         self._rows += len(rows)
         self._row_shape = rows.shape[1:]
-        if any(labels is not None for labels in self._values.values()):
-            rows = np.stack(_by_column(rows, self._values), axis=1)
         self._file.write(np.ascontiguousarray(rows, np.float64).data)
 
     def close(self) -> None:
@@ -146,12 +185,8 @@ def writer_of(path: Path | None) -> type[Writer]:
     return WRITERS[suffix]
 
 
-def write_table(
-    path: Path | None, columns: Sequence[str], batches: Iterable[Float64], labels: Labels | None = None
-) -> None:
-    """Write batches of rows, each (n, D), or (n,) of a single column, as they come; without a path as CSV to stdout.
-
-    The values of columns that have ``labels`` are the places of those that are written.
+def write_table(path: Path | None, columns: Sequence[Column], batches: Iterable[Batch]) -> None:
+    """Write batches of rows as they come; without a path as CSV to stdout, where a batch is there once it is written.
 
     The file takes the place of an older one once it is whole; if a batch raises, nothing is left of it.
 
@@ -163,11 +198,12 @@ def write_table(
     # before a header is written to where it stays: the first rows may be refused
     first = list(itertools.islice(batches, 1)) if path is None else []
     if path is None and sys.stdout.isatty():  # names come from files, and must not steer the terminal
-        labels = {printable(name): own for name, own in (labels or {}).items()}
-        columns = [printable(name) for name in columns]
-    with written_whole(path) if path else _stdout() as file, closing(kind(file, columns, labels or {})) as writer:
+        columns = [replace(column, name=printable(column.name)) for column in columns]
+    with written_whole(path) if path else _stdout() as file, closing(kind(file, columns)) as writer:
         for rows in itertools.chain(first, batches):
             writer.write(rows)
+            if path is None:
+                file.flush()
 
 
 @contextmanager
@@ -180,37 +216,30 @@ def _stdout() -> Iterator[BinaryIO]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-Columns = Mapping[str, NDArray[Any] | None]
-"""By name: the labels that a column's values are the places of, None where they are numbers of their own."""
+def _by_column(rows: Batch, columns: Sequence[Column]) -> list[NDArray[Any]]:
+    if isinstance(rows, np.ndarray):
+        rows = list(np.ascontiguousarray(rows.reshape(len(rows), -1).T))
+    return [column.values(values) for values, column in zip(rows, columns, strict=True)]
 
 
-def _columns(columns: Sequence[str], labels: Labels) -> Columns:
-    return {name: _as_numbers(labels[name]) if name in labels else None for name in columns}
+def _with_gaps(values: NDArray[Any]) -> list[float | None]:
+    """The values, None for NaN."""
+    return [None if np.isnan(value) else value for value in values.tolist()]
 
 
-def _as_numbers(labels: Sequence[str]) -> NDArray[Any]:
-    """Labels (K,) as numbers if all of them are, else as text."""
-    with suppress(ValueError):
-        return np.array([float(label) for label in labels])
-    return np.array(labels, object)
-
-
-def _by_column(rows: Float64, columns: Columns) -> list[NDArray[Any]]:
-    by_column = np.ascontiguousarray(rows.reshape(len(rows), -1).T)
-    return [
-        values if labels is None else labels[values.astype(np.int64)]
-        for values, labels in zip(by_column, columns.values(), strict=True)
-    ]
-
-
-def _schema(columns: Columns) -> Any:
+def _schema(columns: Sequence[Column]) -> Any:
     import pyarrow as pa
 
-    text = {name for name, labels in columns.items() if labels is not None and labels.dtype == object}
-    return pa.schema([(name, pa.string() if name in text else pa.float64()) for name in columns])
+    whole, number = pa.int64(), pa.float64()
+    return pa.schema(
+        [(c.name, pa.string() if c.holds_text else whole if c.kind == "whole" else number) for c in columns]
+    )
 
 
-def _record_batch(rows: Float64, columns: Columns) -> Any:
+def _record_batch(rows: Batch, columns: Sequence[Column]) -> Any:
     import pyarrow as pa
 
-    return pa.record_batch([pa.array(column) for column in _by_column(rows, columns)], schema=_schema(columns))
+    schema = _schema(columns)
+    found = zip(_by_column(rows, columns), columns, schema, strict=True)
+    arrays = [pa.array(values, own.type, from_pandas=column.gaps) for values, column, own in found]
+    return pa.record_batch(arrays, schema=schema)

@@ -19,8 +19,9 @@ from flowbench.data.given import GivenColumn, standardised
 from flowbench.data.rows import Rows
 from flowbench.errors import DataError, DivergedError
 from flowbench.flows import Flow
-from flowbench.flows.core.absent import fills
+from flowbench.flows.core.absent import integrated
 from flowbench.flows.core.batches import ROWS, rows_at_once
+from flowbench.flows.core.conditionals import has_one_order, log_conditionals
 from flowbench.transforms import Chain, Transform, beside
 from flowbench.transforms import preprocessing as transforms
 
@@ -67,6 +68,11 @@ class Density:
         return self.discrete.categories if self.discrete else ()
 
     @property
+    def classed(self) -> list[GivenColumn | Category]:
+        """The first columns of its raw rows, which may have classes: those given, and categories."""
+        return [*self.given, *self.categories]
+
+    @property
     def dim(self) -> int:
         """Number of raw columns."""
         dropped = sum(isinstance(step, steps.SubtractMean) for step in self.preprocessing)
@@ -91,23 +97,11 @@ class Density:
 
     def _log_likelihoods(self, u: Tensor) -> Float64:
         """Log-densities (N,) of the flow's rows u (N, G + C + D), those with absent numbers as integrals over them."""
-        if self.discrete is None:
+        if self.discrete is None or not self.discrete.atoms:
             return self._each_log_likelihood(u)
-        first = len(u[0]) - self.flow.dim if len(u) else 0
-        absent = torch.from_numpy(self.discrete.absent(u[:, len(self.given) : first].numpy(), self.flow.dim))
-        counts, lls = absent.sum(1), np.empty(len(u))
-        for count in counts.unique().tolist():
-            at = (counts == count).nonzero()[:, 0]
-            if count == 0:
-                lls[at.numpy()] = self._each_log_likelihood(u[at])
-                continue
-            points, log_weights = fills(count)
-            for part in at.split(max(1, ROWS // len(points))):
-                rows = u[part].repeat_interleave(len(points), 0)
-                rows[:, first:][absent[part].repeat_interleave(len(points), 0)] = points.repeat(len(part), 1).flatten()
-                found = torch.from_numpy(self._each_log_likelihood(rows)).view(len(part), -1)
-                lls[part.numpy()] = (found + log_weights).logsumexp(1).numpy()
-        return lls
+        codes = u[:, len(self.given) : -self.flow.dim].numpy()
+        absent = torch.from_numpy(self.discrete.absent(codes, self.flow.dim))
+        return integrated(self._each_log_likelihood, u, absent)
 
     def _each_log_likelihood(self, u: Tensor) -> Float64:
         """Log-densities (N,) of the flow's rows as they are."""
@@ -117,6 +111,37 @@ class Density:
         if far.any():
             lls[far] = log_likelihoods(self._precise, u[torch.from_numpy(far)])
         return lls
+
+    @property
+    def has_one_order(self) -> bool:
+        """Whether it is known as the product of its columns' conditionals, in one order of the raw columns."""
+        columnwise = all(step.reach == "own" for step, _ in self.transform.leaves())
+        return self.discrete is None and columnwise and has_one_order(self.flow)
+
+    @torch.no_grad()
+    def log_conditionals(self, rows: Float64) -> Float64:
+        """log p(x_i | the columns before x_i) (N, D) in nats of ``rows`` (N, G + D), of one that has one order.
+
+        They add up to ``log_prob``, and are taken in double precision.
+        """
+        own, first = torch.tensor(rows, dtype=torch.float64), len(self.given)
+        u, terms = own[:, first:], torch.zeros(len(rows), self.dim, dtype=torch.float64)
+        for step, _ in self.transform.leaves():
+            u, slopes = step.by_column(u)
+            terms += slopes
+        return np.asarray(terms + log_conditionals(self._precise, beside(self._standardised(rows[:, :first]), u)))
+
+    @cached_property
+    def limits(self) -> tuple[Float64, Float64, NDArray[np.bool_]]:
+        """Of the columns of raw rows (G + D,) the bounds, infinite where there are none, and which may be missing."""
+        first, columns = len(self.given) + len(self.categories), len(self.given) + self.dim
+        low, high, may_lack = np.full(columns, -np.inf), np.full(columns, np.inf), np.zeros(columns, np.bool_)
+        for step in self._columnwise():
+            if isinstance(step, transforms.Bounded):
+                low[first:], high[first:] = step.lower.numpy(), step.upper.numpy()
+        for atoms in self.discrete.atoms if self.discrete else ():
+            may_lack[first + atoms.column] = None in atoms.values
+        return low, high, may_lack
 
     @torch.no_grad()
     def in_own_units(self, rows: Rows, lls: Float64) -> Float64:
@@ -135,7 +160,7 @@ class Density:
         )
         u, log_det = torch.tensor(numbers, dtype=torch.float64), torch.zeros(len(own), dtype=torch.float64)
         for step in self._columnwise():
-            u, terms = step.terms(u)
+            u, terms = step.by_column(u)
             log_det = log_det + terms.masked_fill(counted, 0).sum(1)
         return torch.cat([torch.from_numpy(codes), u.masked_fill(absent, 0)], 1), log_det
 

@@ -11,8 +11,8 @@ pty = pytest.importorskip("pty")
 
 PROGRAM = """
 import numpy as np
-from flowbench.data.tables.writing import write_table
-write_table(None, ["a\\x1b[31m", "b"], (np.ones((10_000, 2)) for _ in range({batches})))
+from flowbench.data.tables.writing import Column, write_table
+write_table(None, [Column("a\\x1b[31m"), Column("b")], (np.ones((10_000, 2)) for _ in range({batches})))
 """
 
 
