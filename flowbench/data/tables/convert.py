@@ -75,7 +75,7 @@ def convert(
         console.note(said[-1])
     noise = (Dequantise.of(widths, profile.low),) if noisy else ()
     steps = (*noise, Standardise.of(location[first:], scale[first:]))
-    cache.write_meta(place, fingerprint, shapes, tuple(columns), steps, said, given)
+    cache.write_meta(place, fingerprint, shapes, tuple(columns), steps, said, given, path)
 
 
 def say(path: Path, profile: Sequence[str]) -> None:
