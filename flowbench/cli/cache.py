@@ -100,6 +100,6 @@ def _remove(found: Sequence[Kept], as_json: bool) -> None:
     else:
         print_result(f"{decimal(stock.total(removed))} freed: {plural(len(removed), 'entry')} removed")
     for refused in errors[:-1]:
-        show_refused(error)
+        show_error(refused)
     if errors:
         raise errors[-1]

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked import flowbench
 
 from flowbench.cli.cache import cache
 from flowbench.data import load
@@ -92,18 +93,21 @@ def test_what_makes_no_sense_is_refused(entry: Path) -> None:
 def test_what_was_removed_is_said_before_what_was_refused(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load("digits")
+    for name in ("digits", "truth-mixture"):
+        load(name)
     rename = Path.rename
 
     def refused(path: Path, target: Path) -> Path:
-        if "digits" in path.name:
+        if "banana" not in path.name:
             raise PermissionError(13, "Permission denied")
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", refused)
-    with pytest.raises(DataError, match=r"digits-v1.* cannot be removed: Permission denied"):
+    with pytest.raises(DataError, match=r"-v1.* cannot be removed: Permission denied"):
         cache("clear", all_=True, yes=True)
-    assert "freed: 1 entry removed" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "freed: 1 entry removed" in said.out
+    assert said.err.count("cannot be removed: Permission denied") == 1  # and the last is raised
 
 
 WORDS = [
@@ -121,6 +125,11 @@ WORDS = [
     "-1",
     "nan",
 ]
+
+
+def test_nothing_is_older_than_tomorrow(entry: Path) -> None:
+    assert flowbench("cache", "clear", "--older-than", "-1", "--yes").returncode == 2
+    assert entry.exists()
 
 
 def test_any_words_end_in_a_message_or_in_what_they_say(entry: Path) -> None:

@@ -148,15 +148,18 @@ def test_a_link_is_removed_and_not_what_it_leads_to(folder: Path, tmp_path: Path
     assert everything() == []
 
 
-def test_a_choice_by_name_path_digits_and_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_choice_by_name_path_digits_and_age(tmp_path: Path, kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     load("truth-banana")
     load(str(table(tmp_path / "mine.npy")))
+    (kernels / "numba-0123456789abcdef").mkdir(parents=True)
     found = everything()
-    banana, mine = found
+    banana, mine, compiled = found
     for names in (["mine.npy"], ["./mine.npy"], [str(tmp_path / "mine.npy")], [mine.digits], [mine.paths[0].name]):
         assert chosen(found, names) == [mine], names
-    assert chosen(found, ["prepared"]) == chosen(found, []) == found
+    assert chosen(found, ["prepared"]) == [banana, mine]
+    assert chosen(found, ["kernels"]) == [compiled]
+    assert chosen(found, []) == found
     assert chosen(found, ["digits"]) == []  # a dataset of which there is nothing
     for unknown in ("", "x", "elsewhere/mine.npy"):
         with pytest.raises(UsageError, match="nothing called"):
