@@ -265,7 +265,7 @@ def test_a_crash_shows_a_traceback_only_with_debug(results: Path, tmp_path: Path
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["train", "--help"], ["sample", "--help"], ["compare"], ["list"], ["fetch", "digits"]],
+    [["--help"], ["train", "--help"], ["sample", "--help"], ["compare"], ["list"], ["cache"], ["fetch", "digits"]],
 )
 def test_torch_stays_away_where_it_is_not_needed(arguments: list[str]) -> None:
     program = (

@@ -79,6 +79,19 @@ def missing_members(card: Card) -> list[str]:
     return [member for member in card.ready_made if _locate_member(card, member) is None]
 
 
+def lying_there(card: Card) -> list[Path]:
+    """All files and folders of the dataset in the data folder, under any of their names, parts of downloads too."""
+    own, folder = (*card.files, *card.label_files), data_dir() / card.name
+    names = [name for file in own for name in (file.name, *file.alternatives, *parts_of(file))]
+    members = [path for each in card.ready_made for path in (folder / PurePosixPath(each).name, data_dir() / each)]
+    return [path for path in (*(folder / name for name in names), *members) if os.path.lexists(path)]
+
+
+def parts_of(file: RawFile) -> tuple[str, str]:
+    """The names of what has come of a download that broke off, and of what is known of it."""
+    return f"{file.name}.part", f"{file.name}.part.json"
+
+
 def where_from(card: Card, missing: Sequence[RawFile]) -> str:
     """How to get files by hand, or the ready-made ones in their place: URLs, folder, checksums."""
     wanted = "".join(f"\n  {file.url}\n    ({file.checksum})" for file in missing)

@@ -77,7 +77,16 @@ def convert(
         console.note(line)
     steps = kinds.steps(of_numbers.mean, of_numbers.deviation)
     cache.write_meta(
-        place, fingerprint, shapes, (*categories, *numbers), steps, said, given_as(given, scales), discrete, kinds.tied
+        place,
+        fingerprint,
+        shapes,
+        (*categories, *numbers),
+        steps,
+        said,
+        given=given_as(given, scales),
+        discrete=discrete,
+        tied=kinds.tied,
+        source=source.path,
     )
 
 
