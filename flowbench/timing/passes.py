@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from flowbench.engines import Engine, Stage
+from flowbench.engines.differentiate import run
 from flowbench.results.costs import PassName
 from flowbench.training.clock import measure, runner
 from flowbench.transforms import MaskedAutoregressive
@@ -21,7 +22,7 @@ class EnginePass:
     """A pass of the textbook's inverse, see `transforms.autoregressive.Pass`, by an engine.
 
     It is a coupling of 2D columns: x passes, and says by the network how u moves. So engines have it already, compiled
-    where they compile a density, with the same products, which leave out what masks make zero. Without gradients.
+    where they compile a density, with the same products, which leave out what masks make zero.
     """
 
     def __init__(self, transform: MaskedAutoregressive, engine: Engine) -> None:
@@ -30,12 +31,12 @@ class EnginePass:
         columns = torch.arange(2 * made.dim, device=made.masks.device)
         constants = CouplingConstants(columns[: made.dim], columns[made.dim :], columns, (made.masks,))
         self._dim, self._engine = made.dim, engine
-        (self._stage,) = engine.join([Stage(plan, [made.flat], constants, inverted=True)], 2 * made.dim)
+        self._stages = engine.join([Stage(plan, [made.flat], constants, inverted=True)], 2 * made.dim)
 
     def __call__(self, x: Tensor, u: Tensor) -> Pair:
         """Of u (N, D) f⁻¹(u; θ(x)) with x (N, D), and log_det (N,)."""
-        moved, log_det = self._engine.image(self._stage, torch.cat([x, u], 1).t())
-        return moved[self._dim :].t(), log_det
+        moved, log_det = run(self._stages, torch.cat([x, u], 1), self._engine)
+        return moved[:, self._dim :], log_det
 
 
 class FastestPass:
