@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flowbench.console import note, warn
 from flowbench.data import cache, registry
 from flowbench.data.card import Card
 from flowbench.data.dataset import Dataset, Splits
@@ -84,8 +85,13 @@ def raw_status(name: str) -> str:
 def _load_recipe(name: str, *, allow_partial: bool) -> Dataset:
     recipe = registry.recipe(name)
     card = recipe.CARD
-    fetch(card)
-    files = raw.find(card)
+    try:
+        fetch(card)
+    except DataError as error:
+        if not (allow_partial and raw.some_of(card)):
+            raise
+        warn(f"{error}: going on with {', '.join(raw.some_of(card))}")
+    files = raw.find(card, partial=allow_partial)
     fingerprint = raw.fingerprint(card, files, registry.code_digest(card.name))
     folder = cache.entry(card, fingerprint)
     splits = cache.read(folder, fingerprint)
@@ -93,6 +99,9 @@ def _load_recipe(name: str, *, allow_partial: bool) -> Dataset:
         splits = _checked(card, _prepare(recipe, files), allow_partial=allow_partial)
         splits = cache.stored(folder, fingerprint, splits)
     partial = _is_partial(card, splits, allow_partial=allow_partial)
+    if partial:
+        found, promised = (" / ".join(f"{n:,}" for n in rows) for rows in (splits.rows, card.rows))
+        note(f"{card.name}: {found} rows of {promised} (train / validation / test)")
     return Dataset.of(
         splits,
         folder,

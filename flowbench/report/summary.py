@@ -19,6 +19,7 @@ def summary(record: RunRecord) -> RenderableType:
     passed = sum(check.passed for check in record.checks.values())
     verdict = f"{passed} of {len(record.checks)} passed" + (f": {record.error}" if record.error else "")
     lines = [*_likelihoods(record.likelihoods, task), *_training(record.training), ("checks", verdict)]
+    lines += [("doubt", doubt) for doubt in record.doubts]
     figures = Table.grid(padding=(0, 2))
     for name, value in lines:
         figures.add_row(f"  {name}", plain(value))

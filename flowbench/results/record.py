@@ -250,7 +250,10 @@ Status = Literal["ok", "diverged", "failed", "interrupted"]
 
 
 class RunRecord(Record):
-    """The record of a run. One that did not end ``ok`` has figures too, which nobody should trust."""
+    """The record of a run. One that did not end ``ok`` has figures too, which nobody should trust.
+
+    ``doubts`` are what its figures should be doubted for, each in a sentence.
+    """
 
     kind: Literal["run"] = "run"
     status: Status
@@ -260,6 +263,7 @@ class RunRecord(Record):
     training: Training = Training()
     likelihoods: Likelihoods = Likelihoods()
     checks: dict[str, Check] = {}
+    doubts: tuple[str, ...] = ()
     timings: list[Timing] = []
     files: Files = Files()
 
@@ -270,7 +274,7 @@ class RunRecord(Record):
 
     def without_figures(self) -> RunRecord:
         """The record as it was before anything was measured."""
-        nothing = {"training": Training(), "likelihoods": Likelihoods(), "checks": {}, "timings": []}
+        nothing = {"training": Training(), "likelihoods": Likelihoods(), "checks": {}, "doubts": (), "timings": []}
         return self.model_copy(update=nothing)
 
 

@@ -42,6 +42,7 @@ class Outcome:
     own_units_ll: float | None = None
     """The mean log-density of the test rows in the units of a table."""
     checks: dict[str, Check] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
     timings: list[Timing] = field(default_factory=list)
 
 

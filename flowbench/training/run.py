@@ -27,6 +27,7 @@ from flowbench.revision import code_digest
 from flowbench.training import recording, weights
 from flowbench.training.checks import checks
 from flowbench.training.clock import time_flow
+from flowbench.training.doubts import doubts
 from flowbench.training.environment import environment
 from flowbench.training.loop import Fit
 from flowbench.training.order import Order
@@ -176,6 +177,10 @@ class _Run:
         assert outcome.test_lls is not None
         outcome.timings = time_flow(self._flow, test)
         outcome.checks = checks(self._flow, test, outcome.test_lls)
+        best = next((epoch.train_ll_nats for epoch in reversed(outcome.epochs) if epoch.best), None)
+        outcome.doubts = doubts(self._flow, self._dataset, best, outcome.validation_ll_nats, outcome.test_lls)
+        for doubt in outcome.doubts:
+            warn(doubt)
         failed = [
             f"{check.what} is {check.value}, limit {check.limit}"
             for check in outcome.checks.values()
@@ -222,6 +227,7 @@ class _Run:
             training=recording.training(outcome),
             likelihoods=recording.likelihoods(dataset, outcome),
             checks=outcome.checks,
+            doubts=outcome.doubts,
             timings=outcome.timings,
             environment=environment(config.device, config.threads),
             started_at=self._started,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, TypeAdapter, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
@@ -72,6 +72,8 @@ def content(flow: Flow, name: str, options: FlowOptions, about: About) -> bytes:
     header = {"format": str(FORMAT), "flow": name, "dim": str(flow.dim), "options": options.model_dump_json()}
     if flow.given is not None:
         header["given"] = json.dumps(flow.given.classes)
+    if about.discrete is not None:
+        header["discrete"] = about.discrete.model_dump_json()
     header["about"] = about.model_dump_json()
     return _in_one_order(to_bytes({key: value.cpu().contiguous() for key, value in flow.state_dict().items()}, header))
 
@@ -111,9 +113,10 @@ def load(path: Path) -> tuple[Flow, About]:
         with torch.random.fork_rng(devices=[]):  # building draws weights; loading must not move the caller's generator
             options = module.Options.model_validate_json(header["options"])
             given = tuple(json.loads(header.get("given", "[]")))
-            about = About.model_validate_json(header["about"])
-            flow = flows.built(module, int(header["dim"]), options, given, about.discrete)
+            discrete = TypeAdapter(Discrete | None).validate_json(header.get("discrete", "null"))
+            flow = flows.built(module, int(header["dim"]), options, given, discrete)
         flow.load_state_dict(upgraded(state, flow))
+        about = About.model_validate_json(header["about"])
     except UsageError as error:
         raise DataError(f"{path} holds no readable weights: {error}", error.hint) from error
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:

@@ -35,19 +35,27 @@ def status(card: Card) -> str:
     return "missing" if _whole_source(card) is None else "present"
 
 
-def find(card: Card) -> dict[str, Path]:
+def find(card: Card, *, partial: bool = False) -> dict[str, Path]:
     """The raw files by the names on the card; if they are not all there, the ready-made members by their base names.
 
-    A member lies beside the raw files, or where the archive left it, unpacked in the data folder.
+    A member lies beside the raw files, or where the archive left it, unpacked in the data folder. With ``partial``,
+    some of the publisher's files are enough, or else some of the members.
 
     Raises:
         DataError: both sources miss a file; the hint says from where to get it, where to put it, and its checksum.
     """
     source = _whole_source(card)
+    if source is None and partial:
+        source = some_of(card) or None
     if source is None:
         missing = missing_files(card)
         raise DataError(f"{card.name}: missing {', '.join(file.name for file in missing)}", where_from(card, missing))
     return source
+
+
+def some_of(card: Card) -> dict[str, Path]:
+    """What there is of the first source of which there is anything, by the same names."""
+    return next((found for found in _sources(card) if found), {})
 
 
 def find_labels(card: Card, source: Mapping[str, Path]) -> dict[str, Path]:
@@ -201,14 +209,17 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 
 def _whole_source(card: Card) -> dict[str, Path] | None:
     """The first of a dataset's sources of which every file is there."""
-    sources = [{file.name: _locate(card, file) for file in card.files}]
-    if card.ready_made:
-        sources.append({PurePosixPath(member).name: _locate_member(card, member) for member in card.ready_made})
-    for source in sources:
-        found = {name: path for name, path in source.items() if path is not None}
-        if len(found) == len(source):
-            return found
-    return None
+    own, members = _sources(card)
+    if len(own) == len(card.files):
+        return own
+    return members if card.ready_made and len(members) == len(card.ready_made) else None
+
+
+def _sources(card: Card) -> list[dict[str, Path]]:
+    """The files that are there: the publisher's, and the ready-made archive's."""
+    own = {file.name: _locate(card, file) for file in card.files}
+    members = {PurePosixPath(member).name: _locate_member(card, member) for member in card.ready_made}
+    return [{name: path for name, path in each.items() if path is not None} for each in (own, members)]
 
 
 def _locate(card: Card, file: RawFile) -> Path | None:
