@@ -53,6 +53,8 @@ CARD = Card(
 )
 
 
+SOME_FILES_DO = True  # whose images are split in proportion, where that is allowed
+
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 

@@ -64,6 +64,8 @@ CARD = Card(
 
 LABELS = tuple("0123456789")
 
+SOME_FILES_DO = True  # whose images are split in proportion, where that is allowed
+
 
 def prepare(raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
     """The official training images, of which the last 10,000 are for validation, and the official test images.

@@ -85,13 +85,14 @@ def raw_status(name: str) -> str:
 def _load_recipe(name: str, *, allow_partial: bool) -> Dataset:
     recipe = registry.recipe(name)
     card = recipe.CARD
+    some_do = allow_partial and getattr(recipe, "SOME_FILES_DO", False)
     try:
         fetch(card)
     except DataError as error:
-        if not (allow_partial and raw.some_of(card)):
+        if not (some_do and raw.some_of(card)):
             raise
-        warn(f"{error}: going on with {', '.join(raw.some_of(card))}")
-    files = raw.find(card, partial=allow_partial)
+        warn(f"{error}: going on with {', '.join(raw.some_of(card))}, split in the published proportions")
+    files = raw.find(card, partial=some_do)
     fingerprint = raw.fingerprint(card, files, registry.code_digest(card.name))
     folder = cache.entry(card, fingerprint)
     splits = cache.read(folder, fingerprint)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from made_files import put
 
-from flowbench.data import load
+from flowbench.data import TableOptions, load
 from flowbench.data.preparing.partial import in_proportion
 from flowbench.errors import DataError
 
@@ -51,3 +51,26 @@ def test_mnist_of_one_file_has_all_three_splits(name: str, tmp_path: Path, monke
     assert data.rows == (25, 5, 5)
     assert data.name == "mnist~35"
     assert data.partial
+
+
+def test_others_need_all_of_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWBENCH_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("FLOWBENCH_OFFLINE", "1")
+    put(tmp_path / "hepmass/1000_train.csv.gz", b"")
+    with pytest.raises(DataError, match="FLOWBENCH_OFFLINE"):
+        load("hepmass", allow_partial=True)
+
+
+def test_labels_are_those_of_the_images_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWBENCH_DATA_DIR", str(tmp_path / "raw"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("FLOWBENCH_OFFLINE", "1")
+    random = np.random.RandomState(0)
+    pixels, digits = random.randint(0, 256, (35, 28, 28), dtype=np.uint8), np.arange(35, dtype=np.uint8) % 10
+    for part in ("train", "t10k"):  # the test images are not there, their labels are
+        header = b"\x00\x00\x08\x01" + np.array([35], ">i4").tobytes()
+        put(tmp_path / f"raw/mnist/{part}-labels-idx1-ubyte.gz", gzip.compress(header + digits.tobytes()))
+    header = b"\x00\x00\x08\x03" + np.array(pixels.shape, ">i4").tobytes()
+    put(tmp_path / "raw/mnist/train-images-idx3-ubyte.gz", gzip.compress(header + pixels.tobytes()))
+    data = load("mnist", allow_partial=True, table_options=TableOptions(given=("label",)))
+    np.testing.assert_array_equal(np.concatenate([data.train, data.validation, data.test])[:, 0], digits)

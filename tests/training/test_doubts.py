@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +87,14 @@ def test_a_spike_on_values_that_come_again(flow: Flow, dataset: Dataset, monkeyp
         assert len(found) == count
     assert "column 'b' has values that come again" in found[0]
     assert "1.2 nats lower" in found[0]
+
+
+def test_a_bad_run_says_so_at_its_end_and_in_its_record(tmp_path: Path) -> None:
+    arguments = ["train", "maf", "--data", "truth-gaussian", "--max-epochs", "0", "--json", "--out", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "flowbench", *arguments], capture_output=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    (said,) = json.loads(done.stdout)["doubts"]
+    assert "nats below a Gaussian" in said
+    assert "nats below a Gaussian" in " ".join(done.stderr.decode().split())

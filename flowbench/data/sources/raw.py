@@ -64,10 +64,12 @@ def find_labels(card: Card, source: Mapping[str, Path]) -> dict[str, Path]:
     Raises:
         DataError: one is missing; the hint says from where to get it, and where to put it.
     """
-    if not card.files or card.files[0].name not in source:
+    if not card.label_files or not any(file.name in source for file in card.files):
         return {}
-    found = {file.name: _locate(card, file) for file in card.label_files}
-    missing = [file for file in card.label_files if found[file.name] is None]
+    # of images that are not there, none are needed
+    wanted = [own for own, images in zip(card.label_files, card.files, strict=True) if images.name in source]
+    found = {file.name: _locate(card, file) for file in wanted}
+    missing = [file for file in wanted if found[file.name] is None]
     if missing:
         lines = "".join(f"\n  {file.url}" for file in missing)
         raise DataError(

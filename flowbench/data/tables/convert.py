@@ -45,10 +45,7 @@ def convert(
         OSError: ``place`` cannot be written.
     """
     path = source.label
-    categories = [name for name in columns if options.kind_of(name) == CATEGORY or source.is_text(name)]
-    numbers = [name for name in columns if name not in categories]
-    if not numbers:
-        raise DataError(f"{path} has no column of numbers to model", "a flow is a density of numbers: give it one")
+    categories, numbers = _apart(source, columns, options)
     of_classes = [name for name in options.given if name in options.classes or source.is_text(name)] + categories
     classes = Classes(source, of_classes, missing=options.missing, modelled=categories)
     first = len(options.given) + len(categories)
@@ -88,6 +85,16 @@ def convert(
         tied=kinds.tied,
         source=source.path,
     )
+
+
+def _apart(source: Sources, columns: Sequence[str], options: TableOptions) -> tuple[list[str], list[str]]:
+    """The columns that are categories, and those of numbers."""
+    categories = [name for name in columns if options.kind_of(name) == CATEGORY or source.is_text(name)]
+    numbers = [name for name in columns if name not in categories]
+    if not numbers:
+        message = f"{source.label} has no column of numbers to model"
+        raise DataError(message, "a flow is a density of numbers: give it one")
+    return categories, numbers
 
 
 def _between_bounds(path: str, profile: Profile, kinds: Kinds, rows: Spool, parts: Parts) -> Kinds:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, one_hot, relu
 
+from flowbench.flows.core.flow import by_autograd
+
 HIDDEN = 64
 """Units of its one hidden layer, or twice the columns: a table has a few of classes, which cost next to nothing."""
 
@@ -72,13 +74,9 @@ class Categories(nn.Module):
 
     def backpropagate(self, codes: Tensor, given: Tensor | None = None) -> Tensor:
         """Minus the mean log-probability (); its gradient is left in the parameters' ``grad``, in place."""
-        for parameter in self.parameters():
-            if parameter.grad is not None:
-                parameter.grad.zero_()
-        with torch.enable_grad():
-            loss = -self.log_prob(codes, given).mean() if len(codes) else self.first.sum() * 0
-        loss.backward()
-        return loss.detach()
+        return by_autograd(
+            self, lambda: -self.log_prob(codes, given).mean() if len(codes) else self.log_prob(codes, given).sum()
+        )
 
     def _logits(self, codes: Tensor, given: Tensor | None) -> Tensor:
         seen = torch.cat(list(self._features(codes, given)), 1)

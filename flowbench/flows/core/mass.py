@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from flowbench.data.rows import Rows
 from flowbench.errors import UsageError
-from flowbench.flows.core.flow import Flow
+from flowbench.flows.core.flow import Flow, by_autograd
 from flowbench.transforms import MaskedAutoregressive, Undirected, beside
 
 
@@ -63,13 +63,7 @@ class Mass(Flow):
 
     def backpropagate(self, x: Tensor) -> Tensor:
         """As `Flow.backpropagate`, by autograd."""
-        for parameter in self.parameters():
-            if parameter.grad is not None:
-                parameter.grad.zero_()  # in place: it may be part of what an optimizer holds
-        with torch.enable_grad():
-            loss = -self(x).mean() if len(x) else self(x).sum()
-        loss.backward()
-        return loss.detach()
+        return by_autograd(self, lambda: -self(x).mean() if len(x) else self(x).sum())
 
     def noise(self, n: int, generator: Generator | None = None) -> Tensor:
         """That of the flow."""

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowbench.cli.options import bounds_from, kinds_from
+from flowbench.cli.tables import bounds_from, kinds_from
 from flowbench.data import Dataset, TableOptions, load
 from flowbench.data.discrete import Atoms, Category
 from flowbench.data.preprocessing import Bounded, Dequantise
