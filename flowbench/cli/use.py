@@ -71,7 +71,7 @@ def sample(
     names = [*trained.given, *trained.names]
     labels = {column.name: column.labels for column in density.classed}
     draws = density.samples(rows or 1000 if values is None else len(values), generator, values)
-    gaps = density.limits[2]
+    gaps = density.may_lack
     columns = [Column(n, labels=labels.get(n, ()), gaps=bool(lacks)) for n, lacks in zip(names, gaps, strict=True)]
     write(out, columns, draws, "samples")
 

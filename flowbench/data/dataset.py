@@ -136,8 +136,12 @@ class Dataset(Splits):
         categories = self.discrete.categories if self.discrete else ()
         numbers = (self.columns or ())[len(categories) :]
         found = {column.name: [f"category of {column.classes}"] for column in categories}
+        widths = [step.steps for step in self.preprocessing or () if isinstance(step, Dequantise)] or [
+            (0.0,) * self.dim
+        ]
         for step in (step for step in self.preprocessing or () if isinstance(step, Bounded)):
-            for name, low, high in zip(numbers, step.lower, step.upper, strict=True):
+            for name, low, beyond, width in zip(numbers, step.lower, step.upper, widths[0], strict=True):
+                high = None if beyond is None else beyond - width  # noise reaches a step beyond the bound
                 pair = ":".join("" if bound is None else f"{bound:g}" for bound in (low, high))
                 found |= {name: [f"bounded {pair}"]} if pair != ":" else {}
         found |= {name: ["mass of steps"] for name, width in zip(numbers, self._mass, strict=False) if width}

@@ -65,7 +65,7 @@ def scored(trained: Trained, source: Source, bad: BadRows, ids: str | None = Non
     """
     columns = matched_columns(trained, source, () if ids is None else (ids,))
     density = trained.density
-    for some in RowReader(source, density.classed, columns, ids, density.limits).read():
+    for some in RowReader(source, density.classed, columns, ids, density.unfit).read():
         rows, faults = some.rows, some.faults
         lls = np.full(len(rows), np.nan)
         sound = np.setdiff1d(np.arange(len(rows)), list(faults)) if faults else np.arange(len(rows))

@@ -206,6 +206,10 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         """Rows with codes in the place of their categories' values."""
         first = len(self.given)
         given, classes, numbers = np.split(rows, [first, first + len(self._categories)], axis=1)
+        if not np.isfinite(given).all():
+            raise ValueError(
+                "Input X contains NaN in a column that is given: nothing is conditional on a missing value"
+            )
         return np.concatenate([given, coded(self._categories, classes), numbers], axis=1)
 
     def _names(self) -> list[str]:

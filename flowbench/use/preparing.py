@@ -73,7 +73,7 @@ def prepare(
     there, dim = encoded[:, len(kinds.atoms) :], numbers.shape[1]
     moments = Moments(dim)
     moments.add(there[kept])
-    refuse_unscalable(NAME, profile, kinds.widths, moments, (np.fmin.reduce(there), np.fmax.reduce(there)))
+    refuse_unscalable(NAME, profile, kinds.widths, moments, (np.fmin.reduce(there), np.fmax.reduce(there)), kinds.mass)
     own = (there - moments.mean) / moments.deviation
     absent = np.isnan(own)
     if absent.any():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,8 @@ from flowbench.data.tables.records import Fault, Records, Source
 MISSING, INFINITE, UNKNOWN = "with a missing value", "with an infinite value", "of an unknown class"
 OUTSIDE = "with a value outside of its bounds"
 
-Limits = tuple[Float64, Float64, NDArray[np.bool_]]
-"""Of columns (C,) the least and the greatest values that there are, and which may be missing."""
+Unfit = Callable[[Float64], NDArray[np.bool_]]
+"""Which values of rows (n, C) have no density."""
 
 SHOWN = 10
 """Classes that a message names."""
@@ -39,7 +39,7 @@ class Rows:
 class RowReader:
     """Reads a source's ``columns``, of which the ``first`` may have classes; and the text of a column of ``ids``.
 
-    What lies outside of ``limits`` is a fault.
+    What is ``unfit`` is a fault.
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class RowReader:
         first: Sequence[GivenColumn | Category],
         columns: Sequence[str],
         ids: str | None = None,
-        limits: Limits | None = None,
+        unfit: Unfit = lambda rows: ~np.isfinite(rows),
     ) -> None:
-        self._source, self._columns, self._ids, self._limits = source, list(columns), ids, limits
+        self._source, self._columns, self._ids, self._unfit = source, list(columns), ids, unfit
         self._classes = {i: _Classes(columns[i], own) for i, own in enumerate(first) if own.labels}
 
     def read(self) -> Iterator[Rows]:
@@ -72,10 +72,7 @@ class RowReader:
             rows[:, [i for i in range(len(self._columns)) if i not in self._classes]] = records.numbers
             for i, classes in self._classes.items():
                 rows[:, i] = classes.codes(records.text[self._columns[i]], faults)
-        bad = ~np.isfinite(rows)
-        if self._limits is not None:
-            low, high, may_lack = self._limits
-            bad = (bad & ~(may_lack & np.isnan(rows))) | (rows < low) | (rows > high)
+        bad = self._unfit(rows)
         for row in np.flatnonzero(bad.any(axis=1)).tolist():
             if row not in faults:
                 faults[row] = self._fault(rows[row], int(bad[row].argmax()))
@@ -101,7 +98,7 @@ class _Classes:
         return np.array([self._code(label, row, faults) for row, label in enumerate(labels)], float)
 
     def _code(self, label: str | None, row: int, faults: dict[int, Fault]) -> float:
-        if label is None or row in faults or label in missing_marks():
+        if label is None or row in faults or (label in missing_marks() and label not in self._known):
             return self._known.get(MISSING_CLASS, np.nan)
         number = None if label in self._known else as_number(label)
         # a number is the same class whatever its digits: 1, 1.0, true

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from flowbench import flows
 from flowbench.data.discrete import Atoms, Category, Discrete
-from flowbench.data.preprocessing import Bounded, Standardise
+from flowbench.data.preprocessing import Bounded, Dequantise, Standardise
 from flowbench.data.tables.inputs import open_source
 from flowbench.errors import DataError
+from flowbench.flows.core.density import Density
 from flowbench.training import weights
 from flowbench.use import trained
 from flowbench.use.densities import BadRows, scored
@@ -224,3 +225,19 @@ def test_the_lowest_rows_and_what_is_odd_of_them(tmp_path: Path, flow: str) -> N
     assert {int(row) - 1: column for row, column in zip(found["row"], found["odd_column"], strict=True)} == planted
     if kind == "log_prob":
         np.testing.assert_allclose(found[[f"{kind}_x", f"{kind}_share"]].sum(axis=1), found["log_prob"], rtol=1e-4)
+
+
+def test_atoms_lie_wherever_they_do_and_noise_ends_with_its_bound(tmp_path: Path) -> None:
+    """A mark for what is unknown is no value outside of its column's bounds."""
+    discrete = Discrete(atoms=(Atoms(column=0, values=(-999.0, None)),))
+    steps = (
+        Dequantise(steps=(0.0, 1.0), origin=(0.0, 0.0)),
+        Bounded(lower=(0.0, 0.0), upper=(None, 11.0), margin=(1e-6, 1e-6)),
+        Standardise(location=(0.0, 0.0), scale=(1.0, 1.0)),
+    )
+    options = flows.load("maf").Options(hidden=(8,))
+    density = Density(flows.build("maf", 2, options, (), discrete).eval(), steps, (), discrete)
+    rows = np.array([[-999.0, 3], [np.nan, 0], [0.0, 10], [2.0, 11], [-1.0, 3], [np.inf, 3], [1.0, np.nan]])
+    expected = [[False, False]] * 3 + [[False, True], [True, False], [True, False], [False, True]]
+    np.testing.assert_array_equal(density.unfit(rows), expected)
+    assert np.isfinite(density.log_prob(rows[:3])).all()

@@ -31,7 +31,7 @@ from flowbench.data.tables.profile import Profile, Profiler
 from flowbench.data.tables.repeated import repeated_rows
 from flowbench.data.tables.sources import Sources
 from flowbench.data.tables.spool import Parts, Spool
-from flowbench.errors import DataError
+from flowbench.errors import DataError, UsageError
 from flowbench.seeds import stream
 
 
@@ -65,7 +65,7 @@ def convert(
         given, labelled = _settle(rows, parts, options.given, categories, classes)
         moments, extremes = _moments(rows, parts, first, len(kinds.atoms), len(numbers))
         of_numbers = moments.of(slice(-len(numbers), None))
-        refuse_unscalable(path, profile, kinds.widths, of_numbers, extremes)
+        refuse_unscalable(path, profile, kinds.widths, of_numbers, extremes, kinds.mass)
         scales = _scales(moments, given, len(numbers))
         shapes = _write(place, rows, parts, *scales, stream(seeds.noise, "absent"))
     discrete = kinds.discrete(labelled, of_numbers.mean, of_numbers.deviation)
@@ -89,6 +89,11 @@ def convert(
 
 def _apart(source: Sources, columns: Sequence[str], options: TableOptions) -> tuple[list[str], list[str]]:
     """The columns that are categories, and those of numbers."""
+    for name in columns:
+        if source.is_text(name) and (options.kind_of(name) not in (None, CATEGORY) or name in options.bounds):
+            raise UsageError(
+                f"column {name!r} of {source.label} is text: it is a category", "leave its kind and bounds out"
+            )
     categories = [name for name in columns if options.kind_of(name) == CATEGORY or source.is_text(name)]
     numbers = [name for name in columns if name not in categories]
     if not numbers:

@@ -23,6 +23,10 @@ FINEST_STEP = 1e-6
 """In standard deviations: of a finer one float32 leaves too little for noise to separate ties."""
 
 
+FINEST_MASS = 1e-4
+"""In standard deviations: of a finer step float32 has no more than three digits, and its mass an error of 1e-3 nats."""
+
+
 def refuse_unfit(
     path: Path | str, profile: Profile, options: TableOptions, locate: Callable[[int], tuple[Path, int]] | None = None
 ) -> None:
@@ -70,6 +74,11 @@ def refuse_ties(path: Path | str, profile: Profile, ties: NDArray[np.bool_], opt
         DataError: there are any; the hint says what makes a density of them.
     """
     stepless = ties & np.isnan(profile.step)
+    smooth = stepless & ~profile.discrete
+    if smooth.any():
+        raise DataError(
+            f"{path}: {_names(profile, smooth)} no step that all values are multiples of", "it is continuous"
+        )
     if stepless.any():
         names = [profile.columns[i] for i in _at(stepless)]
         apart = [i for i in _at(stepless) if profile.atoms[i] and not profile.rest_heavy[i]]
@@ -107,7 +116,12 @@ def refuse_without_atoms(path: Path | str, profile: Profile, which: NDArray[np.b
 
 
 def refuse_unscalable(
-    path: Path | str, profile: Profile, widths: Float64, moments: Moments, extremes: tuple[Float64, Float64]
+    path: Path | str,
+    profile: Profile,
+    widths: Float64,
+    moments: Moments,
+    extremes: tuple[Float64, Float64],
+    mass: NDArray[np.bool_] | None = None,
 ) -> None:
     """Refuse columns that the ``moments`` of training rows (D,) do not bring into float32's range.
 
@@ -129,6 +143,12 @@ def refuse_unscalable(
     unfit = ~np.isfinite(scale) | (scale == 0) | ~(farthest < np.finfo(np.float32).max)
     if unfit.any():
         raise DataError(f"{path}: {_names(profile, unfit)} values or a spread beyond floating point", "rescale")
+    if mass is not None and (mass & (widths < FINEST_MASS * scale)).any():
+        which = mass & (widths < FINEST_MASS * scale)
+        raise DataError(
+            f"{path}: {_names(profile, which)} steps too fine beside the spread for a probability in float32",
+            "leave --likelihood mass out: a density says the same of such values",
+        )
     fine = profile.heavy & (widths > 0) & (widths < FINEST_STEP * scale)
     if fine.any():
         raise DataError(

@@ -120,7 +120,7 @@ class Classes:
                 raise DataError(
                     f"{self._source.path}: column {name!r} has {len(labels):,} different labels in {rows:,} rows: "
                     "it names rows more than it classes them",
-                    f"leave it out (--drop-columns {name}); log-prob passes it through (--id {name})",
+                    "leave it out (--drop-columns); log-prob passes such a column through (--id)",
                 )
 
     def settle(self, name: str, trained: set[int], others: set[int]) -> tuple[tuple[str, ...], Codes]:
@@ -138,8 +138,10 @@ class Classes:
                 f"{path}: column {name!r} has the class {unseen[0]!r} in no training row: nothing can be learnt of it",
                 "leave its rows out, or split otherwise (--split, --split-seed)",
             )
-        key = str if self._source.is_text(name) else float
-        known = sorted((labels[i] for i in trained), key=key)
+        text = self._source.is_text(name)
+        known = sorted(
+            (labels[i] for i in trained), key=lambda x: (x != MISSING, x if text or x == MISSING else float(x))
+        )
         place = {label: i for i, label in enumerate(known)}
         return tuple(known), np.array([place.get(label, -1) for label in labels], np.int32)
 

@@ -130,11 +130,12 @@ def kinds_of(path: Path | str, profile: Profile, options: TableOptions, lenient:
     asked = [options.kind_of(name) for name in profile.columns]
     stepped = ~np.isnan(profile.step)
     chosen = np.array([kind or "" for kind in asked])
-    found = options.found & (chosen == "") & profile.discrete
+    named = np.array([name in options.allow_ties for name in profile.columns], np.bool_)
+    found = options.found & (chosen == "") & profile.discrete & ~named
     apart = np.array([bool(atoms) for atoms in profile.atoms]) & ~profile.whole & ~profile.rest_heavy
     chosen = np.where(found & apart, MIXED, np.where(found & stepped, WHOLE, chosen))
     noise = options.dequantise or options.mass
-    chosen = np.where((chosen == "") & profile.discrete & noise & stepped, WHOLE, chosen)
+    chosen = np.where((chosen == "") & profile.discrete & noise & stepped & ~named, WHOLE, chosen)
     ties = profile.discrete & (chosen == "")
     refuse_ties(path, profile, ties & ~_allowed(profile, options) & ~(lenient & stepped), options)
     mixed, whole = chosen == MIXED, chosen == WHOLE
@@ -157,7 +158,7 @@ def kinds_of(path: Path | str, profile: Profile, options: TableOptions, lenient:
         tied=tuple(
             name
             for i, name in enumerate(profile.columns)
-            if profile.discrete[i] and (chosen[i] == CONTINUOUS or ties[i])
+            if profile.discrete[i] and (chosen[i] == CONTINUOUS or ties[i] or (rest[i] and not stepped[i]))
         ),
     )
 
@@ -169,7 +170,10 @@ def _refuse_idle_mass(
     if mass is None:
         return
     if not mass.any():
-        raise DataError(f"{path} has no column whose values come in steps", "leave --likelihood mass out")
+        raise DataError(
+            f"{path} has no column whose values come in steps, all of them, and none is missing",
+            "leave --likelihood mass out: where values are apart or missing, the others get noise (--dequantise)",
+        )
     bounded = [name for name, has in zip(profile.columns, mass, strict=True) if has and name in options.bounds]
     if bounded:
         raise DataError(

@@ -111,7 +111,7 @@ class TableOptions:
         Raises:
             UsageError: a column is named that is not there, or one is named twice, or none is left.
         """
-        ties = [name for name in self.allow_ties if name != ALL or ALL in table.columns]
+        ties = [name for name in self.allow_ties if name != ALL]
         named = (*self.columns, *self.drop_columns, *self.given, *self.kinds, *self.bounds, *ties)
         for name in (*named, *([self.group] if self.group else [])):
             table.require(name)
@@ -125,12 +125,12 @@ class TableOptions:
             raise UsageError(
                 f"column {self.group!r} splits the rows, so it is not modelled", "leave it out of --columns"
             )
-        for option, said_of in (("--kind", self.kinds), ("--bounds", self.bounds)):
-            idle = [name for name in said_of if name in (*self.given, *self.drop_columns, self.group)]
-            if idle:
-                raise UsageError(f"{option} says what modelled columns are; {idle[0]!r} is not modelled")
         left_out = {*self.drop_columns, *self.given, self.group}
         chosen = tuple(name for name in self.columns or table.columns if name not in left_out)
+        for option, said_of in (("--kind", self.kinds), ("--bounds", self.bounds), ("--allow-ties", ties)):
+            idle = [name for name in said_of if name not in chosen]
+            if idle:
+                raise UsageError(f"{option} says what modelled columns are; {idle[0]!r} is not modelled")
         if not chosen:
             raise UsageError(f"no column of {table.path} is left to model")
         return chosen
@@ -202,6 +202,7 @@ def _assign_groups(
 
     The largest is always trained on, and each of the parts gets a group.
     """
+    groups = np.unique(groups, return_inverse=True)[1].astype(np.int32)  # of some, all rows may have been left out
     sizes = np.bincount(groups)
     if len(sizes) <= len(drawn):
         needed = ("two splits need two", "three splits need three")[len(drawn) - 1]

@@ -142,22 +142,19 @@ class Profiler:
         if len(rows):
             np.fmin(self._low, np.fmin.reduce(rows), out=self._low)
             np.fmax(self._high, np.fmax.reduce(rows), out=self._high)
-            self._steps.add(self._filled(rows))
+            self._steps.add(rows)
             if not held_out:
                 self._sample.add(rows)
         return usable
 
-    def _filled(self, rows: Float64) -> Float64:
-        """The rows (n, D), what is missing replaced by the least value of its column so far."""
-        if not self._missing_allowed or not np.isnan(rows).any():
-            return rows
-        return np.where(np.isnan(rows), np.where(np.isfinite(self._low), self._low, 0.0), rows)
-
     def profile(self) -> Profile:
         """Of all rows so far."""
         sample = self._sample.rows()
-        twin, correlation = twins(sample)
         ties = [_ties(column[~np.isnan(column)]) for column in sample.T]
+        for column, found in zip(sample.T, ties, strict=True):
+            # two columns with one mark for what is missing do not follow from each other
+            column[np.isin(column, found.atoms) & (not found.rest_heavy)] = np.nan
+        twin, correlation = twins(sample)
         return Profile(
             columns=self._columns,
             seen=self._seen,
@@ -257,7 +254,7 @@ def _ties(column: Float64) -> _Ties:
         return _Ties()
     values, counts = np.unique(column, return_counts=True)
     apart = (counts > HEAVIEST * len(column)) & (counts >= FEWEST)
-    apart &= apart.sum() <= MOST_ATOMS
+    apart &= (apart.sum() <= MOST_ATOMS) & (counts[~apart].sum() > 0)  # something is left that they are apart from
     return _Ties(
         common=float(values[counts.argmax()]),
         heaviest=float(counts.max() / len(column)),

@@ -32,14 +32,18 @@ class Steps:
     def __init__(self, dim: int) -> None:
         self._places = np.zeros(dim, np.int64)
         self._divisor = np.zeros(dim, np.int64)
-        self._origin: Float64 | None = None
+        self._origin = np.full(dim, np.nan)
 
     def add(self, rows: Float64) -> None:
-        """Take rows (n, D) of finite numbers."""
-        if self._origin is None:
-            self._origin = rows[0].copy()
+        """Take rows (n, D) of finite numbers, NaN where one is missing."""
+        lacking = np.isnan(rows)
+        fresh = np.isnan(self._origin)
+        self._origin[fresh] = rows[lacking.argmin(axis=0), np.arange(rows.shape[1])][fresh]
+        if lacking.any():
+            rows = np.where(lacking, self._origin, rows)
+        begun = ~np.isnan(self._origin)
         for places in range(_NONE):
-            at = np.flatnonzero(self._places == places)
+            at = np.flatnonzero(begun & (self._places == places))
             if at.size:
                 fits = _fits(rows[:, at], places, self._origin[at])
                 self._places[at[~fits]] += 1
@@ -48,7 +52,7 @@ class Steps:
 
     def _divide(self, rows: Float64, at: NDArray[np.int64], places: int) -> None:
         at = at[self._divisor[at] != 1]  # which divides all
-        if at.size and self._origin is not None:
+        if at.size:
             multiples = np.rint((rows[:, at] - self._origin[at]) * 10.0**places).astype(np.int64)
             self._divisor[at] = np.gcd(np.gcd.reduce(multiples, axis=0), self._divisor[at])
 

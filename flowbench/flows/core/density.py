@@ -131,17 +131,26 @@ class Density:
             terms += slopes
         return np.asarray(terms + log_conditionals(self._precise, beside(self._standardised(rows[:, :first]), u)))
 
-    @cached_property
-    def limits(self) -> tuple[Float64, Float64, NDArray[np.bool_]]:
-        """Of the columns of raw rows (G + D,) the bounds, infinite where there are none, and which may be missing."""
-        first, columns = len(self.given) + len(self.categories), len(self.given) + self.dim
-        low, high, may_lack = np.full(columns, -np.inf), np.full(columns, np.inf), np.zeros(columns, np.bool_)
-        for step in self._columnwise():
-            if isinstance(step, transforms.Bounded):
-                low[first:], high[first:] = step.lower.numpy(), step.upper.numpy()
+    @property
+    def may_lack(self) -> NDArray[np.bool_]:
+        """Which of the columns of raw rows (G + D,) may be missing."""
+        found, first = np.zeros(len(self.given) + self.dim, np.bool_), len(self.classed)
         for atoms in self.discrete.atoms if self.discrete else ():
-            may_lack[first + atoms.column] = None in atoms.values
-        return low, high, may_lack
+            found[first + atoms.column] = None in atoms.values
+        return found
+
+    def unfit(self, rows: Float64) -> NDArray[np.bool_]:
+        """Which values of raw rows (N, G + D) have no density: they are missing, infinite, or outside of bounds."""
+        bad, first = ~np.isfinite(rows), len(self.classed)
+        numbers, widths = rows[:, first:], np.zeros(1)
+        for step in self._columnwise:
+            if isinstance(step, transforms.Dequantise):
+                widths = step.steps.numpy()
+            if isinstance(step, transforms.Bounded):
+                bad[:, first:] |= (numbers < step.lower.numpy()) | (numbers > step.upper.numpy() - widths)
+        for atoms in self.discrete.atoms if self.discrete else ():
+            bad[:, first + atoms.column] &= atoms.codes(numbers[:, atoms.column]) == 0
+        return bad
 
     @torch.no_grad()
     def in_own_units(self, rows: Rows, lls: Float64) -> Float64:
@@ -159,7 +168,7 @@ class Density:
             torch.from_numpy(which(codes, numbers.shape[1])) for which in (self.discrete.absent, self.discrete.counted)
         )
         u, log_det = torch.tensor(numbers, dtype=torch.float64), torch.zeros(len(own), dtype=torch.float64)
-        for step in self._columnwise():
+        for step in self._columnwise:
             u, terms = step.by_column(u)
             log_det = log_det + terms.masked_fill(counted, 0).sum(1)
         return torch.cat([torch.from_numpy(codes), u.masked_fill(absent, 0)], 1), log_det
@@ -171,12 +180,13 @@ class Density:
         codes, numbers = own.split([len(self.discrete.classes), self.flow.dim], 1)
         counted = torch.from_numpy(self.discrete.counted(codes.numpy(), self.flow.dim))
         log_det = torch.zeros(len(own), dtype=torch.float64)
-        for step in reversed(self._columnwise()):
+        for step in reversed(self._columnwise):
             numbers, terms = step.inverse_terms(numbers)
             log_det = log_det + terms.masked_fill(counted, 0).sum(1)
         restored = torch.from_numpy(self.discrete.restored(codes.numpy(), numbers.numpy()))
         return torch.cat([codes[:, : len(self.categories)], restored], 1), log_det
 
+    @cached_property
     def _columnwise(self) -> list[transforms.Columnwise]:
         """The preprocessing's steps, each column by itself: of a table's there are no others."""
         return [step for step in map(_transform, self.preprocessing) if isinstance(step, transforms.Columnwise)]

@@ -219,3 +219,63 @@ def test_steps_are_found_of_columns_that_were_moved() -> None:
     np.testing.assert_allclose(found[:2], 0.1)
     assert np.isnan(found[2:]).all()
     assert not steps.whole.any()
+
+
+def test_missing_numbers_are_a_class_of_a_category(tmp_path: Path) -> None:
+    frame = table()[["a", "count"]]
+    frame["count"] = frame["count"].where(np.arange(N) % 7 > 0)
+    data = loaded(tmp_path, frame, kinds={"count": "category"}, missing="indicator")
+    assert data.discrete is not None
+    assert data.discrete.categories[0].labels[:3] == ("", "0", "1")
+
+
+def test_values_that_all_stand_apart_are_steps(tmp_path: Path) -> None:
+    frame = table()[["a"]].assign(stars=np.random.default_rng(0).integers(1, 9, N) / 2)
+    assert loaded(tmp_path, frame, found=True).dequantised == {"stars": 0.5}
+    assert "no few values" in refusal(tmp_path, frame, kinds={"stars": "mixed"})
+
+
+def test_one_mark_for_what_is_missing_makes_no_twins(tmp_path: Path) -> None:
+    frame, apart = table()[["a"]], np.random.default_rng(1).random(N) < 0.13
+    for name, seed in (("s", 2), ("t", 3)):
+        frame[name] = np.where(apart, -999.0, np.random.default_rng(seed).normal(size=N))
+    assert len(loaded(tmp_path, frame, found=True).kinds) == 2
+    twin = frame.assign(u=frame["s"] * 2)
+    assert "follow from others" in refusal(tmp_path, twin, found=True)
+
+
+def test_groups_of_which_no_row_is_whole_are_none(tmp_path: Path) -> None:
+    frame = table()[["a", "share"]].assign(group=np.arange(N) % 6)
+    frame.loc[frame["group"].isin([1, 2, 4]), "share"] = np.nan
+    for seed in range(4):
+        frame.to_csv(tmp_path / "t.csv", index=False)
+        options = TableOptions(split="group", missing="drop")
+        assert min(load(str(tmp_path / "t.csv"), table_options=options, split_seed=seed).rows) > 300
+
+
+def test_what_has_no_effect_or_no_sense_is_refused(tmp_path: Path) -> None:
+    frame = table()[["a", "share", "city"]]
+    for options in ({"kinds": {"city": "whole"}}, {"bounds": {"city": (0.0, 1.0)}}):
+        assert "is text" in refusal(tmp_path, frame, UsageError, **options)
+    idle = refusal(tmp_path, frame, UsageError, columns=("a",), bounds={"share": (0.0, 1.0)})
+    assert "'share' is not modelled" in idle
+    assert "no step that all values" in refusal(tmp_path, frame, kinds={"a": "whole"})
+    fine = frame[["a"]].assign(k=np.random.default_rng(0).integers(0, 10**9, N))
+    assert "too fine" in refusal(tmp_path, fine, likelihood="mass")
+
+
+def test_ties_that_are_allowed_by_name_get_no_noise(tmp_path: Path) -> None:
+    frame = table()[["a", "count"]]
+    assert loaded(tmp_path, frame, found=True, allow_ties=("count",)).tied == ("count",)
+    rest = frame.assign(
+        count=np.where(np.arange(N) % 3, np.random.default_rng(0).permutation(N) % 400 + np.sqrt(2), 0.0)
+    )
+    rest["count"] = np.sqrt(rest["count"])
+    assert loaded(tmp_path, rest, kinds={"count": "mixed"}, allow_ties=("count",)).tied == ("count",)
+
+
+def test_steps_begin_with_the_first_value_that_is_there() -> None:
+    steps = Steps(1)
+    steps.add(np.full((5, 1), np.nan))
+    steps.add(np.array([[np.nan], [3.0], [8.0], [23.0]]))
+    assert steps.steps(np.array([23.0])) == [5.0]
