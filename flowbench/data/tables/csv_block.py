@@ -58,6 +58,10 @@ class CsvBlocks:
         import pyarrow as pa
 
         try:
+            block.decode()
+        except UnicodeDecodeError:  # pyarrow could not show a misshapen row of it
+            block = block.decode(errors="replace").encode()
+        try:
             table = self._read(block, self._plain)
         except pa.ArrowInvalid:
             table = self._read(block, self._as_text)

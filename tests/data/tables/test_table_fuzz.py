@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
+import os
 import subprocess
+import threading
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -23,6 +27,8 @@ from flowbench.data import Dataset, TableOptions, load
 from flowbench.data.tables import arrays as table_arrays
 from flowbench.data.tables import arrow as table_arrow
 from flowbench.data.tables import spool as table_spool
+from flowbench.data.tables.inputs import open_source
+from flowbench.data.tables.options import KINDS as COLUMN_KINDS
 from flowbench.errors import DataError, UsageError
 
 FUZZ = settings(
@@ -88,7 +94,16 @@ def tables(draw: st.DrawFn) -> tuple[pa.Table, TableOptions]:
     except UnicodeEncodeError:  # half a surrogate pair
         reject()
     some = st.sampled_from([(), (), (), tuple(names[:2]), ("a",)])
+    several = st.lists(st.sampled_from(names), max_size=2, unique=True)
+    low, high = draw(st.sampled_from([(0.0, None), (None, 1e4), (-10.0, 10.0), (0.0, 1.0), (-1e9, 1e9)]))
+    said = {name: draw(st.sampled_from(COLUMN_KINDS)) for name in draw(several)} if draw(st.booleans()) else {}
+    bounds = dict.fromkeys(draw(several), (low, high)) if draw(st.integers(0, 3)) == 0 else {}
     options = TableOptions(
+        kinds={name: kind for name, kind in said.items() if kind != "category" or name not in bounds},
+        found=draw(st.booleans()),
+        bounds=bounds,
+        allow_ties=draw(st.sampled_from([(), (), ("all",), tuple(names[:1])])),
+        likelihood=draw(st.sampled_from(["density", "density", "mass"])),
         columns=draw(some),
         drop_columns=draw(some),
         missing=draw(st.sampled_from(["refuse", "drop", "indicator"])),
@@ -165,6 +180,43 @@ def test_any_table_ends_well(
     except (pa.ArrowException, ValueError, TypeError, OverflowError):
         return  # what cannot be written cannot be met
     outcome(path, folder / "cache", as_named_in(kind, options, table.column_names))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs here")
+@FUZZ
+@given(
+    made=tables(), cuts=st.lists(st.integers(1, 300), max_size=4), damage=st.binary(max_size=6), at=st.integers(0, 500)
+)
+def test_any_pipe_ends_well(
+    made: tuple[pa.Table, TableOptions],
+    cuts: list[int],
+    damage: bytes,
+    at: int,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Whatever parts a table comes in, damaged or not: as many rows as there are, or a clear error."""
+    folder = tmp_path_factory.mktemp("pipe")
+    try:
+        write(made[0], folder / "t.csv")
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
+        return  # what cannot be written cannot be met
+    content = (folder / "t.csv").read_bytes()
+    content = content[:at] + damage + content[at:]
+    os.mkfifo(folder / "pipe.csv")
+
+    def feed() -> None:
+        with contextlib.suppress(OSError), (folder / "pipe.csv").open("wb", buffering=0) as pipe:
+            for start, stop in itertools.pairwise([0, *itertools.accumulate(cuts), len(content)]):
+                pipe.write(content[start:stop])
+
+    feeding = threading.Thread(target=feed, daemon=True)
+    feeding.start()
+    with contextlib.suppress(DataError, UsageError):
+        source = open_source(str(folder / "pipe.csv"))
+        rows = sum(len(records.numbers) for records in source.read(source.columns[:1], source.columns[1:2]))
+        assert damage or rows <= max(1, made[0].num_rows)
+    feeding.join(20)
+    assert not feeding.is_alive()
 
 
 @FUZZ
