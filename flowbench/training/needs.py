@@ -20,8 +20,9 @@ PARAMETERS, STATES = 11, 6
 
 The parameters' are their gradient and two moments, four of the rehearsal's copy, whose memory is kept, and the moments
 twice more where a checkpoint is written; the state's the best epoch's, the present one, and both twice more there. What
-is foreseen so was 0.8 to 1.5 times what the system lent to trainings of MAF, IAF, RealNVP, spline and mixture flows, of
-6 to 784 columns, in batches of 100 to 50,000 rows, on a CPU.
+is foreseen so was 0.9 to 1.1 times what the system lent to trainings that chains run (6 to 784 columns, batches of 100
+to 50,000 rows, on a CPU), and 0.75 to 1.65 times where torch's calls do: there, a large batch's memory serves again
+for a checkpoint.
 """
 
 ON_A_GPU = 7, 2
