@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -27,6 +28,10 @@ class UsageError(FlowbenchError):
     exit_code = 2
 
 
+class ShortOfMemoryError(UsageError):
+    """What was ordered takes more memory than there is (exit 2)."""
+
+
 class NothingToCompareError(FlowbenchError):
     """No records of runs were found (exit 3)."""
 
@@ -37,6 +42,35 @@ class DataError(FlowbenchError):
     """Data that is missing, damaged or unfit for a density (exit 4)."""
 
     exit_code = 4
+
+
+_SAID_OF_MEMORY = "can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc"
+"""By torch, on a CPU or a GPU."""
+
+
+def shortage(error: BaseException) -> ShortOfMemoryError | None:
+    """What an error says if it is that memory was refused; None if it is another one."""
+    said = str(error).partition("\n")[0]
+    refused = isinstance(error, RuntimeError) and any(words in said.lower() for words in _SAID_OF_MEMORY)
+    if not (refused or isinstance(error, MemoryError)):
+        return None
+    detail = f": {said}" if said else ""
+    return ShortOfMemoryError(f"there is not enough memory{detail}", "fewer rows or a smaller model take less")
+
+
+@contextmanager
+def memory_granted() -> Iterator[None]:
+    """Work in which memory that is refused is a user's error.
+
+    Raises:
+        ShortOfMemoryError: it was refused.
+    """
+    try:
+        yield
+    except Exception as error:
+        if short := shortage(error):
+            raise short from error
+        raise
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

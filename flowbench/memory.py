@@ -21,9 +21,12 @@ class _Mallinfo2(ctypes.Structure):
 
 
 def available_bytes() -> int | None:
-    """The memory that is free for programs to take, within what a container grants; None where no one tells."""
+    """The memory that is free for programs to take, within what a container and limits grant; None where no one tells.
+
+    What files have in memory and could be dropped is free.
+    """
     system = _field(Path("/proc/meminfo"), "MemAvailable")
-    return None if system is None else min([system, *_granted()])
+    return None if system is None else min([system, *_granted(), *_unlimited()])
 
 
 def _granted() -> list[int]:
@@ -35,16 +38,39 @@ def _granted() -> list[int]:
             if controllers not in ("", "memory"):
                 continue
             root = CGROUPS / controllers
-            names = (
-                ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
-            )
+            version = ("max", "current", "inactive_file")
+            if controllers:
+                version = ("limit_in_bytes", "usage_in_bytes", "total_inactive_file")
+            limit, usage, droppable = version
             path = root / group.lstrip("/")
             for folder in (path, *path.parents):
                 with contextlib.suppress(OSError, ValueError):  # "max" is no number, and no limit
-                    most, used = (int((folder / name).read_text()) for name in names)
-                    left.append(max(0, most - used))
+                    most, used = (int((folder / f"memory.{name}").read_text()) for name in (limit, usage))
+                    left.append(max(0, most - used + _counted(folder / "memory.stat", droppable)))
                 if folder == root:
                     break
+    return left
+
+
+def _counted(path: Path, name: str) -> int:
+    """A count of a control group's; 0 where there is none."""
+    with contextlib.suppress(OSError):
+        for line in path.read_text().splitlines():
+            if line.startswith(f"{name} "):
+                return int(line.split()[1])
+    return 0
+
+
+def _unlimited() -> list[int]:
+    """What is left below each limit that this process has by itself (``ulimit -d`` and ``-v``)."""
+    left = []
+    with contextlib.suppress(ImportError):
+        import resource  # not everywhere
+
+        for limit, name in ((resource.RLIMIT_DATA, "VmData"), (resource.RLIMIT_AS, "VmSize")):
+            most, used = resource.getrlimit(limit)[0], _field(Path("/proc/self/status"), name)
+            if most != resource.RLIM_INFINITY and used is not None:
+                left.append(max(0, most - used))
     return left
 
 

@@ -11,7 +11,7 @@ from typing import NoReturn, ParamSpec
 
 from flowbench import interrupts
 from flowbench.console import note, show_error
-from flowbench.errors import DataError, FlowbenchError
+from flowbench.errors import DataError, FlowbenchError, shortage
 
 P = ParamSpec("P")
 
@@ -50,6 +50,8 @@ def command(body: Callable[P, None]) -> Callable[P, None]:
                 _leave_interrupted()
             if _debug:
                 raise
+            if short := shortage(error):
+                _fail(short)
             if isinstance(error, OSError) and error.strerror:  # the system's, not a defect
                 _fail(DataError(f"{error.filename or 'output'}: {error.strerror}"))
             what, notes = f"{type(error).__name__}: {error}", getattr(error, "__notes__", [])

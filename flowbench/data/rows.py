@@ -47,12 +47,21 @@ class Rows(Protocol):
 def on_device(array: NDArray[np.float32], device: str) -> Rows:
     """The rows (N, D) of a read-only array: on the device as a tensor, or in their file if it is mapped and large."""
     rows = MappedRows(array, torch.device(device))
-    if is_mapped(array) and array.nbytes > _room(device):
+    if _stays(array, device):
         return rows
     whole = torch.empty(array.shape, device=device)
     for start in range(0, len(array), rows.block):
         whole[start : start + rows.block] = rows[start : start + rows.block]
     return whole
+
+
+def held_by(array: NDArray[np.float32], device: str) -> int:
+    """The bytes that ``on_device`` of it takes in training: a window and its order, or the whole array."""
+    return 2 * min(WINDOW_BYTES, array.nbytes) if _stays(array, device) else array.nbytes
+
+
+def _stays(array: NDArray[np.float32], device: str) -> bool:
+    return is_mapped(array) and array.nbytes > _room(device)
 
 
 def shuffled(rows: Rows, batches: Sequence[slice], generator: Generator) -> Iterator[Tensor]:

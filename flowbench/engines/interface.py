@@ -57,6 +57,13 @@ class Joined:
     how: Any
 
 
+class Held(NamedTuple):
+    """Numbers that a step of training keeps until the way back, and those of a stage while it is on that."""
+
+    kept: int
+    passing: int
+
+
 class Stage(NamedTuple):
     """A transform as an engine sees it: its plan, its tensors, and whether flow's forward takes it inversely."""
 
@@ -93,6 +100,10 @@ class Engine(Protocol):
 
     def descend(self, stage: Stage, x: Tensor, each: float, gradients: Sequence[Tensor]) -> Tensor:
         """As ``log_prob``, and in ``gradients`` those of ``each`` times its sum, of the stage's weights."""
+        ...
+
+    def held(self, stage: Stage, dim: int, rows: int) -> Held:
+        """How many numbers ``descend`` holds of so many rows of ``dim`` columns, as the stage's plan tells."""
         ...
 
     def forward(self, stage: Stage, x: Tensor) -> Moved:

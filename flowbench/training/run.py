@@ -16,7 +16,7 @@ from flowbench.config import RunConfig
 from flowbench.console import Progress, note, warn
 from flowbench.data import Dataset
 from flowbench.data.rows import Rows, on_device
-from flowbench.errors import DivergedError, FlowbenchError, UsageError
+from flowbench.errors import DivergedError, FlowbenchError, UsageError, memory_granted
 from flowbench.files import refuges
 from flowbench.flows.core.density import Density, class_averaged, log_likelihoods
 from flowbench.interrupts import unbroken
@@ -30,7 +30,9 @@ from flowbench.training.clock import time_flow
 from flowbench.training.doubts import doubts
 from flowbench.training.environment import environment
 from flowbench.training.loop import Fit
+from flowbench.training.needs import refuse_too_large
 from flowbench.training.order import Order
+from flowbench.training.schedule import Schedule
 from flowbench.training.state import Epoch, State
 from flowbench.training.unfinished import About, Checkpoint, Unfinished
 
@@ -68,6 +70,7 @@ def run(
     finished one has the run's, which is never lost. To diverge is an outcome; other exceptions go on to the caller.
 
     Raises:
+        ShortOfMemoryError: the training cannot fit into the memory that is available, or was refused some.
         UsageError: ``folder`` took no results; they are in a refuge, which is named.
     """
     return _Run(config, dataset, folder, progress, keeping).carried_out()
@@ -94,12 +97,14 @@ class _Run:
     def carried_out(self) -> RunRecord:
         outcome, place, over = self._outcome, self._folder, True
         try:
-            test = self._on_device("test")
-            self._train(test)
-            self._evaluate(test)
-            outcome.status, outcome.error = "interrupted", UNCLOSED
-            self._write()  # before anything else takes time
-            self._close(test)
+            with memory_granted():
+                self._refuse_too_large()
+                test = self._on_device("test")
+                self._train(test)
+                self._evaluate(test)
+                outcome.status, outcome.error = "interrupted", UNCLOSED
+                self._write()  # before anything else takes time
+                self._close(test)
         except DivergedError as error:
             outcome.status, outcome.error = "diverged", str(error)
         except KeyboardInterrupt:
@@ -131,6 +136,13 @@ class _Run:
             words = ["flowbench", "train", "--resume", self._name, "--out", str(self._folder)]
             words += ["--force"] if store.finished(self._folder, self._name) else []
             note(f"to go on: {shlex.join(words)}")
+
+    def _refuse_too_large(self) -> None:
+        """Before anything is moved or trained; what is only to be finished takes no step."""
+        if self._keeping and self._keeping.finish:
+            return
+        batches = Schedule(self._config.training, len(self._dataset.train)).batches
+        refuse_too_large(self._flow, max(batch.stop - batch.start for batch in batches), self._dataset)
 
     def _on_device(self, split: str) -> Rows:
         return on_device(getattr(self._dataset, split), self._config.device)

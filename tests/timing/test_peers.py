@@ -200,6 +200,31 @@ def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert memory.available_bytes() == (3000 if "0::" in Path("/proc/self/cgroup").read_text() else 4000)
 
 
+def test_what_files_have_in_a_containers_memory_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    for folder, limit, used, name in (
+        (tmp_path, "max", "current", "inactive_file"),
+        (tmp_path / "memory", "limit_in_bytes", "usage_in_bytes", "total_inactive_file"),
+    ):
+        folder.mkdir(exist_ok=True)
+        for part, text in ((limit, "5000"), (used, "4000"), ("stat", f"anon 7\n{name} 1500\nfile 3\n")):
+            (folder / f"memory.{part}").write_text(text)
+    if memory.available_bytes() is not None:
+        assert memory.available_bytes() == 2500
+
+
+def test_a_process_own_limit_counts() -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    if memory.available_bytes() is None:
+        pytest.skip("nobody tells")
+    memory.limit_to(30_000_000)
+    try:
+        assert 0 < memory.available_bytes() <= 30_000_000
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
 @pytest.mark.parametrize(("ends", "code"), [("SIGKILL", -9), ("SIGINT", 130)])
 def test_figures_are_on_disk_when_flowbench_is_ended(ends: str, code: int, tmp_path: Path) -> None:
     script = (

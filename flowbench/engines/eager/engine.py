@@ -12,10 +12,11 @@ from flowbench.config import TrainingOptions
 from flowbench.engines.eager import elementwise, substitution
 from flowbench.engines.eager.batch_norm import batch_norm, batch_norm_by, batch_norm_inverse
 from flowbench.engines.eager.coupling import Halves
+from flowbench.engines.eager.held import of_a_row
 from flowbench.engines.eager.network import Network, apart, beside, write_gradient
 from flowbench.engines.eager.substitution import Solved, Substitution
 from flowbench.engines.graphs import Replayed
-from flowbench.engines.interface import Density, Engine, Joined, Launch, Moved, Stage, Update, Work
+from flowbench.engines.interface import Density, Engine, Held, Joined, Launch, Moved, Stage, Update, Work
 from flowbench.transforms.activation import Activation
 from flowbench.transforms.plan import (
     AsWritten,
@@ -32,6 +33,9 @@ from flowbench.tuning import TORCH_BLOCK
 
 class TorchEngine:
     """Other engines are this one with parts of it in kernels."""
+
+    kernels: tuple[type[Univariate], ...] = ()
+    """The univariate maps that it does not run as they are written."""
 
     normalise = staticmethod(batch_norm)
     normalise_by = staticmethod(batch_norm_by)
@@ -125,6 +129,11 @@ class TorchEngine:
         found = self.substitute_draws(plan, stage, noise)
         theta = found.values[plan.level(-1), : noise.shape[2]].contiguous()
         return found.x, self.log_density(plan.univariate, found.x, theta)
+
+    def held(self, stage: Stage, dim: int, rows: int) -> Held:
+        """See `Engine.held`."""
+        kept, passing = of_a_row(stage, dim, self.kernels)
+        return Held(kept * rows, passing * rows)
 
     # --- what kernels may take over -----------------------------------------------------------------------------------
 

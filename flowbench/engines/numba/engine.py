@@ -15,7 +15,7 @@ from torch import Tensor
 from flowbench.config import TrainingOptions
 from flowbench.engines.eager.engine import TorchEngine
 from flowbench.engines.eager.substitution import Solved, Substitution
-from flowbench.engines.interface import Density, Joined, Moved, Stage, Update
+from flowbench.engines.interface import Density, Held, Joined, Moved, Stage, Update
 from flowbench.engines.numba import adam, mixture, pointwise, spline, spline_gradient, substitution
 from flowbench.engines.numba.batch_norm import batch_norm, batch_norm_by
 from flowbench.engines.numba.chain.build import knows
@@ -33,6 +33,7 @@ from flowbench.tuning import LANES, POINTWISE, THREADED, WALK_WORK, numba_block
 class NumbaEngine(TorchEngine):
     """Torch's, with the maps and the relu or tanh units that kernels know in these, in single and double precision."""
 
+    kernels = Affine, RationalQuadraticSpline, GaussianMixture
     normalise = staticmethod(batch_norm)
     normalise_by = staticmethod(batch_norm_by)
 
@@ -79,6 +80,10 @@ class NumbaEngine(TorchEngine):
         if isinstance(stage.plan, Joined):
             return stage.plan.how.descend(x, each, gradients)
         return super().descend(stage, x, each, gradients)
+
+    def held(self, stage: Stage, dim: int, rows: int) -> Held:
+        """See `TorchEngine.held`."""
+        return stage.plan.how.held(rows) if isinstance(stage.plan, Joined) else super().held(stage, dim, rows)
 
     def forward(self, stage: Stage, x: Tensor) -> Moved:
         """See `TorchEngine.forward`."""

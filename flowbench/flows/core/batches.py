@@ -20,12 +20,13 @@ SHARE = 4
 
 def rows_at_once(flow: Flow, most: int = ROWS) -> int:
     """How many rows: ``most``, or as many as a part of the free memory holds where it is known."""
-    device = flow.origin.device
-    if device.type == "cuda":
-        free: int | None = torch.cuda.mem_get_info(device)[0]
-    else:
-        free = memory.available_bytes()
+    free = free_bytes(flow.origin.device)
     return most if free is None else max(1, min(most, free // SHARE // bytes_of_a_row(flow)))
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """The memory that is available on a device; None where no one tells."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory.available_bytes()
 
 
 def bytes_of_a_row(flow: Flow) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowbench.engines.interface import Density, Moved, Stage
+from flowbench.engines.interface import Density, Held, Moved, Stage
 from flowbench.engines.numba.chain import crew, kernels
 from flowbench.engines.numba.chain.build import Tables, by_batch, tensors
 from flowbench.engines.numba.chain.gate import new_gate
@@ -166,7 +166,8 @@ class Program:
         out, held = x.new_empty(x.shape[1]), [tensor.detach() for tensor in _held(self._tensors, x)]
         weights = _addresses(held)
         # its own: it is held until the way back
-        place = _Workplace(self._keeping, self._shape(x, 3), shared=False, gradients=True) if len(out) else None
+        shape = self._shape(x.shape[1], x.dtype, 3)
+        place = _Workplace(self._keeping, shape, shared=False, gradients=True) if len(out) else None
         if place:
             place.run(kernels.forward, place.job(weights, out, is_density, _rows(x), taken))
 
@@ -211,16 +212,22 @@ class Program:
         found[self._trained] = _addresses(gradients)
         return found
 
-    def _shape(self, x: Tensor, passes: int) -> _Shape:
-        rows = x.shape[1]
+    def held(self, rows: int) -> Held:
+        """See `Engine.held`: the memory of a step on so many rows, in single precision; it stays where it is."""
+        shape, layout = self._shape(rows, torch.float32, 3), self._keeping
+        parts = shape.tiles if self._by_batch else shape.threads
+        turned = max(layout.turned * shape.pitch, PACKED_ROOM)
+        return Held(parts * layout.rows * shape.pitch + shape.threads * (turned + layout.gradient), 0)
+
+    def _shape(self, rows: int, dtype: torch.dtype, passes: int) -> _Shape:
         work = (self._keeping if passes > 1 else self._passing).work * rows * passes
-        threads = crew.size(rows // (BYTES // x.dtype.itemsize), work // CHAIN_WORK)
+        threads = crew.size(rows // (BYTES // dtype.itemsize), work // CHAIN_WORK)
         tiles = max(1, -(-rows // (threads * CHAIN_TILE))) * threads
-        return _Shape(rows, x.dtype, threads, tiles)
+        return _Shape(rows, dtype, threads, tiles)
 
     def _workplace(self, x: Tensor, gradients: bool) -> _Workplace:
         """That of an earlier call of the same shape, if nobody is there; give it back to ``_leave``."""
-        shape = self._shape(x, 3 if gradients else 1)
+        shape = self._shape(x.shape[1], x.dtype, 3 if gradients else 1)
         place = self._workplaces.pop((shape, gradients), None)  # one thread gets it
         if place is None:
             layout = self._keeping if gradients else self._passing
