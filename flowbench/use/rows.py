@@ -64,7 +64,7 @@ class RowReader:
                 column = int(bad[row].argmax())
                 kind = MISSING if np.isnan(rows[row, column]) else INFINITE
                 message = f"column {self._columns[column]!r} has {kind.removeprefix('with ')}"
-                faults[row] = Fault(kind, message, "fill it in, or leave its row out: it has no density")
+                faults[row] = Fault(kind, message, "without it the row has no density: fill it in")
         return rows, faults
 
 
