@@ -12,6 +12,7 @@ import numpy as np
 
 from flowbench.data import Card, RawFile, Splits
 from flowbench.data.preparing.images import dequantised_logits, pixel_steps
+from flowbench.data.preparing.partial import in_proportion
 from flowbench.data.sources import pickles
 from flowbench.data.sources.raw import reading
 
@@ -52,26 +53,32 @@ CARD = Card(
 )
 
 
+SOME_FILES_DO = True  # whose images are split in proportion, where that is allowed
+
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 def prepare(raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
     """Five batches, of which the last 5,000 images are for validation and the others are mirrored; the test batch."""
-    batches = _read_batches(raw)
-    images = np.concatenate([batches[name][0] for name in _TRAIN])
     # one stream of noise in this order: the published rows
-    train = dequantised_logits(images[:-_N_VALIDATION], _LEVELS, _ALPHA, rng)
-    validation = dequantised_logits(images[-_N_VALIDATION:], _LEVELS, _ALPHA, rng)
-    test = dequantised_logits(batches[_TEST][0], _LEVELS, _ALPHA, rng)
+    parts = _split({name: images for name, (images, _) in _read_batches(raw).items()})
+    train, validation, test = (dequantised_logits(images, _LEVELS, _ALPHA, rng) for images in parts)
     return Splits(_with_mirror_images(train), validation, test, preprocessing=pixel_steps(_LEVELS, _ALPHA))
 
 
 def labels(raw: Mapping[str, Path]) -> list[np.ndarray]:
     """What each image of each split shows; a mirror image shows the same."""
-    batches = _read_batches(raw)
-    found = np.concatenate([batches[name][1] for name in _TRAIN])
-    train, validation = found[:-_N_VALIDATION], found[-_N_VALIDATION:]
-    return [np.tile(train, 2), validation, batches[_TEST][1]]
+    train, validation, test = _split({name: found for name, (_, found) in _read_batches(raw).items()})
+    return [np.tile(train, 2), validation, test]
+
+
+def _split(batches: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """The three parts of what each batch has; of fewer batches or smaller ones, in proportion."""
+    rows = 50_000 - _N_VALIDATION, _N_VALIDATION
+    trained = [batches[name] for name in _TRAIN if name in batches]
+    if trained and _TEST in batches:
+        return [*in_proportion(np.concatenate(trained), rows), batches[_TEST]]
+    return in_proportion(np.concatenate(list(batches.values())), (*rows, CARD.n_test))
 
 
 def _with_mirror_images(rows: np.ndarray) -> np.ndarray:
@@ -86,9 +93,8 @@ def _read_batches(raw: Mapping[str, Path]) -> dict[str, tuple[np.ndarray, np.nda
     origin = source if source is not None else next(iter(raw.values())).parent
     with reading(origin):
         batches = {PurePosixPath(name).stem: _pixels(name, content, origin) for name, content in files}
-        missing = [name for name in (*_TRAIN, _TEST) if name not in batches]
-        if missing:
-            raise ValueError(f"there is no {', '.join(missing)} in it")
+        if not batches:
+            raise ValueError(f"there is no {', '.join((*_TRAIN, _TEST))} in it")
     return batches
 
 

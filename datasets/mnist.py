@@ -7,6 +7,7 @@ import numpy as np
 
 from flowbench.data import Card, RawFile, Splits
 from flowbench.data.preparing.images import dequantised_logits, pixel_steps
+from flowbench.data.preparing.partial import in_proportion
 from flowbench.data.sources import pickles
 from flowbench.data.sources.raw import opened, read_idx, reading
 from flowbench.errors import DataError
@@ -63,9 +64,14 @@ CARD = Card(
 
 LABELS = tuple("0123456789")
 
+SOME_FILES_DO = True  # whose images are split in proportion, where that is allowed
+
 
 def prepare(raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
-    """The official training images, of which the last 10,000 are for validation, and the official test images."""
+    """The official training images, of which the last 10,000 are for validation, and the official test images.
+
+    Of fewer images, as many as that in proportion.
+    """
     parts = _pickled_images(raw[_READY_MADE]) if _READY_MADE in raw else _read_idx_files(raw)
     # one stream of noise in this order: the published rows
     train, validation, test = (dequantised_logits(pixels, _LEVELS, _ALPHA, rng) for pixels in parts)
@@ -76,8 +82,8 @@ def labels(raw: Mapping[str, Path]) -> list[np.ndarray]:
     """The digit of each image of each split."""
     if _READY_MADE in raw:
         return [pickles.array(digits) for _, digits in _read_pickle(raw[_READY_MADE])]
-    train, test = (read_idx(raw[f"{name}.gz"]) for name in (_TRAIN_LABELS, _TEST_LABELS))
-    return [train[:-_N_VALIDATION], train[-_N_VALIDATION:], test]
+    found = {name: read_idx(raw[f"{name}.gz"]) for name in (_TRAIN_LABELS, _TEST_LABELS) if f"{name}.gz" in raw}
+    return _split(found.get(_TRAIN_LABELS), found.get(_TEST_LABELS))
 
 
 def _read_pickle(path: Path) -> list[tuple[object, object]]:
@@ -108,8 +114,16 @@ def _grey_values(pixels: np.ndarray) -> np.ndarray:
 
 
 def _read_idx_files(raw: Mapping[str, Path]) -> list[np.ndarray]:
-    images = _read_images(raw[_TRAIN])
-    return [images[:-_N_VALIDATION], images[-_N_VALIDATION:], _read_images(raw[_TEST])]
+    return _split(*(_read_images(raw[name]) if name in raw else None for name in (_TRAIN, _TEST)))
+
+
+def _split(train: np.ndarray | None, test: np.ndarray | None) -> list[np.ndarray]:
+    """The three parts; of one of the files alone, in proportion."""
+    if train is None or test is None:
+        found = test if train is None else train
+        assert found is not None
+        return in_proportion(found, CARD.rows)
+    return [*in_proportion(train, CARD.rows[:2]), test]
 
 
 def _read_images(path: Path) -> np.ndarray:

@@ -6,6 +6,7 @@ import errno
 import functools
 import json
 import os
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -82,6 +83,12 @@ def note(message: str) -> None:
     stderr.print(Text(printable(message)))
 
 
+def confirmed(question: str) -> bool:
+    """Whether a user on a terminal says yes; no answer is none."""
+    stderr.print(Text(f"{printable(question)} [y/N] "), end="")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def show_error(error: FlowbenchError) -> None:
     """The error, and its hint below it."""
     stderr.print(Text.assemble(("error:", "red"), " ", printable(str(error))))
@@ -90,8 +97,10 @@ def show_error(error: FlowbenchError) -> None:
 
 
 def plural(n: int, noun: str) -> str:
-    """A number and its noun: 1 epoch, 2 epochs, 1,000 passes."""
-    return f"{n:,} {noun}" + ("" if n == 1 else "es" if noun.endswith("s") else "s")
+    """A number and its noun: 1 epoch, 2 epochs, 1,000 passes, 3 entries."""
+    if n != 1:
+        noun = f"{noun[:-1]}ies" if noun.endswith("ry") else noun + ("es" if noun.endswith("s") else "s")
+    return f"{n:,} {noun}"
 
 
 def clock(seconds: float) -> str:

@@ -120,6 +120,12 @@ def this_machine() -> str:
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
 
 
+def kernels_folder() -> Path:
+    """Where compiled kernels are kept: a folder ``numba-…`` for each state of their sources."""
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    return Path(chosen) if chosen else Path(__file__).parent / "engines" / "numba" / "__pycache__"
+
+
 def refuges(folder: Path) -> Iterator[Path]:
     """Folders of the user's own that may take what this one does not."""
     name = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:12]

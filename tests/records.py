@@ -91,6 +91,9 @@ def full_record(**changes):
     nested |= {"rows_sha256": {"train": "aa", "validation": "bb", "test": "cc"}}
     more = {
         "given": {"weight": 0},
+        "kinds": {"price": "bounded 0:"},
+        "ties_allowed": ("price",),
+        "doubts": ("test rows are of another kind",),
         "test_groups": 3,
         "total_seconds": 9.5,
         "split_seed": 4,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from flowbench import interrupts
-from flowbench.cli import check, compare, fetch, list, log_prob, sweep, time, train, use
+from flowbench.cli import cache, check, compare, fetch, list, log_prob, sweep, time, train, use
 from flowbench.cli.command import command, open_standard_streams, show_tracebacks
 from flowbench.console import print_result
 
@@ -54,6 +54,7 @@ for _name, _body in (
     ("compare", compare.compare),
     ("list", list.list_),
     ("fetch", fetch.fetch),
+    ("cache", cache.cache),
     ("check", check.check),
 ):
     app.command(name=_name)(command(_body))

@@ -69,7 +69,7 @@ def log_prob(
     Of a known dataset, these are the units of its raw files: kilowatts and volts of power, pixel values of images (and
     their patches' mean does not count). A whole number that was learnt with noise is taken in the middle of its step.
     """
-    from flowbench.data.tables.sources import is_stream, open_source
+    from flowbench.data.tables.inputs import is_stream, open_source
 
     out = out_file(out)
     _check(data, out, id_column)
@@ -96,8 +96,8 @@ def log_prob(
 
 
 def _check(data: str, out: Path | None, id_column: str | None) -> None:
+    from flowbench.data.tables.inputs import is_stream
     from flowbench.data.tables.loading import is_path
-    from flowbench.data.tables.sources import is_stream
 
     if not is_path(data) and not is_stream(data):
         raise UsageError(

@@ -28,6 +28,14 @@ GIVEN: dict[str, Any] = {
     "show_default": False,
 }
 CLASSES: dict[str, Any] = {"help": "The given columns of numbers that are classes, too.", "show_default": False}
+TEST_DATA: dict[str, Any] = {
+    "help": "A table whose rows are all of the test split: none is drawn from --data. Columns are matched by name.",
+    "show_default": False,
+}
+VALIDATION_DATA: dict[str, Any] = {
+    "help": "As --test-data, for the validation split. With both, all rows of --data are trained on.",
+    "show_default": False,
+}
 SET_HELP = "Change a setting, e.g. hidden=512,512. May be repeated."
 
 

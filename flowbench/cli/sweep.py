@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flowbench.cli import complete
-from flowbench.cli.options import CHECKPOINT_EVERY, SET_HELP, Device, Json, Out, csv_names
+from flowbench.cli.options import CHECKPOINT_EVERY, SET_HELP, TEST_DATA, VALIDATION_DATA, Device, Json, Out, csv_names
 from flowbench.console import note, plural, print_json, print_result
 from flowbench.errors import FlowbenchError, UsageError
 
@@ -37,6 +37,8 @@ def sweep(
         str | None,
         typer.Option(help="Datasets or tables, with commas between.", show_default="patches"),
     ] = None,
+    test_data: Annotated[str | None, typer.Option(**TEST_DATA)] = None,
+    validation_data: Annotated[str | None, typer.Option(**VALIDATION_DATA)] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds, from --seed on.", show_default="1")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="The first seed.", show_default="0")] = None,
     split_seed: Annotated[
@@ -134,6 +136,8 @@ def sweep(
     options = {"max_epochs": max_epochs, "max_seconds": max_seconds}
     given: dict[str, Any] = {
         "data": csv_names(data) if data else None,
+        "test_data": test_data,
+        "validation_data": validation_data,
         "seeds": seeds,
         "seed": seed,
         "split_seed": split_seed,
@@ -192,6 +196,7 @@ def refuse_what_cannot_train(jobs: list[Job]) -> None:
         UsageError: no such flow, dataset, recipe, device or setting.
     """
     from flowbench.data import registry
+    from flowbench.data.loading import refuse_held_out
     from flowbench.data.tables.loading import is_path
 
     for job in jobs:
@@ -199,6 +204,7 @@ def refuse_what_cannot_train(jobs: list[Job]) -> None:
             config = job.order.config()
             if not is_path(job.order.data):
                 registry.card(config.data)
+                refuse_held_out(job.order.data, job.order.test_data, job.order.validation_data)
 
 
 def gpus(device: str) -> tuple[str, ...]:

@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from flowbench.cli import complete
-from flowbench.cli.options import CHECKPOINT_EVERY, CLASSES, GIVEN, SET_HELP, Device, Json, Out, Threads, csv_names
+from flowbench.cli import complete, tables
+from flowbench.cli.options import (
+    CHECKPOINT_EVERY,
+    SET_HELP,
+    Device,
+    Json,
+    Out,
+    Threads,
+    csv_names,
+)
 from flowbench.console import print_json, print_result
 from flowbench.errors import FlowbenchError, UsageError
 
@@ -17,7 +25,6 @@ if TYPE_CHECKING:
     from flowbench.results.record import RunRecord
     from flowbench.training.order import How, Order
 
-_TABLES = "Tables of your own"
 _SETTINGS = "Settings"
 _BREAKS = "Breaks"
 _SEEDS = "Seeds"
@@ -116,40 +123,21 @@ def train(
             help="List all settings with their defaults for the flow, data and recipe, and exit.",
         ),
     ] = False,
-    columns: Annotated[
-        str | None,
-        typer.Option(rich_help_panel=_TABLES, help="The columns to model, e.g. a,b,c.", show_default="all"),
-    ] = None,
-    drop_columns: Annotated[
-        str | None, typer.Option(rich_help_panel=_TABLES, help="The columns to leave out.", show_default=False)
-    ] = None,
-    dropna: Annotated[
-        bool, typer.Option("--dropna", rich_help_panel=_TABLES, help="Leave out rows with missing values.")
-    ] = False,
-    split: Annotated[
-        str,
-        typer.Option(
-            rich_help_panel=_TABLES,
-            help="random; time: the last rows are the test split, and those before them the validation split; or a "
-            "column's name: all rows with one value of it go to the same split, and it is not modelled.",
-        ),
-    ] = "random",
-    test_fraction: Annotated[
-        float,
-        typer.Option(
-            rich_help_panel=_TABLES, help="The share of the rows in the test split, and in the validation split too."
-        ),
-    ] = 0.1,
-    dequantise: Annotated[
-        bool,
-        typer.Option(
-            "--dequantise",
-            rich_help_panel=_TABLES,
-            help="Add uniform noise to columns of whole numbers and to columns with heavy ties.",
-        ),
-    ] = False,
-    given: Annotated[str | None, typer.Option(rich_help_panel=_TABLES, **GIVEN)] = None,
-    classes: Annotated[str | None, typer.Option(rich_help_panel=_TABLES, **CLASSES)] = None,
+    test_data: tables.TestData = None,
+    validation_data: tables.ValidationData = None,
+    columns: tables.Columns = None,
+    drop_columns: tables.DropColumns = None,
+    missing: tables.Missing = "refuse",
+    dropna: tables.DropNA = False,
+    kind: tables.Kind = None,
+    bounds: tables.Bounds = None,
+    allow_ties: tables.AllowTies = None,
+    likelihood: tables.Likelihood = "density",
+    split: tables.Split = "random",
+    test_fraction: tables.TestFraction = 0.1,
+    dequantise: tables.Dequantise = False,
+    given: tables.GivenColumns = None,
+    classes: tables.Classes = None,
     init_seed: Annotated[
         int | None, typer.Option(**_SEED, help="Seeds the initial weights alone.", show_default="--seed")
     ] = None,
@@ -217,8 +205,22 @@ def train(
         order = order_of(broken_off, folder)
         order = order.model_copy(update={key: value for key, value in where.items() if value is not None})
     else:
-        modelled, left_out, conditions, labels = map(csv_names, (columns, drop_columns, given, classes))
-        table = TableOptions(modelled, left_out, dropna, split, test_fraction, dequantise, conditions, labels)
+        named_kinds, found = tables.kinds_from(kind or [])
+        table = TableOptions(
+            columns=csv_names(columns),
+            drop_columns=csv_names(drop_columns),
+            missing="drop" if dropna else missing,
+            split=split,
+            test_fraction=test_fraction,
+            dequantise=dequantise,
+            given=csv_names(given),
+            classes=csv_names(classes),
+            kinds=named_kinds,
+            found=found,
+            bounds=tables.bounds_from(bounds or []),
+            allow_ties=csv_names(allow_ties),
+            likelihood=likelihood,
+        )
         own = {"max_epochs": max_epochs, "max_seconds": max_seconds, "on_divergence": on_divergence}
         order = Order(
             flow=str(flow),
@@ -234,6 +236,8 @@ def train(
             settings=user_layers(config, settings or []) | {k: v for k, v in own.items() if v is not None},
             allow_partial=allow_partial,
             table=table,
+            test_data=test_data,
+            validation_data=validation_data,
         )
     how = How(force, restart, finish is not None, checkpoint_every=checkpoint_every)
     if seeds > 1:

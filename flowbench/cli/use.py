@@ -69,9 +69,11 @@ def sample(
     values = _given(trained, given, rows)
     generator = torch.Generator(density.flow.origin.device).manual_seed(seed)
     names = [*trained.given, *trained.names]
-    labels = {column.name: column.labels for column in density.given}
+    labels = {column.name: column.labels for column in density.classed}
     draws = density.samples(rows or 1000 if values is None else len(values), generator, values)
-    write(out, [Column(name, labels=labels.get(name, ())) for name in names], draws, "samples")
+    gaps = density.limits[2]
+    columns = [Column(n, labels=labels.get(n, ()), gaps=bool(lacks)) for n, lacks in zip(names, gaps, strict=True)]
+    write(out, columns, draws, "samples")
 
 
 def _given(trained: Trained, table: str | None, rows: int | None) -> Float64 | None:
@@ -92,7 +94,7 @@ def _given(trained: Trained, table: str | None, rows: int | None) -> Float64 | N
         raise UsageError("the run's density is not conditional: there is nothing to give it", "leave --given out")
     if rows is not None:
         raise UsageError("--rows does not go with --given, whose table has a row for each draw", "leave --rows out")
-    from flowbench.data.tables.sources import open_source
+    from flowbench.data.tables.inputs import open_source
     from flowbench.use.densities import given_values
 
     return given_values(trained, open_source(table))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 import uuid
@@ -18,12 +19,14 @@ from pydantic import TypeAdapter
 from flowbench.console import warn_once
 from flowbench.data.card import Card
 from flowbench.data.dataset import Splits
+from flowbench.data.discrete import Discrete
 from flowbench.data.given import GivenColumn
 from flowbench.data.preprocessing import Preprocessing
 from flowbench.files import ABANDONED_SECONDS
 from flowbench.revision import data_code_digest
 
 _GIVEN: TypeAdapter[tuple[GivenColumn, ...]] = TypeAdapter(tuple[GivenColumn, ...])
+_DISCRETE: TypeAdapter[Discrete | None] = TypeAdapter(Discrete | None)
 _STEPS: TypeAdapter[Preprocessing | None] = TypeAdapter(Preprocessing | None)
 
 SPLITS = ("train", "validation", "test")
@@ -42,10 +45,24 @@ def place(label: str, fingerprint: str) -> Path:
     against each other must not share them.
     """
     made_by = hashlib.sha256(f"{fingerprint} {data_code_digest()}".encode()).hexdigest()
-    return platformdirs.user_cache_path("flowbench") / "prepared" / f"{label}-{made_by[:12]}"
+    return prepared() / f"{label}-{made_by[:12]}"
+
+
+def prepared() -> Path:
+    """The folder of all entries."""
+    return platformdirs.user_cache_path("flowbench") / "prepared"
 
 
 def read(folder: Path, fingerprint: str) -> Splits | None:
+    """As `whole`, for use: the folder's own time says when that was."""
+    splits = whole(folder, fingerprint)
+    if splits is not None:
+        with suppress(OSError):  # another's, or read-only
+            os.utime(folder)
+    return splits
+
+
+def whole(folder: Path, fingerprint: str) -> Splits | None:
     """The splits, memory-mapped; None if there are none, or if they are not whole and must be made again."""
     try:
         meta = json.loads((folder / "meta.json").read_text("utf-8"))
@@ -56,8 +73,8 @@ def read(folder: Path, fingerprint: str) -> Splits | None:
         train, validation, test = (arrays[name] for name in SPLITS)
         steps = _STEPS.validate_python(meta["preprocessing"])
         true_ll, groups = arrays.get("test_true_ll"), arrays.get("test_groups")
-        given = _GIVEN.validate_python(meta["given"])
-        return Splits(train, validation, test, true_ll, columns, steps, groups, given)
+        given, discrete = _GIVEN.validate_python(meta["given"]), _DISCRETE.validate_python(meta["discrete"])
+        return Splits(train, validation, test, true_ll, columns, steps, groups, given, discrete, tuple(meta["tied"]))
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
 
@@ -74,7 +91,16 @@ def write(folder: Path, fingerprint: str, splits: Splits) -> Splits:
         for name, array in arrays.items():
             np.save(place / f"{name}.npy", array, allow_pickle=False)
         shapes = {name: array.shape for name, array in arrays.items()}
-        write_meta(place, fingerprint, shapes, splits.columns, splits.preprocessing, given=splits.given)
+        write_meta(
+            place,
+            fingerprint,
+            shapes,
+            splits.columns,
+            splits.preprocessing,
+            given=splits.given,
+            discrete=splits.discrete,
+            tied=splits.tied,
+        )
     stored = read(folder, fingerprint)
     if stored is None:
         raise OSError(f"{folder} cannot be read back")
@@ -102,7 +128,7 @@ def unfinished(folder: Path, fingerprint: str) -> Iterator[Path]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists() and read(folder, fingerprint) is None:
-        _discard(folder)
+        discard(folder)
     for left in folder.parent.glob(".*"):
         with suppress(OSError):
             if left.stat().st_mtime < time.time() - ABANDONED_SECONDS:
@@ -133,29 +159,51 @@ def write_meta(
     preprocessing: Preprocessing | None,
     about: Sequence[str] = (),
     given: tuple[GivenColumn, ...] = (),
+    discrete: Discrete | None = None,
+    tied: tuple[str, ...] = (),
+    source: Path | None = None,
 ) -> None:
-    """Write what ``read`` holds the arrays in ``place`` against, and what else there is to know (strict JSON)."""
+    """Write what ``read`` holds the arrays in ``place`` against, and what else there is to know (strict JSON).
+
+    ``source`` is the table that they were made of, where that is a user's own.
+    """
     listed = {name: list(shape) for name, shape in shapes.items()}
     steps = _STEPS.dump_python(preprocessing, mode="json")
     meta = {
         "fingerprint": fingerprint, "shapes": listed, "columns": columns, "preprocessing": steps, "about": about,
-        "given": _GIVEN.dump_python(given, mode="json"),
+        "given": _GIVEN.dump_python(given, mode="json"), "discrete": _DISCRETE.dump_python(discrete, mode="json"),
+        "tied": tied, "source": source and str(source.absolute()),
     }  # fmt: skip
     (place / "meta.json").write_text(json.dumps(meta, indent=1), "utf-8")
 
 
 def read_about(folder: Path) -> list[str]:
-    """What else there is to know of an entry that ``read`` has read, in lines."""
-    about: list[str] = json.loads((folder / "meta.json").read_text("utf-8"))["about"]
+    """What else there is to know of an entry that ``read`` has read, in lines; none where it was removed since."""
+    try:
+        about: list[str] = json.loads((folder / "meta.json").read_text("utf-8"))["about"]
+    except FileNotFoundError:
+        return []
     return about
 
 
-def _discard(folder: Path) -> None:
-    # renamed first: another process sees the entry whole or gone, never in parts
+def discard(folder: Path) -> bool:
+    """Remove a folder; whether it was there, and no other process was faster.
+
+    It is renamed first: another process sees it whole or gone, never in parts. One that has mapped its arrays keeps
+    them.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
     doomed = _beside(folder)
-    with suppress(FileNotFoundError):  # another process was faster
+    try:
         folder.rename(doomed)
+    except FileNotFoundError:
+        return False
+    if doomed.is_symlink():
+        doomed.unlink()
     shutil.rmtree(doomed, ignore_errors=True)
+    return True
 
 
 def warn_unwritable(folder: Path, error: OSError) -> None:

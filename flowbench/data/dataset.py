@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from flowbench.data import digests, gaussian
 from flowbench.data.card import Card, Space
+from flowbench.data.discrete import Discrete, log_fill
 from flowbench.data.given import GivenColumn
-from flowbench.data.preprocessing import Dequantise, Preprocessing, Standardise
+from flowbench.data.preprocessing import Bounded, Dequantise, Preprocessing
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -30,6 +31,10 @@ class Splits:
     ``preprocessing`` are the steps from raw values to these rows: none where they are the raw values, None where it is
     not said. ``test_groups`` (N_test,) number what test rows have in common (the photograph that they were cut from)
     where they are not independent of each other.
+
+    Of rows with a ``discrete`` part, its codes stand between what is given and the numbers: (N, G + C + D). ``columns``
+    are then those of classes, and of numbers. ``tied`` are columns with heavy ties, of which a density is learnt all
+    the same.
     """
 
     train: Float32
@@ -40,6 +45,8 @@ class Splits:
     preprocessing: Preprocessing | None = None
     test_groups: NDArray[np.int32] | None = None
     given: tuple[GivenColumn, ...] = ()
+    discrete: Discrete | None = None
+    tied: tuple[str, ...] = ()
 
     @property
     def rows(self) -> tuple[int, int, int]:
@@ -48,8 +55,9 @@ class Splits:
 
     @property
     def dim(self) -> int:
-        """Number of columns D that are modelled."""
-        return int(self.train.shape[1]) - len(self.given)
+        """Number of modelled columns of numbers, D."""
+        codes = len(self.discrete.classes) if self.discrete else 0
+        return int(self.train.shape[1]) - len(self.given) - codes
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -95,14 +103,27 @@ class Dataset(Splits):
     def gaussian_lls(self) -> Float64:
         """Log-likelihood (N_test,) in nats of each test row under a Gaussian fitted to the training rows.
 
-        Given columns, it is one whose mean is linear in them.
+        Given columns, it is one whose mean is linear in them; so are codes of a ``discrete`` part, which have
+        their frequencies beside it, and a step has the density in its middle times its width.
 
         It is computed once and kept beside the arrays; see `gaussian.gaussian_ll`.
 
         Raises:
             DataError: the covariance is singular, so that no density exists.
         """
-        return gaussian.kept_gaussian_ll(self.folder, self.train, self.test, self.classes)
+        if self.discrete is None:
+            return gaussian.kept_gaussian_ll(self.folder, self.train, self.test, self.classes)
+        given, first = len(self.given), len(self.given) + len(self.discrete.classes)
+        lls = gaussian.kept_gaussian_ll(self.folder, self.train, self.test, (*self.classes, *self.discrete.classes))
+        codes, numbers = np.array(self.test[:, given:first]), np.array(self.test[:, first:])
+        fill = log_fill(numbers, self.discrete.absent(codes, self.dim))
+        widths = np.array([width for width in self.discrete.steps if width])
+        return (
+            lls
+            - fill
+            + np.log(widths).sum()
+            + self.discrete.log_frequencies(np.array(self.train[:, given:first]), codes)
+        )
 
     @cached_property
     def rows_sha256(self) -> dict[str, str]:
@@ -110,16 +131,31 @@ class Dataset(Splits):
         return digests.kept(self.folder, {"train": self.train, "validation": self.validation, "test": self.test})
 
     @property
-    def unit_log_det(self) -> float | None:
-        """Of standardised rows, what leads from a log-density (nats) to that in raw units: −Σ log scale; else None."""
-        scales = [step.scale for step in self.preprocessing or () if isinstance(step, Standardise)]
-        return -float(np.log(scales).sum()) if scales else None
+    def kinds(self) -> dict[str, str]:
+        """In words, what columns are that are not continuous numbers without bounds, by name."""
+        categories = self.discrete.categories if self.discrete else ()
+        numbers = (self.columns or ())[len(categories) :]
+        found = {column.name: [f"category of {column.classes}"] for column in categories}
+        for step in (step for step in self.preprocessing or () if isinstance(step, Bounded)):
+            for name, low, high in zip(numbers, step.lower, step.upper, strict=True):
+                pair = ":".join("" if bound is None else f"{bound:g}" for bound in (low, high))
+                found |= {name: [f"bounded {pair}"]} if pair != ":" else {}
+        found |= {name: ["mass of steps"] for name, width in zip(numbers, self._mass, strict=False) if width}
+        for atoms in self.discrete.atoms if self.discrete else ():
+            found.setdefault(numbers[atoms.column], []).append(f"apart {atoms}")
+        return {name: ", ".join(words) for name, words in found.items()}
 
     @property
     def dequantised(self) -> dict[str, float]:
         """The columns that uniform noise was added to, by name, and its width in their raw units."""
         found = [step.steps for step in self.preprocessing or () if isinstance(step, Dequantise)]
-        return {n: w for widths in found for n, w in zip(self.columns or (), widths, strict=False) if w}
+        numbers = (self.columns or ())[len(self.discrete.categories) if self.discrete else 0 :]
+        return {n: w for widths in found for n, w, m in zip(numbers, widths, self._mass, strict=False) if w and not m}
+
+    @property
+    def _mass(self) -> tuple[float, ...]:
+        """The widths of steps that have a probability mass, 0 of other numbers."""
+        return (self.discrete and self.discrete.steps) or (0.0,) * self.dim
 
 
 def split_last_tenths(rows: RawArray) -> tuple[RawArray, RawArray, RawArray]:

@@ -34,7 +34,7 @@ def given_labels(dataset: Dataset, recipe: Recipe, given: Sequence[str]) -> Data
         raise UsageError(f"{card.name} has nothing that could be given", "--given is for labels of images, and tables")
     if tuple(given) != (LABEL,):
         raise UsageError(f"{card.name} cannot be given {', '.join(map(repr, given))}", f"it can be given {LABEL!r}")
-    files = raw.find(card)
+    files = raw.find(card, partial=dataset.partial and getattr(recipe, "SOME_FILES_DO", False))
     files |= raw.find_labels(card, files)
     content = [raw.hash_file(path, "sha256") for path in files.values()]
     fingerprint = hashlib.sha256(f"{dataset.fingerprint} {LABEL} {' '.join(content)}".encode()).hexdigest()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flowbench.console import note, warn
 from flowbench.data import cache, registry
 from flowbench.data.card import Card
 from flowbench.data.dataset import Dataset, Splits
@@ -18,6 +19,7 @@ from flowbench.data.sources import raw
 from flowbench.data.sources.fetch import fetch
 from flowbench.data.tables import loading as table
 from flowbench.data.tables.options import Seeds, TableOptions
+from flowbench.data.tables.sources import HeldOut
 from flowbench.errors import DataError, UsageError
 
 _SEED = 42  # of all published preprocessing (gpapamak/maf); a run's own seed never changes the data
@@ -31,6 +33,8 @@ def load(
     noise_seed: int | None = None,
     allow_partial: bool = False,
     table_options: TableOptions = _WHOLE,
+    test_data: str | None = None,
+    validation_data: str | None = None,
 ) -> Dataset:
     """The dataset of that name or in that .py file, or the table in that file or folder.
 
@@ -38,15 +42,22 @@ def load(
     .py. ``split_seed`` splits an own table and ``noise_seed`` (None: the same) draws its noise; the seed of a training
     does neither, so that its seeds have one split. ``allow_partial`` accepts raw files with fewer or more rows than the
     card says. ``table_options`` say what of an own table is modelled, and how; of a known dataset labels can be given,
-    and no more. Raw files that are missing are downloaded, as `fetch.fetch` does it, but for files of labels.
+    and no more. ``test_data`` and ``validation_data`` are tables with the columns of an own one whose rows are all of
+    that split, which is then not drawn. Raw files that are missing are downloaded, as `fetch.fetch` does it, but for
+    files of labels.
 
     Raises:
-        UsageError: no dataset has that name, or ``table_options`` are given for one, or name what is not there.
+        UsageError: no dataset has that name, or ``table_options`` or files are given for one, or options name what is
+            not there, or would have no effect.
         DataError: raw files are damaged, or missing and cannot be downloaded, or the rows are unfit for a density.
     """
     if table.is_path(data):
         drawn_by = Seeds(split_seed, split_seed if noise_seed is None else noise_seed)
-        return table.load_table(Path(data).expanduser(), table_options, drawn_by, taken=registry.names())
+        files = (None if each is None else Path(each).expanduser() for each in (validation_data, test_data))
+        return table.load_table(
+            Path(data).expanduser(), table_options, drawn_by, HeldOut(*files), taken=registry.names()
+        )
+    refuse_held_out(data, test_data, validation_data)
     if dataclasses.replace(table_options, given=()) != _WHOLE:
         raise UsageError(
             f"{data} is a dataset with columns and splits of its own: options of tables do not go with it",
@@ -57,6 +68,15 @@ def load(
     return given_labels(dataset, registry.recipe(data), given) if given else dataset
 
 
+def refuse_held_out(data: str, *files: str | None) -> None:
+    """Raise UsageError if there are files of test or validation rows for a dataset, which has its own."""
+    if any(file is not None for file in files):
+        raise UsageError(
+            f"{data} is a dataset with splits of its own: no other rows go with it",
+            f"to give a file or folder of that name, write ./{data}",
+        )
+
+
 def raw_status(name: str) -> str:
     """Whether the raw files of a known dataset are there: ``embedded``, ``present`` or ``missing``."""
     return raw.status(registry.card(name))
@@ -65,8 +85,14 @@ def raw_status(name: str) -> str:
 def _load_recipe(name: str, *, allow_partial: bool) -> Dataset:
     recipe = registry.recipe(name)
     card = recipe.CARD
-    fetch(card)
-    files = raw.find(card)
+    some_do = allow_partial and getattr(recipe, "SOME_FILES_DO", False)
+    try:
+        fetch(card)
+    except DataError as error:
+        if not (some_do and raw.some_of(card)):
+            raise
+        warn(f"{error}: going on with {', '.join(raw.some_of(card))}, split in the published proportions")
+    files = raw.find(card, partial=some_do)
     fingerprint = raw.fingerprint(card, files, registry.code_digest(card.name))
     folder = cache.entry(card, fingerprint)
     splits = cache.read(folder, fingerprint)
@@ -74,6 +100,9 @@ def _load_recipe(name: str, *, allow_partial: bool) -> Dataset:
         splits = _checked(card, _prepare(recipe, files), allow_partial=allow_partial)
         splits = cache.stored(folder, fingerprint, splits)
     partial = _is_partial(card, splits, allow_partial=allow_partial)
+    if partial:
+        found, promised = (" / ".join(f"{n:,}" for n in rows) for rows in (splits.rows, card.rows))
+        note(f"{card.name}: {found} rows of {promised} (train / validation / test)")
     return Dataset.of(
         splits,
         folder,

@@ -16,27 +16,42 @@ class Moments:
     """
 
     def __init__(self, dim: int) -> None:
-        self._n = 0
+        self._n = np.zeros(dim)
         self._origin = np.zeros(dim)
         self._mean = np.zeros(dim)
         self._squares = np.zeros(dim)
         self._low, self._high = np.full(dim, np.inf), np.full(dim, -np.inf)
 
     def add(self, rows: NDArray[np.floating]) -> None:
-        """Take rows (n, D); what overflows makes the mean or the variance infinite or NaN."""
+        """Take rows (n, D), NaN where a value is absent; what overflows makes mean or variance infinite or NaN."""
         if not len(rows):
             return
-        self._low, self._high = np.minimum(self._low, rows.min(axis=0)), np.maximum(self._high, rows.max(axis=0))
-        if not self._n:
-            self._origin = rows[0].astype(np.float64)
+        self._low, self._high = np.fmin(self._low, np.fmin.reduce(rows)), np.fmax(self._high, np.fmax.reduce(rows))
+        there = ~np.isnan(rows)
+        if there.all():
+            there, count = None, np.float64(len(rows))
+        else:
+            count = there.sum(axis=0)
+        fresh = self._n == 0
+        self._origin = np.where(fresh, np.nan_to_num(rows[0].astype(np.float64), nan=0.0), self._origin)
         with np.errstate(all="ignore"):
             away = rows - self._origin
-            mean = away.mean(axis=0)
+            away = away if there is None else np.where(there, away, 0.0)
+            mean = away.sum(axis=0) / np.maximum(count, 1)
+            left = away - mean if there is None else np.where(there, away - mean, 0.0)
             step = mean - self._mean
-            n = self._n + len(rows)
-            self._squares += np.square(away - mean).sum(axis=0) + step**2 * (self._n * len(rows) / n)
-            self._mean = self._mean + step * (len(rows) / n)
+            n = self._n + count
+            share = np.where(n > 0, count / np.maximum(n, 1), 0.0)
+            self._squares += np.square(left).sum(axis=0) + step**2 * self._n * share
+            self._mean = self._mean + step * share
         self._n = n
+
+    def of(self, columns: slice) -> Moments:
+        """Those of some of the columns."""
+        found = Moments(0)
+        for name, values in vars(self).items():
+            setattr(found, name, values[columns])
+        return found
 
     @property
     def mean(self) -> Float64:

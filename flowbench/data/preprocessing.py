@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, model_validator
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -54,6 +54,38 @@ class Standardise(_Step):
         return cls(location=tuple(location.tolist()), scale=tuple(scale.tolist()))
 
 
+class Bounded(_Step):
+    """Numbers between bounds to all numbers: log(x − l), −log(h − x), or log(x − l) − log(h − x) where there are both.
+
+    ``lower`` and ``upper`` are l and h of each of the D columns, None where it has none; it is left alone without
+    either. A value that is nearer to a bound than the column's ``margin`` is taken at that distance: the density at a
+    bound is finite.
+    """
+
+    kind: Literal["bounded"] = "bounded"
+    lower: tuple[FiniteFloat | None, ...]
+    upper: tuple[FiniteFloat | None, ...]
+    margin: tuple[Annotated[FiniteFloat, Field(ge=0)], ...]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Bounded:
+        for low, high in zip(self.lower, self.upper, strict=False):
+            if low is not None and high is not None and not low < high:
+                raise ValueError(f"the bounds {low:g} and {high:g} hold nothing between them")
+        return self
+
+    def unbounded(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What numbers x (n, D) become; NaN stays, and what lies outside is taken for what is nearest."""
+        u = x.copy()
+        for i, (low, high, margin) in enumerate(zip(self.lower, self.upper, self.margin, strict=True)):
+            if low is None and high is None:
+                continue
+            above = 1.0 if low is None else np.maximum(x[:, i] - low, margin)
+            below = 1.0 if high is None else np.maximum(high - x[:, i], margin)
+            u[:, i] = np.log(above) - np.log(below)
+        return u
+
+
 class Logit(_Step):
     """Pixel values v on [0, ``levels``) become logit(alpha + (1 − 2 alpha)·v/levels) (MAF paper, section 4.3)."""
 
@@ -69,7 +101,7 @@ class SubtractMean(_Step):
     levels: PositiveInt
 
 
-Step = Annotated[Dequantise | Standardise | Logit | SubtractMean, Field(discriminator="kind")]
+Step = Annotated[Dequantise | Bounded | Standardise | Logit | SubtractMean, Field(discriminator="kind")]
 
 Preprocessing = tuple[Step, ...]
 """The steps from raw values to the space of a flow, the first one first; none where rows are taken as they are."""

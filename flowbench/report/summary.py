@@ -19,6 +19,7 @@ def summary(record: RunRecord) -> RenderableType:
     passed = sum(check.passed for check in record.checks.values())
     verdict = f"{passed} of {len(record.checks)} passed" + (f": {record.error}" if record.error else "")
     lines = [*_likelihoods(record.likelihoods, task), *_training(record.training), ("checks", verdict)]
+    lines += [("doubt", doubt) for doubt in record.doubts]
     figures = Table.grid(padding=(0, 2))
     for name, value in lines:
         figures.add_row(f"  {name}", plain(value))
@@ -35,7 +36,12 @@ def _likelihoods(found: Likelihoods, task: Task) -> list[tuple[str, str]]:
         far = f"{plural(found.far_test_rows, 'row')} beyond 10 standard deviations"
         lines.append((f"  without {far}", f"{found.test_ll_without_far_rows_nats:.3f} nats"))
     if found.test_ll_own_units_nats is not None:
-        lines.append(("  in the data's own units", f"{found.test_ll_own_units_nats:.3f} nats"))
+        counted = any(word in kind for kind in task.kinds.values() for word in ("category", "apart", "mass"))
+        measure = " (what is discrete is counted, all else in its units)" if counted else ""
+        lines.append(("  in the data's own units", f"{found.test_ll_own_units_nats:.3f} nats{measure}"))
+    if task.ties_allowed:
+        tied = ", ".join(map(repr, task.ties_allowed))
+        lines.append(("  ties allowed", f"{tied}: this likelihood can grow without bound"))
     if found.class_averaged_test_ll_nats:
         averaged = f"{_interval(found.class_averaged_test_ll_nats)} nats: p(x), if all are alike"
         lines.append(("  averaged over the classes", averaged))

@@ -20,6 +20,9 @@ WORKS: tuple[Work, ...] = ("density", "sampling", "step")
 InverseName = Literal["passes", "jacobi"]
 """Ways beside substitution to invert a masked autoregressive transform: the textbook's D passes, and Jacobi's."""
 
+PassName = Literal["engine", "written"]
+"""How a pass of theirs is taken: by the engine, as flowbench's own densities are, or as its equations are written."""
+
 INVERSES: tuple[InverseName, ...] = ("passes", "jacobi")
 
 
@@ -29,7 +32,8 @@ class Cost(Part):
     ``arithmetic_us`` is the time that the floating-point operations take at the rate which the machine reaches in
     products of large square matrices: 2 operations for each weight that a mask leaves and each row, 6 for a training
     step. It is no lower bound, since a kernel that is faster than those products can undercut it (the first schema
-    called it a floor). ``ours_us`` is flowbench's own median for the same work, beside a peer's.
+    called it a floor). ``ours_us`` is flowbench's own median for the same work, beside a peer's. ``one_pass`` is how
+    the passes of another inverse were taken, the faster way here; where it is not said, as written.
     """
 
     model: str
@@ -45,6 +49,7 @@ class Cost(Part):
     ours_us: FiniteFloat | None = None
     inverse: InverseName | None = None
     passes_taken: FiniteFloat | None = None
+    one_pass: PassName | None = None
     tolerance: FiniteFloat | None = None
     peak_bytes: int | None = None
 

@@ -85,6 +85,9 @@ class Task(Part):
     ones are the same rows, whatever code made them. It is empty in records that are older than it. ``split_seed`` and
     ``noise_seed`` are those of a user's table; None where nothing was drawn. ``given`` are the columns that the density
     is conditional on, beside the ``dim`` that it is one of, each with the number of its classes: 0 of a number.
+    ``kinds`` say in words what columns are that are not continuous numbers without bounds; where some are discrete in
+    part, the density is one with respect to the counting measure of that part. ``ties_allowed`` are columns of which a
+    density was learnt in spite of heavy ties: their likelihood can grow without bound, and compares with nothing.
     """
 
     flow: str
@@ -99,6 +102,8 @@ class Task(Part):
     space: str
     dim: int
     given: dict[str, int] = {}
+    kinds: dict[str, str] = {}
+    ties_allowed: tuple[str, ...] = ()
     n_train: int
     n_validation: int
     n_test: int
@@ -245,7 +250,10 @@ Status = Literal["ok", "diverged", "failed", "interrupted"]
 
 
 class RunRecord(Record):
-    """The record of a run. One that did not end ``ok`` has figures too, which nobody should trust."""
+    """The record of a run. One that did not end ``ok`` has figures too, which nobody should trust.
+
+    ``doubts`` are what its figures should be doubted for, each in a sentence.
+    """
 
     kind: Literal["run"] = "run"
     status: Status
@@ -255,6 +263,7 @@ class RunRecord(Record):
     training: Training = Training()
     likelihoods: Likelihoods = Likelihoods()
     checks: dict[str, Check] = {}
+    doubts: tuple[str, ...] = ()
     timings: list[Timing] = []
     files: Files = Files()
 
@@ -265,7 +274,7 @@ class RunRecord(Record):
 
     def without_figures(self) -> RunRecord:
         """The record as it was before anything was measured."""
-        nothing = {"training": Training(), "likelihoods": Likelihoods(), "checks": {}, "timings": []}
+        nothing = {"training": Training(), "likelihoods": Likelihoods(), "checks": {}, "doubts": (), "timings": []}
         return self.model_copy(update=nothing)
 
 

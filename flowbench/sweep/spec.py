@@ -21,7 +21,8 @@ class Spec(BaseModel):
     """What is swept over, and what all runs share.
 
     ``seeds`` are so many from ``seed`` on. ``grid`` has a list of values for each setting that is varied, ``settings``
-    the others. ``pick``: of a grid, only the best configuration by validation is to be looked at on test rows.
+    the others. ``test_data`` and ``validation_data`` go with every table. ``pick``: of a grid, only the best
+    configuration by validation is to be looked at on test rows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
@@ -37,6 +38,8 @@ class Spec(BaseModel):
     device: str = "auto"
     allow_partial: bool = False
     table: TableOptions = TableOptions()
+    test_data: str | None = None
+    validation_data: str | None = None
     pick: bool = False
 
 
@@ -90,6 +93,8 @@ def jobs(spec: Spec) -> list[Job]:
             settings=spec.settings | point,
             allow_partial=spec.allow_partial,
             table=spec.table,
+            test_data=spec.test_data,
+            validation_data=spec.validation_data,
         )
         found.append(Job(len(found), order.wherever(), point))
     return found

@@ -197,7 +197,8 @@ def _cost(model: str, work: str, batch: int, sample: Sample) -> Cost:
 
 
 def _about(way: Way, flow: Flow) -> dict[str, Any]:
-    return {"inverse": way.name, "tolerance": way.tolerance, "passes_taken": passes_taken(flow)}
+    taken, one_pass = passes_taken(flow)
+    return {"inverse": way.name, "tolerance": way.tolerance, "passes_taken": taken, "one_pass": one_pass}
 
 
 def _missing(model: str, work: str, batch: int, reason: str) -> Missing:

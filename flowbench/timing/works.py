@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 from flowbench.config import TrainingOptions
+from flowbench.engines import choose
 from flowbench.flows import Flow
-from flowbench.results.costs import InverseName
+from flowbench.results.costs import InverseName, PassName
+from flowbench.timing.passes import FastestPass
 from flowbench.training.step import Descent
 from flowbench.transforms import Chain, Inverse, MaskedAutoregressive, Transform
+from flowbench.transforms.autoregressive import Pass
 from flowbench.transforms.transform import Pair
 
 Work = Callable[[], object]
@@ -61,11 +64,11 @@ class Way:
     name: InverseName
     tolerance: float | None = None
 
-    def invert(self, transform: MaskedAutoregressive, u: Tensor) -> tuple[Tensor, Tensor, int]:
+    def invert(self, transform: MaskedAutoregressive, u: Tensor, one_pass: Pass) -> tuple[Tensor, Tensor, int]:
         """x (N, D), log|det ∂x/∂u| (N,), and how many passes of the network they took."""
         if self.tolerance is not None:
-            return transform.inverse_by_jacobi(u, self.tolerance)
-        return *transform.inverse_by_passes(u), transform.sampling_passes
+            return transform.inverse_by_jacobi(u, self.tolerance, one_pass=one_pass)
+        return *transform.inverse_by_passes(u, one_pass=one_pass), transform.sampling_passes
 
     def title(self, dim: int) -> str:
         """As a table of a flow over ``dim`` columns names it."""
@@ -73,11 +76,15 @@ class Way:
 
 
 class Inverted(Transform):
-    """A masked autoregressive transform inverted in another way; ``passes`` is what the last inverse took."""
+    """A masked autoregressive transform inverted in another way, by the ``fastest`` pass; its weights stay as they are.
 
-    def __init__(self, transform: MaskedAutoregressive, way: Way) -> None:
+    ``passes`` is what the last inverse took.
+    """
+
+    def __init__(self, transform: MaskedAutoregressive, way: Way, fastest: FastestPass) -> None:
         super().__init__()
-        self.transform, self.way, self.passes = transform, way, 0
+        self.transform, self.way, self.fastest, self.passes = transform, way, fastest, 0
+        self._pass: Pass | None = None
 
     def forward(self, x: Tensor) -> Pair:
         """The transform's own."""
@@ -85,16 +92,18 @@ class Inverted(Transform):
 
     def inverse(self, u: Tensor) -> Pair:
         """Passes of the network."""
-        x, log_det, self.passes = self.way.invert(self.transform, u)
+        self._pass = self._pass or self.fastest.of(self.transform, u)
+        x, log_det, self.passes = self.way.invert(self.transform, u, self._pass)
         return x, log_det
 
 
 def inverted_by(flow: Flow, way: Way) -> Flow | None:
     """The same flow, inverted in another way; None where nothing in it is autoregressive."""
+    fastest = FastestPass(flow.engine or choose(flow.origin))
 
     def other(transform: Transform) -> Transform:
         if isinstance(transform, MaskedAutoregressive):
-            return Inverted(transform, way)
+            return Inverted(transform, way, fastest)
         return Inverse(other(transform.transform)) if isinstance(transform, Inverse) else transform
 
     if not any(isinstance(module, MaskedAutoregressive) for module in flow.modules()):
@@ -104,9 +113,13 @@ def inverted_by(flow: Flow, way: Way) -> Flow | None:
     return Flow(flow.dim, Chain(other(transform) for transform in chain)).to(flow.origin.device).eval()
 
 
-def passes_taken(flow: Flow) -> float:
-    """The passes that the last inverse of a flow `inverted_by` another way took, the mean over its transforms."""
-    return statistics.fmean(module.passes for module in flow.modules() if isinstance(module, Inverted))
+def passes_taken(flow: Flow) -> tuple[float, PassName | None]:
+    """The passes that the last inverse of a flow `inverted_by` another way took, the mean over its transforms.
+
+    And how each was taken.
+    """
+    inverted = [module for module in flow.modules() if isinstance(module, Inverted)]
+    return statistics.fmean(module.passes for module in inverted), inverted[0].fastest.name
 
 
 def textbook_sampling(flow: Flow) -> bool:

@@ -37,7 +37,7 @@ def carry_out(
     order = order.wherever()
     config, dataset = _resolved(order)
     keep_freed_memory()  # of training: what a large table needed while it was converted is given back
-    if dataset.dim == 1 and not dataset.given:
+    if dataset.dim == 1 and not dataset.given and dataset.discrete is None:
         warn("with one column there is nothing to condition on: every affine flow is a Gaussian")
     name = run_name(config, dataset)
     with held(folder, name):

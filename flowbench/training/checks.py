@@ -42,13 +42,19 @@ def checks(flow: Flow, rows: Rows, test_lls: NDArray[np.float64]) -> dict[str, C
         return held
     held["roundtrip"] = Check.of(*max(_roundtrip(part, x) for part in parts))
     held["log_det"] = Check.of(max(_log_det_error(part, few) for part in parts), 1e-6, log_det)
-    conditioners = [module for module in exact.modules() if isinstance(module, MADE)]
-    if conditioners:
-        given, own = exact.apart(few)
-        context = None if exact.given is None or given is None else exact.given(given).detach()
-        violation = max(_order_violation(made, beside(context, own) if made.context else own) for made in conditioners)
-        held["order"] = Check.of(violation, 0.0, "max |d parameters of column i / d column >= i|")
+    violations = [_order_violation(made, rows) for part in exact.parts for made, rows in _conditioners(part, few)]
+    if violations:
+        held["order"] = Check.of(max(violations), 0.0, "max |d parameters of column i / d column >= i|")
     return held
+
+
+def _conditioners(flow: Flow, x: Tensor) -> Iterator[tuple[MADE, Tensor]]:
+    """The flow's masked networks, and what each reads of rows x (n, G + D)."""
+    given, own = flow.apart(x)
+    context = None if flow.given is None or given is None else flow.given(given).detach()
+    for module in flow.modules():
+        if isinstance(module, MADE):
+            yield module, beside(context, own) if module.context else own
 
 
 def checks_seconds(flow: Flow, rows: Rows, seconds_of: Callable[[Callable[[], object]], float]) -> float:

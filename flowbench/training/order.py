@@ -18,7 +18,8 @@ class Order(BaseModel):
     """A run as it was asked for. ``settings`` are the user's, by file or one by one; None of ``threads``: torch's own.
 
     ``init_seed`` and ``shuffle_seed`` are for the initial weights and the batches' order alone (None: ``seed``);
-    ``split_seed`` and ``noise_seed`` (None: the same) for a table of the user's.
+    ``split_seed`` and ``noise_seed`` (None: the same) for a table of the user's. ``test_data`` and ``validation_data``
+    are files of rows that are not drawn from it.
     """
 
     # settings may be infinite; strict JSON has a word for that
@@ -37,13 +38,18 @@ class Order(BaseModel):
     settings: dict[str, Any] = {}
     allow_partial: bool = False
     table: TableOptions = TableOptions()
+    test_data: str | None = None
+    validation_data: str | None = None
 
     def wherever(self) -> Order:
         """The same from any working folder."""
-        flow = str(Path(self.flow).expanduser().absolute()) if self.flow.endswith(".py") else self.flow
-        own = is_path(self.data) or self.data.endswith(".py")
-        data = str(Path(self.data).expanduser().absolute()) if own else self.data
-        return self.model_copy(update={"flow": flow, "data": data})
+        files = {"test_data": self.test_data, "validation_data": self.validation_data}
+        if self.flow.endswith(".py"):
+            files["flow"] = self.flow
+        if is_path(self.data) or self.data.endswith(".py"):
+            files["data"] = self.data
+        there = {name: str(Path(path).expanduser().absolute()) for name, path in files.items() if path is not None}
+        return self.model_copy(update=there)
 
     def config(self) -> RunConfig:
         """All that decides the run's numbers, checked before anything is loaded; torch takes the threads.
@@ -73,6 +79,8 @@ class Order(BaseModel):
             noise_seed=self.noise_seed,
             allow_partial=self.allow_partial,
             table_options=self.table,
+            test_data=self.test_data,
+            validation_data=self.validation_data,
         )
 
 

@@ -39,7 +39,10 @@ class Outcome:
     test_lls: Lls | None = None
     class_averaged_lls: Lls | None = None
     bits_per_pixel: Lls | None = None
+    own_units_ll: float | None = None
+    """The mean log-density of the test rows in the units of a table."""
     checks: dict[str, Check] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
     timings: list[Timing] = field(default_factory=list)
 
 
@@ -53,6 +56,7 @@ def about(config: RunConfig, dataset: Dataset, status: str) -> weights.About:
         columns=dataset.columns,
         preprocessing=dataset.preprocessing,
         given=dataset.given,
+        discrete=dataset.discrete,
         status=status,
     )
 
@@ -81,7 +85,7 @@ def likelihoods(dataset: Dataset, outcome: Outcome) -> Likelihoods:
         return Likelihoods(validation_ll_nats=validation, gaussian_test_ll_nats=gaussian)
     truth = None if dataset.test_true_ll is None else np.asarray(dataset.test_true_ll)
     averaged = outcome.class_averaged_lls
-    bits, log_det = outcome.bits_per_pixel, dataset.unit_log_det
+    bits = outcome.bits_per_pixel
     far = np.abs(lls - lls.mean()) > FAR * lls.std() if np.isfinite(lls).all() else np.zeros(len(lls), bool)
     return Likelihoods(
         validation_ll_nats=validation,
@@ -93,7 +97,7 @@ def likelihoods(dataset: Dataset, outcome: Outcome) -> Likelihoods:
         nats_below_truth=None if truth is None else _estimate(truth - lls, dataset),
         far_test_rows=int(far.sum()),
         test_ll_without_far_rows_nats=float(lls[~far].mean()) if far.any() else None,
-        test_ll_own_units_nats=None if log_det is None else float(lls.mean()) + log_det,
+        test_ll_own_units_nats=outcome.own_units_ll,
     )
 
 
@@ -140,8 +144,10 @@ def task(config: RunConfig, dataset: Dataset, flow: Flow) -> Task:
         partial=dataset.partial,
         dequantised=dataset.dequantised,
         space=dataset.space,
-        dim=dataset.dim,
+        dim=dataset.dim + (len(dataset.discrete.categories) if dataset.discrete else 0),
         given={column.name: column.classes for column in dataset.given},
+        kinds=dataset.kinds,
+        ties_allowed=dataset.tied,
         n_train=n_train,
         n_validation=n_validation,
         n_test=n_test,

@@ -27,6 +27,7 @@ from flowbench.revision import code_digest
 from flowbench.training import recording, weights
 from flowbench.training.checks import checks
 from flowbench.training.clock import time_flow
+from flowbench.training.doubts import doubts
 from flowbench.training.environment import environment
 from flowbench.training.loop import Fit
 from flowbench.training.order import Order
@@ -86,7 +87,9 @@ class _Run:
         self._as_it_was = start is not None
         """Whether what an earlier break left is all that there is: nothing was done since."""
         torch.manual_seed(config.stream("initialisation"))
-        self._flow = flows.build(config.flow, dataset.dim, config.model, dataset.classes).to(config.device)
+        self._flow = flows.build(config.flow, dataset.dim, config.model, dataset.classes, dataset.discrete).to(
+            config.device
+        )
 
     def carried_out(self) -> RunRecord:
         outcome, place, over = self._outcome, self._folder, True
@@ -164,14 +167,20 @@ class _Run:
         outcome = self._outcome
         outcome.test_lls = log_likelihoods(self._flow, test)
         outcome.class_averaged_lls = class_averaged(self._flow, test)
-        density = Density(self._flow, self._dataset.preprocessing or (), self._dataset.given)
+        density = Density(self._flow, self._dataset.preprocessing or (), self._dataset.given, self._dataset.discrete)
         outcome.bits_per_pixel = density.bits_per_pixel(test, outcome.test_lls)
+        if self._dataset.space == "standardised":
+            outcome.own_units_ll = float(density.in_own_units(test, outcome.test_lls).mean())
 
     def _close(self, test: Rows) -> None:
         outcome = self._outcome
         assert outcome.test_lls is not None
         outcome.timings = time_flow(self._flow, test)
         outcome.checks = checks(self._flow, test, outcome.test_lls)
+        best = next((epoch.train_ll_nats for epoch in reversed(outcome.epochs) if epoch.best), None)
+        outcome.doubts = doubts(self._flow, self._dataset, best, outcome.validation_ll_nats, outcome.test_lls)
+        for doubt in outcome.doubts:
+            warn(doubt)
         failed = [
             f"{check.what} is {check.value}, limit {check.limit}"
             for check in outcome.checks.values()
@@ -218,6 +227,7 @@ class _Run:
             training=recording.training(outcome),
             likelihoods=recording.likelihoods(dataset, outcome),
             checks=outcome.checks,
+            doubts=outcome.doubts,
             timings=outcome.timings,
             environment=environment(config.device, config.threads),
             started_at=self._started,

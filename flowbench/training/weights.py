@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, TypeAdapter, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from flowbench import flows
 from flowbench.config import FlowOptions
+from flowbench.data.discrete import Discrete
 from flowbench.data.given import GivenColumn
 from flowbench.data.preprocessing import Preprocessing
 from flowbench.errors import DataError, UsageError
@@ -29,7 +30,7 @@ class About(BaseModel):
 
     ``columns`` are the names of the raw columns, None where they have none. ``space`` is where the flow learnt them,
     ``preprocessing`` what leads there from raw values, None where that is not known; ``given`` what the density is
-    conditional on, which are none of the ``columns``.
+    conditional on, which are none of the ``columns``, and ``discrete`` what of these is no continuous number.
     """
 
     # settings may be infinite; strict JSON has a word for that
@@ -42,6 +43,7 @@ class About(BaseModel):
     columns: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
     given: tuple[GivenColumn, ...] = ()
+    discrete: Discrete | None = None
     status: str = "ok"
 
     @model_validator(mode="before")
@@ -70,6 +72,8 @@ def content(flow: Flow, name: str, options: FlowOptions, about: About) -> bytes:
     header = {"format": str(FORMAT), "flow": name, "dim": str(flow.dim), "options": options.model_dump_json()}
     if flow.given is not None:
         header["given"] = json.dumps(flow.given.classes)
+    if about.discrete is not None:
+        header["discrete"] = about.discrete.model_dump_json()
     header["about"] = about.model_dump_json()
     return _in_one_order(to_bytes({key: value.cpu().contiguous() for key, value in flow.state_dict().items()}, header))
 
@@ -109,7 +113,8 @@ def load(path: Path) -> tuple[Flow, About]:
         with torch.random.fork_rng(devices=[]):  # building draws weights; loading must not move the caller's generator
             options = module.Options.model_validate_json(header["options"])
             given = tuple(json.loads(header.get("given", "[]")))
-            flow = flows.built(module, int(header["dim"]), options, given)
+            discrete = TypeAdapter(Discrete | None).validate_json(header.get("discrete", "null"))
+            flow = flows.built(module, int(header["dim"]), options, given, discrete)
         flow.load_state_dict(upgraded(state, flow))
         about = About.model_validate_json(header["about"])
     except UsageError as error:

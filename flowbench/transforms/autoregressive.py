@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,9 @@ from flowbench.transforms.plan import MaskedConstants, MaskedPlan
 from flowbench.transforms.substitution import substitute
 from flowbench.transforms.transform import LEAST_VARIANCE, Pair, WithStart, beside
 from flowbench.transforms.univariate import Univariate
+
+Pass = Callable[[Tensor, Tensor], Pair]
+"""A run of the network at x (N, D), and the inverse of all columns' maps: of x and u f⁻¹(u; θ(x)), its log_det (N,)."""
 
 
 class MaskedAutoregressive(WithStart):
@@ -54,17 +59,19 @@ class MaskedAutoregressive(WithStart):
         """x_i = f⁻¹(u_i; θ_i(x_<i)), column by column, each weight used once: by `substitution`."""
         return substitute(self.conditioner, u, context)
 
-    def inverse_by_passes(self, u: Tensor, context: Tensor | None = None) -> Pair:
-        """The textbook inverse, D passes of the network: the reference that substitution is held against."""
-        x, layers = torch.zeros_like(u), self.conditioner.layers()
+    def inverse_by_passes(self, u: Tensor, context: Tensor | None = None, one_pass: Pass | None = None) -> Pair:
+        """The textbook inverse, D passes of the network: the reference that substitution is held against.
+
+        ``one_pass`` is how one is taken, by default as it is written.
+        """
+        x, one_pass = torch.zeros_like(u), one_pass or self.written_pass(context)
         for _ in range(self.conditioner.dim):
             # pass k makes column k final: it needs the k − 1 columns before it, which already are
-            theta = self.conditioner.parameters_of(beside(context, x), layers)
-            x, log_derivative = self.univariate.inverse(u, theta)
-        return x, log_derivative.sum(-1)
+            x, log_det = one_pass(x, u)
+        return x, log_det
 
     def inverse_by_jacobi(
-        self, u: Tensor, tolerance: float, context: Tensor | None = None
+        self, u: Tensor, tolerance: float, context: Tensor | None = None, one_pass: Pass | None = None
     ) -> tuple[Tensor, Tensor, int]:
         """Passes until no column of any row changes by more than ``tolerance``·(1 + |x|), D at the most.
 
@@ -74,14 +81,24 @@ class MaskedAutoregressive(WithStart):
 
         Returns x (N, D), log|det ∂x/∂u| (N,) and the number of passes.
         """
-        x, layers = torch.zeros_like(u), self.conditioner.layers()
+        x, one_pass = torch.zeros_like(u), one_pass or self.written_pass(context)
         passes, settled = 0, False
         while not settled and passes < self.conditioner.dim:
             before, passes = x, passes + 1
-            theta = self.conditioner.parameters_of(beside(context, x), layers)
-            x, log_derivative = self.univariate.inverse(u, theta)
+            x, log_det = one_pass(x, u)
             settled = bool(((x - before).abs() <= tolerance * (1 + x.abs())).all())  # what is no number never is
-        return x, log_derivative.sum(-1), passes
+        return x, log_det, passes
+
+    def written_pass(self, context: Tensor | None = None) -> Pass:
+        """A pass as its equations are written."""
+        layers = self.conditioner.layers()
+
+        def one_pass(x: Tensor, u: Tensor) -> Pair:
+            theta = self.conditioner.parameters_of(beside(context, x), layers)
+            moved, log_derivative = self.univariate.inverse(u, theta)
+            return moved, log_derivative.sum(-1)
+
+        return one_pass
 
     @property
     def plan(self) -> MaskedPlan:

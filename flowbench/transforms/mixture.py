@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from flowbench.transforms.univariate import Univariate, standard_normal
+from flowbench.transforms.univariate import Univariate, log_normal_mass, standard_normal
 
 STEPS, HALVED = 240, 4
 """Of the safeguarded Newton iteration at the most. The bracket is halved in every fourth step, whatever Newton says: so
@@ -73,6 +73,12 @@ class GaussianMixture(Univariate):
         log_weights, means, log_scales = self._parts(theta)
         z = (x - means) * torch.exp(-log_scales)
         return torch.logsumexp(log_weights - log_scales + standard_normal(z), 0)
+
+    def log_mass(self, low: Tensor, high: Tensor, theta: Tensor) -> Tensor:
+        """log Σ_c w_c (Φ((high − m_c)/s_c) − Φ((low − m_c)/s_c))."""
+        log_weights, means, log_scales = self._parts(theta)
+        below, above = ((edge - means) * torch.exp(-log_scales) for edge in (low, high))
+        return torch.logsumexp(log_weights + log_normal_mass(below, above), 0)
 
     def draw(self, noise: Tensor, theta: Tensor) -> Tensor:
         """A component by the second number, and a draw of it by the first."""

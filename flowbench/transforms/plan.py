@@ -111,11 +111,16 @@ class MaskedConstants(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class CouplingPlan:
-    """A coupling: networks read the context and the columns that pass, and give, one after the other, θ."""
+    """A coupling: networks read the context and the columns that pass, and give, one after the other, θ.
+
+    Each parameter comes for all columns that move before the next one; or, ``by_column``, as a MADE's outputs do, all
+    parameters of a column before those of the next.
+    """
 
     networks: tuple[NetworkPlan, ...]
     univariate: Univariate
     context: int = 0
+    by_column: bool = False
 
 
 class CouplingConstants(NamedTuple):

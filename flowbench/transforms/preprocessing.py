@@ -14,7 +14,27 @@ from torch.nn.functional import logsigmoid
 from flowbench.transforms.transform import Pair, Transform
 
 
-class Dequantise(Transform):
+class Columnwise(Transform):
+    """A map of each column by itself: of a row that lacks some of its numbers, the others' terms are its log_det."""
+
+    reach = "own"
+
+    def inverse_terms(self, u: Tensor) -> Pair:
+        """u (N, D) to x and each column's log|∂x/∂u|, (N, D) both."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Pair:
+        """x (N, D) to (u, log_det)."""
+        u, terms = self.by_column(x)
+        return u, terms.sum(1)
+
+    def inverse(self, u: Tensor) -> Pair:
+        """u (N, D) to (x, log_det)."""
+        x, terms = self.inverse_terms(u)
+        return x, terms.sum(1)
+
+
+class Dequantise(Columnwise):
     """Discrete values as the middle of their step: u = x + step/2, log_det = 0.
 
     In training, noise on [0, step) was added to them; a value's density is taken in the middle of that. The inverse
@@ -29,28 +49,62 @@ class Dequantise(Transform):
         self.steps = steps.double()
         self.origin = None if origin is None else origin.double()
 
-    def forward(self, x: Tensor) -> Pair:
-        """Discrete values x (N, D) to (u, 0)."""
-        return x.double() + self.steps / 2, _zeros(x)
-
     def by_column(self, x: Tensor) -> Pair:
-        """Discrete values x (N, D) to (u, zeros)."""
-        return self(x)[0], torch.zeros_like(x, dtype=torch.float64)
+        """Discrete values x (N, D) to (u, 0)."""
+        return x.double() + self.steps / 2, torch.zeros_like(x, dtype=torch.float64)
 
-    def inverse(self, u: Tensor) -> Pair:
+    def inverse_terms(self, u: Tensor) -> Pair:
         """Values u (N, D) to (x, 0), x discrete: a volume is not defined there, and a density keeps u's."""
         u = u.double()
         if self.origin is None:
-            return u, _zeros(u)
+            return u, torch.zeros_like(u)
         step = torch.where(self.steps > 0, self.steps, 1)
         count = torch.floor((u - self.origin) / step)
         per_unit = torch.round(1 / step)
         # 3·0.1 is not 0.3, but 3/10 is
         multiple = torch.where((per_unit * step - 1).abs() < 1e-12, count / per_unit, count * step)
-        return torch.where(self.steps > 0, self.origin + multiple, u), _zeros(u)
+        return torch.where(self.steps > 0, self.origin + multiple, u), torch.zeros_like(u)
 
 
-class Standardise(Transform):
+class Bounded(Columnwise):
+    """u = log(x − l) − log(h − x) for numbers between l and h; without one of the bounds, without its term.
+
+    ``lower`` and ``upper`` (D,) are infinite where a column has none. What is nearer to a bound than ``margin`` (D,) is
+    taken at that distance; the inverse leads to no number outside.
+    """
+
+    def __init__(self, lower: Tensor, upper: Tensor, margin: Tensor) -> None:
+        super().__init__()
+        self.lower, self.upper, self.margin = lower.double(), upper.double(), margin.double()
+        self._low, self._high = lower.isfinite(), upper.isfinite()
+
+    def by_column(self, x: Tensor) -> Pair:
+        """Numbers x (N, D) between the bounds to u; NaN where a number lies outside."""
+        x = x.double()
+        outside = (x < self.lower) | (x > self.upper)
+        # du/dx is 1/(x − l) + 1/(h − x), which is (h − l)/((x − l)(h − x))
+        above = torch.where(self._low, torch.maximum(x - self.lower, self.margin), 1)
+        below = torch.where(self._high, torch.maximum(self.upper - x, self.margin), 1)
+        width = torch.where(self._low & self._high, self.upper - self.lower, 1)
+        bounded = self._low | self._high
+        u = torch.where(bounded, above.log() - below.log(), x)
+        terms = torch.where(bounded, width.log() - above.log() - below.log(), 0)
+        return u.masked_fill(outside, math.nan), terms
+
+    def inverse_terms(self, u: Tensor) -> Pair:
+        """All numbers u (N, D) to x between the bounds."""
+        u = u.double()
+        both = self._low & self._high
+        low, high = torch.where(self._low, self.lower, 0), torch.where(self._high, self.upper, 0)
+        width = torch.where(both, high - low, 1)
+        x = torch.where(both, low + width * torch.sigmoid(u), torch.where(self._low, low + u.exp(), high - (-u).exp()))
+        x = torch.where(self._low | self._high, x, u)
+        terms = torch.where(both, width.log() + logsigmoid(u) + logsigmoid(-u), torch.where(self._low, u, -u))
+        inside = torch.where(self._high, torch.nextafter(self.upper, torch.full_like(self.upper, -math.inf)), math.inf)
+        return torch.minimum(torch.maximum(x, self.lower), inside), torch.where(self._low | self._high, terms, 0)
+
+
+class Standardise(Columnwise):
     """u = (x − location)/scale, log_det = −Σ log scale, with ``location`` and ``scale`` (D,)."""
 
     reach = "own"
@@ -59,17 +113,15 @@ class Standardise(Transform):
         super().__init__()
         self.location, self.scale = location.double(), scale.double()
 
-    def forward(self, x: Tensor) -> Pair:
-        """Rows x (N, D) in raw units to (u, log_det)."""
-        return (x.double() - self.location) / self.scale, _zeros(x) - self.scale.log().sum()
-
     def by_column(self, x: Tensor) -> Pair:
-        """Rows x (N, D) in raw units to (u, −log scale)."""
-        return self(x)[0], -self.scale.log().expand_as(x)
+        """Rows x (N, D) in raw units to u."""
+        u = (x.double() - self.location) / self.scale
+        return u, -self.scale.log().expand_as(u)
 
-    def inverse(self, u: Tensor) -> Pair:
-        """Standardised rows u (N, D) to (x, log_det)."""
-        return u.double() * self.scale + self.location, _zeros(u) + self.scale.log().sum()
+    def inverse_terms(self, u: Tensor) -> Pair:
+        """Standardised rows u (N, D) to x."""
+        x = u.double() * self.scale + self.location
+        return x, self.scale.log().expand_as(x)
 
 
 class Logit(Transform):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,14 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowbench.console import note, plural
+from flowbench.data.tables.matching import matched, named, numbers
 from flowbench.data.tables.records import Fault, Source
 from flowbench.errors import DataError
 from flowbench.flows.core.density import Float64
 from flowbench.use.rows import RowReader
 from flowbench.use.trained import Trained
-
-NAMED = 5
-"""Columns that a message names."""
 
 FAR = "so far out that the density is beyond floating point"
 
@@ -68,12 +65,13 @@ def scored(
     Raises:
         DataError: a column is of no numbers; or a row has no density, and all before it are answered.
     """
-    for some in RowReader(source, trained.density.given, columns, ids).read():
+    density = trained.density
+    for some in RowReader(source, density.classed, columns, ids, density.limits).read():
         rows, faults = some.rows, some.faults
         lls = np.full(len(rows), np.nan)
         sound = np.setdiff1d(np.arange(len(rows)), list(faults)) if faults else np.arange(len(rows))
         if len(sound):
-            lls[sound] = trained.density.log_prob(rows[sound] if faults else rows)
+            lls[sound] = density.log_prob(rows[sound] if faults else rows)
         lost = sound[~np.isfinite(lls[sound])]
         faults |= {
             int(row): Fault(FAR, "the values lie so far out that the density is beyond floating point,", "leave it out")
@@ -109,27 +107,19 @@ def matched_columns(trained: Trained, table: Source, known: Sequence[str] = ()) 
             message = f"the flow was trained on {dim} columns, {table.name} has {len(there)}"
             raise DataError(message, "give it all of them and no others")
         return there
-    return matched(table, (*trained.given, *trained.columns), known)
+    return _found(table, (*trained.given, *trained.columns), known)
 
 
-def matched(table: Source, wanted: tuple[str, ...], known: Sequence[str] = ()) -> tuple[str, ...]:
-    """The table's names of the ``wanted`` columns, in their order; others are noted, but for those that are ``known``.
+def _found(table: Source, wanted: tuple[str, ...], known: Sequence[str] = ()) -> tuple[str, ...]:
+    """The table's names of the ``wanted`` columns, in their order; see `matched`.
 
     Raises:
         DataError: one is missing; the hint says which of the others may be it.
     """
-    if table.columns == tuple(str(i) for i in range(len(wanted))) != wanted:
-        note(f"{table.name} has no names: its columns are taken in the order of training, {_named(wanted)}")
+    if table.columns == numbers(len(wanted)) != wanted:
+        note(f"{table.name} has no names: its columns are taken in the order of training, {named(wanted)}")
         return table.columns
-    others = [name for name in table.columns if name not in {*wanted, *known}]
-    missing = [name for name in wanted if name not in set(table.columns)]
-    if missing:
-        raise DataError(
-            f"{table.name} lacks {_named(missing)}, which the flow was trained on", _renaming(missing, others)
-        )
-    if others:
-        note(f"{table.name}: left out {_named(others)}, which the flow was not trained on")
-    return wanted
+    return matched(table.name, table.columns, wanted, known)
 
 
 def given_values(trained: Trained, table: Source) -> Float64:
@@ -138,7 +128,7 @@ def given_values(trained: Trained, table: Source) -> Float64:
     Raises:
         DataError: a column is missing, or a value; or a class was not trained on.
     """
-    columns = matched(table, trained.given, known=trained.columns or ())
+    columns = _found(table, trained.given, known=trained.columns or ())
     parts = [np.empty((0, len(columns)))]
     for some in RowReader(table, trained.density.given, columns).read():
         if some.faults:
@@ -146,15 +136,3 @@ def given_values(trained: Trained, table: Source) -> Float64:
             raise _refusal(table, some.first + row + 1, some.faults[row])
         parts.append(some.rows)
     return np.concatenate(parts)
-
-
-def _renaming(missing: Sequence[str], others: Iterable[str]) -> str:
-    plain = {other.casefold().strip(): other for other in others}
-    near = {name: difflib.get_close_matches(name.casefold().strip(), plain, n=1) for name in missing[:NAMED]}
-    found = [f"rename {plain[match[0]]!r} to {name!r}" for name, match in near.items() if match]
-    return "; ".join(found) or f"it has {_named(list(plain.values())) if plain else 'no others'}"
-
-
-def _named(columns: Sequence[str]) -> str:
-    more = f" and {len(columns) - NAMED:,} more" if len(columns) > NAMED else ""
-    return f"{'column' if len(columns) == 1 else 'columns'} {', '.join(map(repr, columns[:NAMED]))}{more}"

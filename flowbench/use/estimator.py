@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,22 +16,19 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from flowbench import flows
 from flowbench.config import RunConfig, packaged_layers, resolve
-from flowbench.data.given import GivenColumn, standardised
-from flowbench.data.preprocessing import Dequantise, Standardise
-from flowbench.data.tables.fitness import FEWEST_ROWS, noise_widths, refuse_unfit, refuse_unscalable
-from flowbench.data.tables.options import TableOptions
-from flowbench.data.tables.profile import Profile, Profiler
+from flowbench.data.discrete import Discrete
+from flowbench.data.given import GivenColumn
+from flowbench.data.tables.fitness import FEWEST_ROWS
+from flowbench.data.tables.options import ALL, CATEGORY, TableOptions
 from flowbench.errors import DataError, UsageError
 from flowbench.flows import Flow
 from flowbench.flows.core.density import Density, Float64
 from flowbench.training.environment import resolve_device
 from flowbench.training.loop import train
 from flowbench.training.state import Epoch
+from flowbench.use.preparing import categories_of, coded, prepare, values_of
 
 Indices = NDArray[np.int64]
-
-_NAME = Path("X")
-"""What the rows are called in messages, as scikit-learn's are."""
 
 _BUILDING = threading.Lock()
 """Weights are drawn from torch's one generator for the CPU: by one of the threads of a parallel search at a time."""
@@ -55,7 +50,13 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         validation_fraction: the share of the rows held out, between 0 and 1; one row at the least.
         dequantise: whether uniform noise, as wide as a column's step, is added to columns of whole numbers and to those
             with heavy ties, as ``flowbench train --dequantise`` does. A value's density is then taken in the middle of
-            its step, and draws are rounded down to it. Without it there is a warning of such columns.
+            its step, and draws are rounded down to it. Without it there is a warning of whole numbers.
+        kinds: what columns are, by their places in X or names: ``continuous``, ``whole`` (as with ``dequantise``),
+            ``mixed`` (continuous but for values that many rows have, which are taken apart) or ``category``.
+        bounds: (lower, upper) of columns, by their places or names, None where there is none; draws lie between them.
+        missing: ``refuse`` NaN, or model by an ``indicator`` whether a value is missing; draws have NaN, too.
+        allow_ties: columns with heavy ties and no step, by their places or names, that are learnt all the same, or
+            ``all``: the likelihood of such rows can grow without bound.
         given: columns of X, by index or by name, of numbers that are given and not modelled: the density is that of
             the others, conditional on them.
         device: where it trains: ``auto``, ``cpu``, ``cuda``, ``cuda:0``. What was fitted is kept on the CPU, so that a
@@ -92,6 +93,10 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         options: Mapping[str, Any] | None = None,
         validation_fraction: float = 0.1,
         dequantise: bool = False,
+        kinds: Mapping[int | str, str] | None = None,
+        bounds: Mapping[int | str, tuple[float | None, float | None]] | None = None,
+        missing: Literal["refuse", "indicator"] = "refuse",
+        allow_ties: Sequence[int | str] | Literal["all"] = (),
         given: Sequence[int | str] = (),
         device: str = "auto",
         random_state: Any = None,
@@ -107,6 +112,10 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         self.options = options
         self.validation_fraction = validation_fraction
         self.dequantise = dequantise
+        self.kinds = kinds
+        self.bounds = bounds
+        self.missing = missing
+        self.allow_ties = allow_ties
         self.given = given
         self.device = device
         self.random_state = random_state
@@ -114,42 +123,41 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
     def fit(self, X: ArrayLike, y: object = None) -> FlowDensity:  # noqa: N803
         """Learn the density of the rows of X (N, D); ``y`` is ignored.
 
-        Which rows have no density is for ``flowbench train`` to say, but that columns of whole numbers or with heavy
-        ties, of which a continuous density grows without bound, only get a UserWarning here.
+        Which rows have no density is for ``flowbench train`` to say, but that columns of whole numbers, on which a
+        continuous density can grow without bound, only get a UserWarning here.
 
         Raises:
             ValueError: a setting that does not exist or has no such value; rows without a density (a constant column,
                 too few of them).
             DivergedError: the training left the finite.
         """
-        rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        rows = self._validated(X, ensure_min_samples=2)
         random = check_random_state(self.random_state)
         try:
             config = self._config(seed=int(random.randint(2**31)))
             held_out, kept = self._split(len(rows), random)
-            self._order, names = self._given_first()
-            values, own = np.split(rows[:, self._order], [len(names)], axis=1)
-            given = _given_columns(names, values[kept])
-            profile, widths = self._profile(own)
-            noisy = own + widths * random.random_sample(own.shape) if widths.any() else own
-            location, scale = _standardisation(noisy[kept], profile, widths)
-            standard = np.concatenate([standardised(given, values), (noisy - location) / scale], axis=1)
-            parts = [torch.from_numpy(standard[part].astype(np.float32)) for part in (kept, held_out)]
-            flow, epochs = _fit(config, parts, given)
+            options = self._table_options()
+            self._order, first, names = self._in_order(options)
+            own = rows[:, self._order]
+            classes = slice(first, first + sum(kind == CATEGORY for kind in options.kinds.values()))
+            self._categories = categories_of(names[classes], own[:, classes], self.missing)
+            own = self._coded(own)
+            with _own_hint():
+                found = prepare(names, own, first, self._categories, options, kept, random)
+            parts = [torch.from_numpy(found.rows[part].astype(np.float32)) for part in (kept, held_out)]
+            flow, epochs = _fit(config, parts, found.given, found.discrete)
         except (UsageError, DataError) as error:
             raise ValueError(f"{error}: {error.hint}" if error.hint else str(error)) from error
-        noise = (Dequantise.of(widths, profile.low),) if widths.any() else ()
-        density = Density(flow, (*noise, Standardise.of(location, scale)), given)
-        self.density_ = density
+        self.density_ = Density(flow, found.preprocessing, found.given, found.discrete)
         self.n_epochs_ = len(epochs)
         self.best_epoch_ = max((epoch.number for epoch in epochs if epoch.best), default=0)
-        self.validation_log_likelihood_ = float(density.log_prob(rows[held_out][:, self._order]).mean())
+        self.validation_log_likelihood_ = float(self.density_.log_prob(own[held_out]).mean())
         return self
 
     def score_samples(self, X: ArrayLike) -> Float64:  # noqa: N803
         """The log-density (N,) of each row of X (N, D), in nats and the rows' own units."""
         check_is_fitted(self)
-        return self.density_.log_prob(validate_data(self, X, dtype=np.float64, reset=False)[:, self._order])
+        return self.density_.log_prob(self._coded(self._validated(X, reset=False)[:, self._order]))
 
     def score(self, X: ArrayLike, y: object = None) -> float:  # noqa: N803
         """The mean log-density of the rows of X (N, D): as of a GaussianMixture (a KernelDensity's is the sum)."""
@@ -171,6 +179,8 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         generator = torch.Generator().manual_seed(int(check_random_state(random_state).randint(2**31)))
         values = self._values(n_samples, given)
         draws = np.concatenate(list(self.density_.samples(n_samples, generator, values)))
+        for place, category in enumerate(self._categories, len(self.density_.given)):
+            draws[:, place] = values_of(category)[draws[:, place].astype(np.int64)]
         return draws[:, np.argsort(self._order)]
 
     def _values(self, n: int, given: ArrayLike | None) -> Float64 | None:
@@ -187,19 +197,59 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
             )
         return np.array(np.broadcast_to(values, (n, columns)))
 
-    def _given_first(self) -> tuple[Indices, list[str]]:
-        """The columns' places in X, those that are given first, and the names of these."""
-        names = [str(name) for name in getattr(self, "feature_names_in_", range(self.n_features_in_))]
-        places: list[int] = []
-        for column in self.given:
-            place = names.index(column) if column in names else column
-            if not isinstance(place, int | np.integer) or not 0 <= place < len(names) or place in places:
-                raise UsageError(f"given names the columns of X, each once; {column!r} is none, or is there twice")
-            places.append(int(place))
-        others = [place for place in range(len(names)) if place not in places]
-        if not others:
-            raise UsageError("given names all columns of X: none is left to model")
-        return np.array([*places, *others]), [names[place] for place in places]
+    def _validated(self, X: ArrayLike, **how: Any) -> Float64:  # noqa: N803
+        """X as float64, NaN among it where that is allowed."""
+        finite = "allow-nan" if self.missing == "indicator" else True
+        return np.asarray(validate_data(self, X, dtype=np.float64, ensure_all_finite=finite, **how))
+
+    def _coded(self, rows: Float64) -> Float64:
+        """Rows with codes in the place of their categories' values."""
+        first = len(self.given)
+        given, classes, numbers = np.split(rows, [first, first + len(self._categories)], axis=1)
+        return np.concatenate([given, coded(self._categories, classes), numbers], axis=1)
+
+    def _names(self) -> list[str]:
+        return [str(name) for name in getattr(self, "feature_names_in_", range(self.n_features_in_))]
+
+    def _named(self, column: int | str, setting: str) -> str:
+        """The name of a column that a setting gives by its name or place in X."""
+        names = self._names()
+        if column in names:
+            return str(column)
+        if not isinstance(column, int | np.integer) or not 0 <= column < len(names):
+            raise UsageError(f"{setting} names columns of X; {column!r} is none")
+        return names[column]
+
+    def _table_options(self) -> TableOptions:
+        """What a table's options say, by names."""
+        ties = self.allow_ties if not isinstance(self.allow_ties, str) else ()
+        return TableOptions(
+            missing=self.missing,
+            dequantise=self.dequantise,
+            kinds={self._named(column, "kinds"): kind for column, kind in (self.kinds or {}).items()},
+            bounds={self._named(column, "bounds"): tuple(pair) for column, pair in (self.bounds or {}).items()},  # type: ignore[misc]
+            allow_ties=(ALL,)
+            if self.allow_ties == ALL
+            else tuple(self._named(column, "allow_ties") for column in ties),
+        )
+
+    def _in_order(self, options: TableOptions) -> tuple[Indices, int, list[str]]:
+        """The columns' places in X: those given, so many, then categories, then numbers; and their names."""
+        names = self._names()
+        given = [self._named(column, "given") for column in self.given]
+        if len(set(given)) < len(given):
+            raise UsageError("given names the columns of X, each once")
+        idle = [name for name in given if name in options.kinds or name in options.bounds]
+        if idle:
+            raise UsageError(f"column {idle[0]!r} is given, so it has no kind and no bounds")
+        categories = [name for name in names if options.kind_of(name) == CATEGORY]
+        numbers = [name for name in names if name not in given and name not in categories]
+        if not numbers:
+            raise UsageError(
+                "given names all columns of X, or categories are the others: none is left to model as a number"
+            )
+        ordered = [*given, *categories, *numbers]
+        return np.array([names.index(name) for name in ordered]), len(given), ordered
 
     def _config(self, seed: int) -> RunConfig:
         names = ("transforms", "hidden", "batch_size", "learning_rate", "max_epochs", "max_seconds", "patience")
@@ -228,57 +278,28 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         held_out = min(max(1, int(fraction * n)), n - 1)
         return order[:held_out], order[held_out:]
 
-    def _profile(self, rows: Float64) -> tuple[Profile, Float64]:
-        """What the modelled columns are like, and the width (D,) of the noise that each gets."""
-        names = [str(name) for name in getattr(self, "feature_names_in_", range(self.n_features_in_))]
-        profiler = Profiler([names[place] for place in self._order[-rows.shape[1] :]])
-        profiler.add(rows)
-        profile = profiler.profile()
-        options = TableOptions(dequantise=self.dequantise)
-        with _own_hint(f"leave such columns out, and give at least {FEWEST_ROWS} rows"):
-            refuse_unfit(_NAME, profile, options)
-            try:
-                return profile, noise_widths(_NAME, profile, options)
-            except DataError as error:
-                if self.dequantise:
-                    raise
-                hint = "dequantise=True adds uniform noise as wide as a column's step, where it has one"
-                warnings.warn(f"{error}: {hint}", stacklevel=3)
-        return profile, np.zeros(rows.shape[1])
-
 
 @contextmanager
-def _own_hint(hint: str) -> Iterator[None]:
+def _own_hint() -> Iterator[None]:
     """What is wrong with a table is said as on the command line, but what to do not with its options."""
     try:
         yield
     except DataError as error:
-        raise DataError(str(error), hint) from error
+        hint = "leave such columns out, or say what they are (kinds, bounds, missing, dequantise, allow_ties); give at "
+        raise DataError(str(error), hint + f"least {FEWEST_ROWS} rows") from error
 
 
-def _standardisation(rows: Float64, profile: Profile, widths: Float64) -> tuple[Float64, Float64]:
-    constant = rows.min(axis=0) == rows.max(axis=0)
-    with np.errstate(all="ignore"):  # what overflows is refused by name
-        location, scale = rows.mean(axis=0), rows.std(axis=0)
-    with _own_hint("leave it out, rescale it, or give more rows"):
-        refuse_unscalable(_NAME, profile, widths, constant, location, scale)
-    return location, scale
-
-
-def _given_columns(names: Sequence[str], rows: Float64) -> tuple[GivenColumn, ...]:
-    """Given numbers, standardised by these rows; one that does not vary is only moved."""
-    pairs = zip(names, rows.mean(axis=0), rows.std(axis=0), strict=True)
-    return tuple(GivenColumn(name=name, location=float(at), scale=float(scale) or 1.0) for name, at, scale in pairs)
-
-
-def _fit(config: RunConfig, parts: Sequence[torch.Tensor], given: Sequence[GivenColumn]) -> tuple[Flow, list[Epoch]]:
+def _fit(
+    config: RunConfig, parts: Sequence[torch.Tensor], given: Sequence[GivenColumn], discrete: Discrete | None
+) -> tuple[Flow, list[Epoch]]:
     """Train on standardised rows, those kept and those held out; the flow in double precision, on the CPU."""
     with _BUILDING, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(
             config.stream("initialisation")
         )  # torch.manual_seed would move the GPUs' generators too
-        dim, classes = parts[0].shape[1] - len(given), [column.classes for column in given]
-        flow = flows.build(config.flow, dim, config.model, classes).to(config.device)
+        codes = len(discrete.classes) if discrete else 0
+        dim, classes = parts[0].shape[1] - len(given) - codes, [column.classes for column in given]
+        flow = flows.build(config.flow, dim, config.model, classes, discrete).to(config.device)
     rows, validation = (part.to(config.device) for part in parts)
     epochs = train(flow, rows, validation, config.training, config.stream("shuffling"))
     return flow.cpu().double(), epochs

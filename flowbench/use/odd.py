@@ -56,7 +56,10 @@ def oddness(density: Density, rows: Float64, lls: Float64, seed: int = 0) -> Odd
         usual = density.log_conditionals(draws.reshape(-1, draws.shape[-1])).reshape(len(draws), DRAWS, -1)
         return Oddness(terms, np.median(usual, axis=1) - terms)
     ranks = (np.arange(VALUES) + 0.5) / VALUES
-    usual = np.quantile(draws[..., first:], ranks, axis=1, method="inverted_cdf").transpose(1, 2, 0)
+    own = draws[..., first:]
+    usual = np.quantile(own, ranks, axis=1, method="inverted_cdf").transpose(1, 2, 0)
+    lacking = np.asarray(np.isnan(own).any(axis=1))  # no order has places for what is missing
+    usual = np.where(lacking[..., None], own[:, :VALUES].swapaxes(1, 2), usual)
     each = zip(rows, lls, np.broadcast_to(usual, (len(rows), *usual.shape[1:])), strict=True)
     gains = np.array([_gains(density, *row) for row in each]).reshape(len(rows), density.dim)
     return Oddness(gains, gains)

@@ -10,11 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowbench.data.dataset import Float64
+from flowbench.data.discrete import Category
 from flowbench.data.given import GivenColumn
 from flowbench.data.tables.csv_block import as_number, missing_marks
+from flowbench.data.tables.given import MISSING as MISSING_CLASS
 from flowbench.data.tables.records import Fault, Records, Source
 
 MISSING, INFINITE, UNKNOWN = "with a missing value", "with an infinite value", "of an unknown class"
+OUTSIDE = "with a value outside of its bounds"
+
+Limits = tuple[Float64, Float64, NDArray[np.bool_]]
+"""Of columns (C,) the least and the greatest values that there are, and which may be missing."""
 
 SHOWN = 10
 """Classes that a message names."""
@@ -31,13 +37,21 @@ class Rows:
 
 
 class RowReader:
-    """Reads a source's ``columns``, of which the first are the ``given``; and the text of a column of ``ids``."""
+    """Reads a source's ``columns``, of which the ``first`` may have classes; and the text of a column of ``ids``.
+
+    What lies outside of ``limits`` is a fault.
+    """
 
     def __init__(
-        self, source: Source, given: Sequence[GivenColumn], columns: Sequence[str], ids: str | None = None
+        self,
+        source: Source,
+        first: Sequence[GivenColumn | Category],
+        columns: Sequence[str],
+        ids: str | None = None,
+        limits: Limits | None = None,
     ) -> None:
-        self._source, self._columns, self._ids = source, list(columns), ids
-        self._classes = {i: _Classes(columns[i], own) for i, own in enumerate(given) if own.labels}
+        self._source, self._columns, self._ids, self._limits = source, list(columns), ids, limits
+        self._classes = {i: _Classes(columns[i], own) for i, own in enumerate(first) if own.labels}
 
     def read(self) -> Iterator[Rows]:
         """All rows, some at a time as they come."""
@@ -59,19 +73,28 @@ class RowReader:
             for i, classes in self._classes.items():
                 rows[:, i] = classes.codes(records.text[self._columns[i]], faults)
         bad = ~np.isfinite(rows)
+        if self._limits is not None:
+            low, high, may_lack = self._limits
+            bad = (bad & ~(may_lack & np.isnan(rows))) | (rows < low) | (rows > high)
         for row in np.flatnonzero(bad.any(axis=1)).tolist():
             if row not in faults:
-                column = int(bad[row].argmax())
-                kind = MISSING if np.isnan(rows[row, column]) else INFINITE
-                message = f"column {self._columns[column]!r} has {kind.removeprefix('with ')}"
-                faults[row] = Fault(kind, message, "without it the row has no density: fill it in")
+                faults[row] = self._fault(rows[row], int(bad[row].argmax()))
         return rows, faults
+
+    def _fault(self, row: Float64, column: int) -> Fault:
+        kind = MISSING if np.isnan(row[column]) else INFINITE if np.isinf(row[column]) else OUTSIDE
+        message = f"column {self._columns[column]!r} has {kind.removeprefix('with ')}"
+        if kind == OUTSIDE:
+            return Fault(kind, f"{message}, {row[column]:g},", "it has no density there")
+        return Fault(
+            kind, message, "without it the row has no density: fill it in" if kind == MISSING else "replace it"
+        )
 
 
 class _Classes:
     """The codes of a column's classes, by their labels."""
 
-    def __init__(self, name: str, column: GivenColumn) -> None:
+    def __init__(self, name: str, column: GivenColumn | Category) -> None:
         self._name = name
         self._known: dict[str, float] = {label: code for code, label in enumerate(column.labels)}
 
@@ -81,7 +104,7 @@ class _Classes:
 
     def _code(self, label: str | None, row: int, faults: dict[int, Fault]) -> float:
         if label is None or row in faults or label in missing_marks():
-            return np.nan
+            return self._known.get(MISSING_CLASS, np.nan)
         number = None if label in self._known else as_number(label)
         # a number is the same class whatever its digits: 1, 1.0, true
         code = self._known.get(label if number is None else f"{number:.17g}")

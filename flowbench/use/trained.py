@@ -33,7 +33,16 @@ class Trained:
     raw: bool
 
     def in_flow_space(self) -> Trained:
-        """The same flow without its preprocessing; what is given stays as it is in tables."""
+        """The same flow without its preprocessing; what is given stays as it is in tables.
+
+        Raises:
+            UsageError: some of its rows is discrete: classes and values apart are the table's own.
+        """
+        if self.density.discrete is not None:
+            raise UsageError(
+                "rows with classes, values apart or missing ones, or with masses of steps are a table's own",
+                "leave --space flow out",
+            )
         return dataclasses.replace(self, density=Density(self.density.flow, given=self.density.given), raw=False)
 
     @property
@@ -50,7 +59,9 @@ class Trained:
     def noisy(self) -> list[str]:
         """The names of the columns that were learnt with noise."""
         steps = [step.steps for step in self.density.preprocessing if isinstance(step, Dequantise)]
-        return [n for widths in steps for n, w in zip(self.columns or (), widths, strict=False) if w]
+        numbers = (self.columns or ())[len(self.density.categories) :]
+        mass = (self.density.discrete and self.density.discrete.steps) or (0.0,) * len(numbers)
+        return [n for widths in steps for n, w, m in zip(numbers, widths, mass, strict=False) if w and not m]
 
 
 def load(path: Path, device: str = "cpu") -> Trained:
@@ -61,7 +72,7 @@ def load(path: Path, device: str = "cpu") -> Trained:
     """
     flow, about = weights.load(path)
     try:
-        density = Density(flow.to(device), about.preprocessing or (), about.given)
+        density = Density(flow.to(device), about.preprocessing or (), about.given, about.discrete)
     except DataError as error:
         raise DataError(f"{path} is damaged: {error}", "train it again") from error
     if about.columns is not None and len(about.columns) != density.dim:

@@ -86,6 +86,34 @@ def test_a_table_of_ones_own(tmp_path: Path, results: Path) -> None:
     assert "in the data's own units" in done.stdout
 
 
+def test_published_splits_are_taken_as_they_are(tmp_path: Path, results: Path) -> None:
+    """Two files of test rows make two lines that are never paired; one cache serves the seeds of each."""
+    random = np.random.default_rng(0)
+    for name, n in {"train": 400, "val": 50, "test": 60, "other": 60}.items():
+        np.save(tmp_path / f"{name}.npy", random.normal(size=(n, 2)))
+    files = ("--data", str(tmp_path / "train.npy"), "--validation-data", str(tmp_path / "val.npy"))
+    for test, seed in (("test", "0"), ("test", "1"), ("other", "0")):
+        done = train("maf", *files, "--test-data", str(tmp_path / f"{test}.npy"), "--seed", seed, *TINY, out=results)
+        assert done.returncode == 0, done.stderr
+    found = [row["task"] for row in rows(results)]
+    assert len(found) == 3
+    for task in found:
+        assert (task["n_train"], task["n_validation"], task["n_test"]) == (400, 50, 60)
+        assert task["data"] == "train.npy"
+        assert task["split_seed"] is None
+    assert (
+        len({task["data_fingerprint"] for task in found}) == len({task["rows_sha256"]["test"] for task in found}) == 2
+    )
+    compared = json.loads(flowbench("compare", "--json", "--out", str(results)).stdout)["tables"]
+    assert sorted(len(line["runs"]) for table in compared for line in table["lines"]) == [1, 2]
+    assert len(compared) == 2
+    idle = train("maf", *files, "--test-data", str(tmp_path / "test.npy"), "--split", "time", out=results)
+    assert idle.returncode == 2
+    named = flowbench("sweep", "maf", "--data", "digits", "--test-data", str(tmp_path / "test.npy"), "--dry-run")
+    assert named.returncode == 2
+    assert "splits of its own" in named.stderr
+
+
 def test_one_column_is_a_table_too(tmp_path: Path, results: Path) -> None:
     np.save(tmp_path / "one.npy", np.random.default_rng(0).normal(size=(500, 1)))
     for flow in ("maf", "iaf", "realnvp"):
@@ -237,7 +265,7 @@ def test_a_crash_shows_a_traceback_only_with_debug(results: Path, tmp_path: Path
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["train", "--help"], ["sample", "--help"], ["compare"], ["list"], ["fetch", "digits"]],
+    [["--help"], ["train", "--help"], ["sample", "--help"], ["compare"], ["list"], ["cache"], ["fetch", "digits"]],
 )
 def test_torch_stays_away_where_it_is_not_needed(arguments: list[str]) -> None:
     program = (

@@ -36,6 +36,7 @@ REFERENCE = PACKAGE.parent / "results" / "reference"
         f"compare --json --out {REFERENCE} | true",
         "train --settings | true",
         "fetch digits patches | true",
+        "cache | true",
         "train gaussian --data truth-banana --out $OUT | true",
     ],
 )

@@ -89,7 +89,7 @@ def test_an_entry_of_a_faster_process_is_kept(prepared: Path) -> None:
 
 def test_a_damaged_entry_that_another_process_has_discarded_is_no_error(prepared: Path) -> None:
     prepared.mkdir(parents=True)
-    cache._discard(prepared / "entry")
+    assert not cache.discard(prepared / "entry")
     assert list(prepared.iterdir()) == []
 
 

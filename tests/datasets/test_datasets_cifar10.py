@@ -11,17 +11,16 @@ import pytest
 import python2_pickles as python2
 from made_files import put, same
 
-from flowbench.data import load, recipe
+from flowbench.data import load
 from flowbench.errors import DataError
 
 BATCHES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
-N_A_BATCH, N_VALIDATION = 6, 7
+N_A_BATCH, N_VALIDATION = 6, 3
 
 
 @pytest.fixture
-def images(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
-    """Six images a batch; the last seven of 30 are for validation, where they are 5,000 of 50,000."""
-    monkeypatch.setattr(recipe("cifar10"), "_N_VALIDATION", N_VALIDATION)
+def images() -> dict[str, np.ndarray]:
+    """Six images a batch; the last three of 30 are for validation, as 5,000 of 50,000 are."""
     rng = np.random.RandomState(0)
     return {name: rng.randint(0, 256, (N_A_BATCH, 3072), dtype=np.uint8) for name in BATCHES}
 
@@ -88,11 +87,33 @@ def test_cifar10_follows_the_published_steps(images: dict[str, np.ndarray], fold
         np.testing.assert_array_equal(mirrored.reshape(n, 32, 32), plain.reshape(n, 32, 32)[:, :, ::-1])
 
 
-def test_cifar10_without_a_batch_is_refused(images: dict[str, np.ndarray], folder: Path) -> None:
-    del images["data_batch_3"]
+def test_cifar10_of_fewer_batches_is_split_in_proportion_if_that_is_allowed(
+    images: dict[str, np.ndarray], folder: Path
+) -> None:
+    for name in ("data_batch_3", "data_batch_5"):
+        del images[name]
     put(folder / "cifar10/cifar-10-binary.tar.gz", tarred("cifar-10-batches-bin", binary(images)))
-    with pytest.raises(DataError, match=r"cifar-10-binary\.tar\.gz: there is no data_batch_3"):
+    with pytest.raises(DataError, match="its card says 90,000 / 5,000 / 10,000"):
+        load("cifar10")
+    assert load("cifar10", allow_partial=True).rows == (32, 2, 6)
+    put(folder / "cifar10/cifar-10-binary.tar.gz", tarred("cifar-10-batches-bin", {}))
+    with pytest.raises(DataError, match=r"cifar-10-binary\.tar\.gz: there is no data_batch_1"):
         load("cifar10", allow_partial=True)
+
+
+@pytest.mark.parametrize("kept", [["data_batch_2"], ["test_batch"]])
+def test_cifar10_of_one_batch_has_all_three_splits(
+    kept: list[str], images: dict[str, np.ndarray], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else can be had; the files of the ready-made archive count one by one."""
+    monkeypatch.setenv("FLOWBENCH_OFFLINE", "1")
+    for name in kept:
+        put(folder / "cifar10" / name, pickled(images)[name])
+    with pytest.raises(DataError, match="FLOWBENCH_OFFLINE"):
+        load("cifar10")
+    data = load("cifar10", allow_partial=True)
+    assert data.rows == (8, 1, 1)  # and four mirror images
+    assert data.name == "cifar10~10"
 
 
 @pytest.mark.parametrize(

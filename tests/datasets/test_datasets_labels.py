@@ -10,7 +10,7 @@ import pytest
 import python2_pickles as python2
 from made_files import put, same
 
-from flowbench.data import Dataset, TableOptions, load, recipe
+from flowbench.data import Dataset, TableOptions, load
 from flowbench.errors import DataError, UsageError
 
 LABEL = TableOptions(given=("label",))
@@ -24,9 +24,8 @@ def idx(values: np.ndarray) -> bytes:
 
 
 @pytest.fixture
-def mnist(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of made images and labels: 40 for training, of which the last 10 are for validation, and 25."""
-    monkeypatch.setattr(recipe("mnist"), "_N_VALIDATION", 10)
+def mnist(folder: Path) -> Path:
+    """The folder of made images and labels: 40 for training, of which a sixth are for validation, and 25."""
     for name, part in (("train", slice(40)), ("t10k", slice(40, None))):
         put(folder / f"mnist/{name}-images-idx3-ubyte", idx(PIXELS[part]))
         put(folder / f"mnist/{name}-labels-idx1-ubyte.gz", gzip.compress(idx(DIGITS[part])))
@@ -53,7 +52,7 @@ def test_mnist_has_its_digits_ready_made(mnist: Path) -> None:
     official = load("mnist", allow_partial=True, table_options=LABEL)
     mnist.rename(mnist.parent / "idx")
     x = PIXELS.astype(np.float32) / 256
-    parts = (slice(30), slice(30, 40), slice(40, None))
+    parts = (slice(33), slice(33, 40), slice(40, None))
     pairs = tuple((python2.array(x[part]), python2.array(DIGITS[part].astype(np.int64))) for part in parts)
     put(mnist / "mnist.pkl.gz", gzip.compress(python2.dump(pairs)))
     same(official, load("mnist", allow_partial=True, table_options=LABEL))
@@ -80,8 +79,7 @@ def test_what_a_dataset_cannot_be_given_is_refused(mnist: Path) -> None:
         load("digits", table_options=LABEL)
 
 
-def test_cifar10_given_its_classes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipe("cifar10"), "_N_VALIDATION", 7)
+def test_cifar10_given_its_classes(folder: Path) -> None:
     images = np.random.RandomState(0).randint(0, 256, (36, 3072), dtype=np.uint8)
     classes = np.random.RandomState(1).randint(0, 10, 36).astype(np.uint8)
     for i, name in enumerate([*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]):
@@ -91,7 +89,7 @@ def test_cifar10_given_its_classes(folder: Path, monkeypatch: pytest.MonkeyPatch
         python = {b"labels": classes[part].tolist(), b"data": python2.array(images[part])}
         put(folder / "other" / name, python2.dump(python))
     data = load("cifar10", allow_partial=True, table_options=LABEL)
-    expected = [*classes[:23], *classes[:23], *classes[23:]]  # a mirror image shows the same
+    expected = [*classes[:27], *classes[:27], *classes[27:]]  # a mirror image shows the same
     np.testing.assert_array_equal(labels(data), expected)
     assert data.given[0].labels[9] == "truck"
     (folder / "cifar10").rename(folder / "done")

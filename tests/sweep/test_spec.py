@@ -55,16 +55,17 @@ def test_a_grid_of_another_form_is_refused(text: str) -> None:
 def test_a_file_says_the_same(tmp_path: Path) -> None:
     path = tmp_path / "sweep.toml"
     path.write_text(
-        'flows = ["maf", "iaf"]\ndata = ["digits"]\nseeds = 2\npick = true\n'
+        'flows = ["maf", "iaf"]\ndata = ["digits"]\nseeds = 2\npick = true\nvalidation_data = "v.csv"\n'
         "[grid]\ntransforms = [5, 10]\n[settings]\nhidden = [8]\n[table]\ndequantise = true\n"
     )
     spec = checked(read_toml(path))
     same = Spec(
         flows=("maf", "iaf"), data=("digits",), seeds=2, pick=True, grid={"transforms": [5, 10]},
-        settings={"hidden": [8]}, table=TableOptions(dequantise=True),
+        settings={"hidden": [8]}, table=TableOptions(dequantise=True), validation_data="v.csv",
     )  # fmt: skip
     assert spec == same
     assert jobs(spec)[0].order.table.dequantise
+    assert str(jobs(spec)[0].order.validation_data).endswith("/v.csv")
 
 
 @pytest.mark.parametrize(
@@ -90,5 +91,6 @@ def test_a_label_is_a_file_s_name() -> None:
 
 def test_files_are_the_same_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (job,) = jobs(Spec(flows=("./flow.py",), data=("table.csv",)))
+    (job,) = jobs(Spec(flows=("./flow.py",), data=("table.csv",), test_data="test.npy"))
     assert (job.order.flow, job.order.data) == (str(tmp_path / "flow.py"), str(tmp_path / "table.csv"))
+    assert (job.order.test_data, job.order.validation_data) == (str(tmp_path / "test.npy"), None)

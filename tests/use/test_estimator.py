@@ -200,8 +200,9 @@ def test_ties_without_a_step_are_no_density_with_noise_either() -> None:
     tied = np.r_[np.zeros(50), np.random.RandomState(0).normal(size=50)][:, None]
     with pytest.raises(ValueError, match="not multiples of any step"):
         FlowDensity("gaussian", dequantise=True).fit(tied)
-    with pytest.warns(UserWarning, match="not multiples of any step"):
+    with pytest.raises(ValueError, match="not multiples of any step"):
         FlowDensity("gaussian").fit(tied)
+    FlowDensity("gaussian", allow_ties=[0]).fit(tied)
 
 
 def test_the_example_runs() -> None:

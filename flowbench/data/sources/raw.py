@@ -35,19 +35,27 @@ def status(card: Card) -> str:
     return "missing" if _whole_source(card) is None else "present"
 
 
-def find(card: Card) -> dict[str, Path]:
+def find(card: Card, *, partial: bool = False) -> dict[str, Path]:
     """The raw files by the names on the card; if they are not all there, the ready-made members by their base names.
 
-    A member lies beside the raw files, or where the archive left it, unpacked in the data folder.
+    A member lies beside the raw files, or where the archive left it, unpacked in the data folder. With ``partial``,
+    some of the publisher's files are enough, or else some of the members.
 
     Raises:
         DataError: both sources miss a file; the hint says from where to get it, where to put it, and its checksum.
     """
     source = _whole_source(card)
+    if source is None and partial:
+        source = some_of(card) or None
     if source is None:
         missing = missing_files(card)
         raise DataError(f"{card.name}: missing {', '.join(file.name for file in missing)}", where_from(card, missing))
     return source
+
+
+def some_of(card: Card) -> dict[str, Path]:
+    """What there is of the first source of which there is anything, by the same names."""
+    return next((found for found in _sources(card) if found), {})
 
 
 def find_labels(card: Card, source: Mapping[str, Path]) -> dict[str, Path]:
@@ -56,10 +64,12 @@ def find_labels(card: Card, source: Mapping[str, Path]) -> dict[str, Path]:
     Raises:
         DataError: one is missing; the hint says from where to get it, and where to put it.
     """
-    if not card.files or card.files[0].name not in source:
+    if not card.label_files or not any(file.name in source for file in card.files):
         return {}
-    found = {file.name: _locate(card, file) for file in card.label_files}
-    missing = [file for file in card.label_files if found[file.name] is None]
+    # of images that are not there, none are needed
+    wanted = [own for own, images in zip(card.label_files, card.files, strict=True) if images.name in source]
+    found = {file.name: _locate(card, file) for file in wanted}
+    missing = [file for file in wanted if found[file.name] is None]
     if missing:
         lines = "".join(f"\n  {file.url}" for file in missing)
         raise DataError(
@@ -77,6 +87,19 @@ def missing_files(card: Card) -> list[RawFile]:
 def missing_members(card: Card) -> list[str]:
     """The members of the ready-made archive that are not there."""
     return [member for member in card.ready_made if _locate_member(card, member) is None]
+
+
+def lying_there(card: Card) -> list[Path]:
+    """All files and folders of the dataset in the data folder, under any of their names, parts of downloads too."""
+    own, folder = (*card.files, *card.label_files), data_dir() / card.name
+    names = [name for file in own for name in (file.name, *file.alternatives, *parts_of(file))]
+    members = [path for each in card.ready_made for path in (folder / PurePosixPath(each).name, data_dir() / each)]
+    return [path for path in (*(folder / name for name in names), *members) if os.path.lexists(path)]
+
+
+def parts_of(file: RawFile) -> tuple[str, str]:
+    """The names of what has come of a download that broke off, and of what is known of it."""
+    return f"{file.name}.part", f"{file.name}.part.json"
 
 
 def where_from(card: Card, missing: Sequence[RawFile]) -> str:
@@ -188,14 +211,17 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 
 def _whole_source(card: Card) -> dict[str, Path] | None:
     """The first of a dataset's sources of which every file is there."""
-    sources = [{file.name: _locate(card, file) for file in card.files}]
-    if card.ready_made:
-        sources.append({PurePosixPath(member).name: _locate_member(card, member) for member in card.ready_made})
-    for source in sources:
-        found = {name: path for name, path in source.items() if path is not None}
-        if len(found) == len(source):
-            return found
-    return None
+    own, members = _sources(card)
+    if len(own) == len(card.files):
+        return own
+    return members if card.ready_made and len(members) == len(card.ready_made) else None
+
+
+def _sources(card: Card) -> list[dict[str, Path]]:
+    """The files that are there: the publisher's, and the ready-made archive's."""
+    own = {file.name: _locate(card, file) for file in card.files}
+    members = {PurePosixPath(member).name: _locate_member(card, member) for member in card.ready_made}
+    return [{name: path for name, path in each.items() if path is not None} for each in (own, members)]
 
 
 def _locate(card: Card, file: RawFile) -> Path | None:

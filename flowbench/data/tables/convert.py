@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,23 +19,24 @@ from numpy.typing import NDArray
 from flowbench import console
 from flowbench.data import cache
 from flowbench.data.dataset import Float64
+from flowbench.data.discrete import Category
 from flowbench.data.given import GivenColumn
 from flowbench.data.moments import Moments
-from flowbench.data.preprocessing import Dequantise, Standardise
 from flowbench.data.tables.files import TableFile
-from flowbench.data.tables.fitness import noise_widths, refuse_unfit, refuse_unscalable
+from flowbench.data.tables.fitness import refuse_unfit, refuse_unscalable
 from flowbench.data.tables.given import Classes, complete, numbered, with_given
-from flowbench.data.tables.options import TRAIN, Seeds, TableOptions, assign
-from flowbench.data.tables.profile import Profiler
+from flowbench.data.tables.kinds import Kinds, bounds_in_words, kinds_of, refuse_outside
+from flowbench.data.tables.options import CATEGORY, TRAIN, Seeds, TableOptions
+from flowbench.data.tables.profile import Profile, Profiler
+from flowbench.data.tables.repeated import repeated_rows
+from flowbench.data.tables.sources import Sources
+from flowbench.data.tables.spool import Parts, Spool
 from flowbench.errors import DataError
 from flowbench.seeds import stream
 
-CHUNK_VALUES = 1 << 20
-"""Moved at a time: 8 MiB of float64."""
-
 
 def convert(
-    source: TableFile, columns: Sequence[str], options: TableOptions, seeds: Seeds, place: Path, fingerprint: str
+    source: Sources, columns: Sequence[str], options: TableOptions, seeds: Seeds, place: Path, fingerprint: str
 ) -> None:
     """Write the splits of these columns to the folder ``place``, as `cache.read` reads them, and what is said of them.
 
@@ -44,98 +44,164 @@ def convert(
         DataError: the table is damaged, or no density can be learnt of it.
         OSError: ``place`` cannot be written.
     """
-    path, first = source.path, len(options.given)
-    classes = Classes(source, [name for name in options.given if name in options.classes or source.is_text(name)])
+    path = source.label
+    categories, numbers = _apart(source, columns, options)
+    of_classes = [name for name in options.given if name in options.classes or source.is_text(name)] + categories
+    classes = Classes(source, of_classes, missing=options.missing, modelled=categories)
+    first = len(options.given) + len(categories)
     with tempfile.TemporaryFile(dir=place) as file:
-        rows = _Rows(file, first + len(columns), stream(seeds.noise, "noise"))
-        profiler = Profiler(columns)
-        groups = _spool(source, columns, options, classes, profiler, rows)
+        rows = Spool(file, first, len(numbers), stream(seeds.noise, "noise"))
+        profiler = Profiler(numbers, missing_allowed=options.missing == "indicator")
+        usable, groups = _spool(source, (*options.given, *categories), numbers, options, classes, profiler, rows)
+        classes.refuse_no_classes(categories)
         profile = profiler.profile()
         said = profile.lines()
-        say(path, said if profile.rows else [])
-        refuse_unfit(path, profile, options)
-        widths = noise_widths(path, profile, options)
-        rows.widths[first:] = widths
-        parts = assign(profile.rows, options, seeds, groups)
-        given = _settle(rows, parts, options.given, classes)
-        moments = Moments(first + len(columns))
-        for chunk, part in rows.chunks(parts):
-            moments.add(chunk[part == TRAIN])
-        location, scale = moments.mean, moments.deviation
-        refuse_unscalable(path, profile, widths, moments.constant[first:], location[first:], scale[first:])
-        given = _scaled(given, location, np.where(moments.constant, 1.0, scale))
-        location[:first], scale[:first] = [column.location for column in given], [column.scale for column in given]
-        shapes = _write(place, rows, parts, location, scale)
-    noisy = {name: float(width) for name, width in zip(columns, widths, strict=True) if width}
-    if noisy:
-        said.append(f"  noise added    {', '.join(f'{name!r} [0, {width:g})' for name, width in noisy.items())}")
-        console.note(said[-1])
-    if given:
-        said.append(f"  given          {', '.join(map(str, given))}")
-        console.note(said[-1])
-    noise = (Dequantise.of(widths, profile.low),) if noisy else ()
-    steps = (*noise, Standardise.of(location[first:], scale[first:]))
-    cache.write_meta(place, fingerprint, shapes, tuple(columns), steps, said, given)
+        say(source, said if profile.rows else [])
+        refuse_unfit(path, profile, options, source.locate if source.roles else None)
+        kinds = kinds_of(source.path, profile, options)
+        parts = source.assign(usable, options, seeds, groups)
+        said += _repeated(source, rows, parts, usable)
+        rows.kinds = kinds = _between_bounds(path, profile, kinds, rows, parts)
+        given, labelled = _settle(rows, parts, options.given, categories, classes)
+        moments, extremes = _moments(rows, parts, first, len(kinds.atoms), len(numbers))
+        of_numbers = moments.of(slice(-len(numbers), None))
+        refuse_unscalable(path, profile, kinds.widths, of_numbers, extremes)
+        scales = _scales(moments, given, len(numbers))
+        shapes = _write(place, rows, parts, *scales, stream(seeds.noise, "absent"))
+    discrete = kinds.discrete(labelled, of_numbers.mean, of_numbers.deviation)
+    for line in _made(profile, kinds, labelled, given_as(given, scales)):
+        said.append(line)
+        console.note(line)
+    steps = kinds.steps(of_numbers.mean, of_numbers.deviation)
+    cache.write_meta(
+        place,
+        fingerprint,
+        shapes,
+        (*categories, *numbers),
+        steps,
+        said,
+        given=given_as(given, scales),
+        discrete=discrete,
+        tied=kinds.tied,
+        source=source.path,
+    )
 
 
-def say(path: Path, profile: Sequence[str]) -> None:
+def _apart(source: Sources, columns: Sequence[str], options: TableOptions) -> tuple[list[str], list[str]]:
+    """The columns that are categories, and those of numbers."""
+    categories = [name for name in columns if options.kind_of(name) == CATEGORY or source.is_text(name)]
+    numbers = [name for name in columns if name not in categories]
+    if not numbers:
+        message = f"{source.label} has no column of numbers to model"
+        raise DataError(message, "a flow is a density of numbers: give it one")
+    return categories, numbers
+
+
+def _between_bounds(path: str, profile: Profile, kinds: Kinds, rows: Spool, parts: Parts) -> Kinds:
+    """The kinds with the margins of bounds, of which no row lies outside."""
+    if not kinds.bounds:
+        return kinds
+    outside, nearest = np.zeros(len(kinds.widths), np.int64), np.full(len(kinds.widths), np.inf)
+    for numbers in rows.numbers(parts):
+        outside += kinds.outside(numbers).sum(axis=0)
+        nearest = np.minimum(nearest, kinds.nearest(numbers))
+    refuse_outside(path, profile, kinds, outside)
+    return kinds.kept_apart(nearest)
+
+
+def _moments(rows: Spool, parts: Parts, first: int, codes: int, dim: int) -> tuple[Moments, tuple[Float64, Float64]]:
+    """The moments of the encoded training rows, and the least and greatest numbers (D,) of all rows."""
+    moments, low, high = Moments(first + codes + dim), np.full(dim, np.inf), np.full(dim, -np.inf)
+    for chunk, part in rows.encoded(parts):
+        moments.add(chunk[part == TRAIN])
+        low, high = np.fmin(low, np.fmin.reduce(chunk[:, -dim:])), np.fmax(high, np.fmax.reduce(chunk[:, -dim:]))
+    return moments, (low, high)
+
+
+def _scales(moments: Moments, given: Sequence[GivenColumn], dim: int) -> tuple[Float64, Float64]:
+    """Location and scale of each column of encoded rows: codes stay as they are."""
+    location, scale = moments.mean, np.where(moments.constant, 1.0, moments.deviation)
+    codes = [i for i, column in enumerate(given) if column.labels]
+    codes += range(len(given), len(location) - dim)
+    location[codes], scale[codes] = 0.0, 1.0
+    return location, scale
+
+
+def given_as(given: Sequence[GivenColumn], scales: tuple[Float64, Float64]) -> tuple[GivenColumn, ...]:
+    """The given columns with the location and scale that rows have."""
+    return tuple(
+        column.model_copy(update={"location": float(at), "scale": float(width)})
+        for column, at, width in zip(given, *scales, strict=False)
+    )
+
+
+def _made(
+    profile: Profile, kinds: Kinds, categories: Sequence[Category], given: Sequence[GivenColumn]
+) -> Iterator[str]:
+    """In lines, what was made of columns."""
+    names = profile.columns
+    noisy = [i for i in kinds.noisy if kinds.mass is None or not kinds.mass[i]]
+    found = {
+        "noise added": [f"{names[i]!r} [0, {kinds.widths[i]:g})" for i in noisy],
+        "mass": [f"{names[i]!r} (step {kinds.widths[i]:g})" for i in kinds.noisy if i not in noisy],
+        "bounded": [f"{names[i]!r} {bounds_in_words(pair)}" for i, pair in kinds.bounds.items()],
+        "apart": [f"{names[atoms.column]!r} ({atoms})" for atoms in kinds.atoms],
+        "categories": [f"{column.name!r} ({column.classes})" for column in categories],
+        "ties allowed": [f"{name!r}: its likelihood can grow without bound" for name in kinds.tied],
+        "given": [str(column) for column in given],
+    }
+    return (f"  {what:13}  {', '.join(columns)}" for what, columns in found.items() if columns)
+
+
+def say(source: Sources, profile: Sequence[str]) -> None:
     """Print the lines of a table's profile under its name."""
     for i, line in enumerate(profile):
-        console.note(line if i else f"{path.name}: {line}")
-
-
-class _Rows:
-    """Rows in a file of float64: appended, then read from the first on as often as wanted, the same each time."""
-
-    def __init__(self, file: IO[bytes], dim: int, seed: int) -> None:
-        self._file = file
-        self._dim = dim
-        self._seed = seed
-        self.widths = np.zeros(dim)
-        """Of the uniform noise (D,) that is added to what is read."""
-        self.codes: dict[int, NDArray[np.int32]] = {}
-        """Of columns of whole numbers, what becomes of each."""
-
-    def append(self, rows: Float64) -> None:
-        self._file.write(np.ascontiguousarray(rows).data)
-
-    def chunks(self, parts: NDArray[np.int8]) -> Iterator[tuple[Float64, NDArray[np.int8]]]:
-        """The rows (n, D) some at a time, each time with theirs of the ``parts`` (N,)."""
-        self._file.seek(0)
-        noise = np.random.default_rng(self._seed)
-        noisy = np.flatnonzero(self.widths)
-        step = max(1, CHUNK_VALUES // self._dim)
-        for start in range(0, len(parts), step):
-            rows = np.empty((min(step, len(parts) - start), self._dim))
-            if self._file.readinto(rows.data.cast("B")) != rows.nbytes:  # type: ignore[attr-defined]
-                raise OSError("a temporary file has become shorter")
-            if noisy.size:
-                rows[:, noisy] += noise.random((len(rows), noisy.size)) * self.widths[noisy]
-            for column, codes in self.codes.items():
-                rows[:, column] = codes[rows[:, column].astype(np.int64)]
-            yield rows, parts[start : start + len(rows)]
+        console.note(line if i else f"{source.name}: {line}")
 
 
 def _spool(
-    source: TableFile, columns: Sequence[str], options: TableOptions, classes: Classes, profiler: Profiler, out: _Rows
-) -> NDArray[np.int32] | None:
-    """Write the rows without missing values to ``out``, showing all to ``profiler``; the numbers of their groups."""
-    given = options.given
-    groups = None if options.group is None else _groups(source, options.group, dropna=options.dropna)
+    source: Sources,
+    first: Sequence[str],
+    numbers: Sequence[str],
+    options: TableOptions,
+    classes: Classes,
+    profiler: Profiler,
+    out: Spool,
+) -> tuple[list[int], NDArray[np.int32] | None]:
+    """Write the rows without missing values to ``out``, showing all to ``profiler``.
+
+    How many they are of each file, and of the one that is split the numbers of their groups.
+    """
+    groups = None if options.group is None else _groups(source.tables[0], options.group, dropna=options.dropna)
     kept: list[NDArray[np.int32]] = []
+    counts = [0] * len(source.tables)
     start = 0
-    for rows in _ahead(with_given(source, given, columns, classes.codes)):
-        of_group = None if groups is None else groups[start : start + len(rows)]
+    for rows in _ahead(with_given(source, first, numbers, classes.codes)):
+        table = source.which(start + 1)
+        of_group = None if groups is None or table else groups[start : start + len(rows)]
         whole = None if of_group is None else of_group >= 0
-        if given:
-            known = complete(source, given, rows[:, : len(given)], start, dropna=options.dropna)
+        if first:
+            known = complete(source, first, rows[:, : len(first)], start, dropna=options.dropna)
             whole = known if whole is None else whole & known
         start += len(rows)
-        usable = profiler.add(rows[:, len(given) :] if given else rows, whole)
-        out.append(rows if usable is None else rows[usable])
+        usable = profiler.add(rows[:, len(first) :] if first else rows, whole, held_out=table > 0)
+        rows = rows if usable is None else rows[usable]
+        counts[table] += len(rows)
+        out.append(rows)
         if of_group is not None:
             kept.append(of_group if usable is None else of_group[usable])
-    return None if groups is None else np.concatenate([np.empty(0, np.int32), *kept])
+    return counts, None if groups is None else np.concatenate([np.empty(0, np.int32), *kept])
+
+
+def _repeated(source: Sources, rows: Spool, parts: Parts, counts: Sequence[int]) -> list[str]:
+    """A line, which is printed, for each file of which rows are training rows, too."""
+    lines = []
+    for table, part, count in zip(source.tables[1:], source.roles, counts[1:], strict=True):
+        found, sought = repeated_rows(lambda: rows.chunks(parts), part, count)
+        if found:
+            lines.append(f"  repeated       {found:,} of {sought:,} rows of {table.path.name} are training rows, too")
+            console.note(lines[-1])
+    return lines
 
 
 def _ahead(batches: Iterator[Float64]) -> Iterator[Float64]:
@@ -161,13 +227,15 @@ def _groups(source: TableFile, column: str, *, dropna: bool) -> NDArray[np.int32
     return np.concatenate(found)
 
 
-def _settle(rows: _Rows, parts: NDArray[np.int8], given: Sequence[str], classes: Classes) -> tuple[GivenColumn, ...]:
-    """The given columns with their labels, which ``rows`` then have as the codes of training.
+def _settle(
+    rows: Spool, parts: Parts, given: Sequence[str], categories: Sequence[str], classes: Classes
+) -> tuple[tuple[GivenColumn, ...], tuple[Category, ...]]:
+    """The given columns and the categories with their labels; ``rows`` then have their places as codes.
 
     Raises:
-        DataError: validation or test rows have a class that training rows do not have.
+        DataError: validation or test rows have a class of a given column that training rows do not have.
     """
-    at = {i: name for i, name in enumerate(given) if name in classes.codes}
+    at = {i: name for i, name in enumerate((*given, *categories)) if name in classes.codes}
     found: dict[int, list[set[int]]] = {i: [set(), set()] for i in at}
     for chunk, part in rows.chunks(parts) if at else ():
         for i, (trained, others) in found.items():
@@ -175,22 +243,20 @@ def _settle(rows: _Rows, parts: NDArray[np.int8], given: Sequence[str], classes:
             others.update(np.unique(chunk[part != TRAIN, i]).astype(int).tolist())
     labels: dict[int, tuple[str, ...]] = {}
     for i, (trained, others) in found.items():
-        labels[i], rows.codes[i] = classes.settle(at[i], trained, others)
-    return tuple(GivenColumn(name=name, labels=labels.get(i, ())) for i, name in enumerate(given))
-
-
-def _scaled(given: tuple[GivenColumn, ...], location: Float64, scale: Float64) -> tuple[GivenColumn, ...]:
-    """The given columns, numbers with the training rows' ``location`` and ``scale`` (G + D,)."""
-    return tuple(
-        column if column.labels else column.model_copy(update={"location": float(at), "scale": float(width)})
-        for column, at, width in zip(given, location, scale, strict=False)
+        # a mass leaves something for a class that was never trained on, but nothing can be conditional on it
+        known = (trained, others) if i < len(given) else (trained | others, set())
+        labels[i], rows.codes[i] = classes.settle(at[i], *known)
+    return (
+        tuple(GivenColumn(name=name, labels=labels.get(i, ())) for i, name in enumerate(given)),
+        tuple(Category(name=name, labels=labels[i]) for i, name in enumerate(categories, len(given))),
     )
 
 
 def _write(
-    place: Path, rows: _Rows, parts: NDArray[np.int8], location: Float64, scale: Float64
+    place: Path, rows: Spool, parts: Parts, location: Float64, scale: Float64, seed: int
 ) -> dict[str, tuple[int, ...]]:
-    """The splits standardised, in the order of the file; their shapes."""
+    """The splits standardised, in the order of the file, what is absent drawn from N(0, 1); their shapes."""
+    noise = np.random.default_rng(seed)
     counts = np.bincount(parts, minlength=len(cache.SPLITS))
     shapes: dict[str, tuple[int, ...]] = {
         name: (int(n), len(location)) for name, n in zip(cache.SPLITS, counts, strict=True)
@@ -200,8 +266,11 @@ def _write(
         for file, shape in zip(files, shapes.values(), strict=True):
             header = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
-        for chunk, part in rows.chunks(parts):
+        for chunk, part in rows.encoded(parts):
             standard = ((chunk - location) / scale).astype(np.float32)
+            absent = np.isnan(standard)
+            if absent.any():
+                standard[absent] = noise.standard_normal(int(absent.sum()))
             for i, file in enumerate(files):
                 file.write(standard[part == i].data)
     finally:

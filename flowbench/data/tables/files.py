@@ -90,6 +90,10 @@ class TableFile:
         """Whether a file of the table is known to hold something else than numbers in this column."""
         return any(column in part.text for part in self.parts)
 
+    def locate(self, row: int) -> tuple[Path, int]:
+        """What to call a row of all those that were read, from 1: where it is, and its number there."""
+        return self.path, row
+
     def require(self, column: str) -> None:
         """Raise UsageError unless the table has this column."""
         if column not in self.columns:

@@ -1,17 +1,19 @@
-"""Whether a density can be learnt of a table: refusals that name columns, and the noise that others need."""
+"""Whether a density can be learnt of a table: refusals that name columns, and say what to do."""
 
 from __future__ import annotations
 
 import csv
 import io
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowbench.data.dataset import Float64
-from flowbench.data.tables.options import TableOptions
+from flowbench.data.moments import Moments
+from flowbench.data.tables.options import KINDS, TableOptions
 from flowbench.data.tables.profile import Profile
 from flowbench.errors import DataError
 
@@ -21,25 +23,34 @@ FINEST_STEP = 1e-6
 """In standard deviations: of a finer one float32 leaves too little for noise to separate ties."""
 
 
-def refuse_unfit(path: Path, profile: Profile, options: TableOptions) -> None:
+def refuse_unfit(
+    path: Path | str, profile: Profile, options: TableOptions, locate: Callable[[int], tuple[Path, int]] | None = None
+) -> None:
     """Refuse a table of which no density can be learnt, whatever the split.
+
+    ``locate`` has the file of a row and its number there, if the table is in several.
 
     Raises:
         DataError: values are missing or infinite, rows are too few, or a column is constant or follows from another.
     """
     if not profile.seen:
         raise DataError(f"{path} is an empty table: it has no rows", "expected at least 10 rows of numbers")
-    if not options.dropna:
-        hint = "fill it in, or leave its row out (--dropna)"
-        _refuse_values(path, profile, profile.missing, profile.first_missing, "missing value", hint)
+    if options.missing == "refuse":
+        hint = (
+            "fill it in, leave its row out (--missing drop), or have its being missing modelled (--missing indicator)"
+        )
+        _refuse_values(path, profile, profile.missing, profile.first_missing, "missing value", hint, locate)
     hint = "replace it, or leave its row out"
-    _refuse_values(path, profile, profile.infinite, profile.first_infinite, "infinite value", hint)
+    _refuse_values(path, profile, profile.infinite, profile.first_infinite, "infinite value", hint, locate)
     if profile.rows < FEWEST_ROWS:
         rows = "1 row" if profile.rows == 1 else f"{profile.rows} rows"
         raise DataError(
             f"{path} has only {rows}" + (" without missing values" if profile.incomplete else ""),
             f"expected at least {FEWEST_ROWS}, to be split into training, validation and test",
         )
+    empty = profile.missing == profile.seen
+    if empty.any():
+        raise DataError(f"{path}: {_names(profile, empty)} no values", _drop(profile, empty))
     if profile.constant.any():
         values = [f"{profile.columns[i]!r} is constant ({profile.low[i]:g})" for i in _at(profile.constant)]
         raise DataError(f"{path}: column {_listed(values)}, so there is no density", _drop(profile, profile.constant))
@@ -52,39 +63,60 @@ def refuse_unfit(path: Path, profile: Profile, options: TableOptions) -> None:
         )
 
 
-def noise_widths(path: Path, profile: Profile, options: TableOptions) -> Float64:
-    """The width (D,) of the uniform noise that each column needs to have a density: its step; 0 where it needs none.
+def refuse_ties(path: Path | str, profile: Profile, ties: NDArray[np.bool_], options: TableOptions) -> None:
+    """Refuse columns (D,) that have whole numbers or heavy ``ties``, on which a density can grow without bound.
 
     Raises:
-        DataError: noise is needed but not asked for, or a column with heavy ties has no step.
+        DataError: there are any; the hint says what makes a density of them.
     """
-    if not profile.discrete.any():
-        return np.zeros(len(profile.columns))
-    stepless = profile.discrete & np.isnan(profile.step)
-    if not options.dequantise and not stepless.any():
-        raise DataError(
-            f"{path}: {_names(profile, profile.discrete)} only whole numbers or heavy ties, "
-            "on which a continuous density can grow without bound",
-            f"--dequantise adds uniform noise as wide as the column's step; or {_drop(profile, profile.discrete)}",
-        )
+    stepless = ties & np.isnan(profile.step)
     if stepless.any():
-        repeated = "remove rows that are repeated; otherwise " if (profile.tied > 0.9).all() else ""
+        names = [profile.columns[i] for i in _at(stepless)]
+        apart = [i for i in _at(stepless) if profile.atoms[i] and not profile.rest_heavy[i]]
+        ways = [
+            "remove rows that are repeated" if (profile.tied > 0.9).all() else "",
+            f"take the values that many rows have apart (--kind {_quoted([profile.columns[i] for i in apart])}=mixed)"
+            if len(apart) == len(names) == 1
+            else "take values that many rows have apart where there are such (--kind COLUMN=mixed)"
+            if apart
+            else "",
+            _drop(profile, stepless),
+            f"go on with the danger (--allow-ties {_quoted(names)})",
+        ]
         raise DataError(
             f"{path}: {_names(profile, stepless)} heavy ties, but the values are not multiples of any step: "
             "no noise can make them continuous",
-            f"{repeated}{_drop(profile, stepless)}, or model the rows with the most common value separately",
+            "; or ".join(way for way in ways if way),
         )
-    return np.where(profile.discrete, profile.step, 0.0)
+    if ties.any():
+        raise DataError(
+            f"{path}: {_names(profile, ties)} only whole numbers or heavy ties, "
+            "on which a continuous density can grow without bound",
+            f"--dequantise adds uniform noise as wide as the column's step; --kind COLUMN={'|'.join(KINDS)} says what "
+            f"one column is, and --kind found takes what is found; or {_drop(profile, ties)}",
+        )
+
+
+def refuse_without_atoms(path: Path | str, profile: Profile, which: NDArray[np.bool_]) -> None:
+    """Raise DataError where columns (D,) are said to be mixed, and no value is in many rows, or nearly all are."""
+    if which.any():
+        raise DataError(
+            f"{path}: {_names(profile, which)} no few values that many rows have, which could stand apart",
+            "leave --kind COLUMN=mixed out, or give it for another column",
+        )
 
 
 def refuse_unscalable(
-    path: Path, profile: Profile, widths: Float64, constant: NDArray[np.bool_], location: Float64, scale: Float64
+    path: Path | str, profile: Profile, widths: Float64, moments: Moments, extremes: tuple[Float64, Float64]
 ) -> None:
-    """Refuse columns that location and scale of the training rows (D,) do not bring into float32's range.
+    """Refuse columns that the ``moments`` of training rows (D,) do not bring into float32's range.
+
+    ``extremes`` are the least and the greatest values (D,) of all rows, in the space of the moments.
 
     Raises:
-        DataError: a column is ``constant`` in training, beyond floating point, or too fine for its noise.
+        DataError: a column is constant in training, beyond floating point, or too fine for its noise.
     """
+    location, scale, constant = moments.mean, moments.deviation, moments.constant
     if constant.any():
         raise DataError(
             f"{path}: {_names(profile, constant, 'is', 'are')} constant in the training rows: "
@@ -92,7 +124,8 @@ def refuse_unscalable(
             "drop it (--drop-columns), or give more rows or another --seed",
         )
     with np.errstate(all="ignore"):
-        farthest = np.maximum(np.abs(profile.low - location), np.abs(profile.high + widths - location)) / scale
+        low, high = extremes
+        farthest = np.maximum(np.abs(low - location), np.abs(high - location)) / scale
     unfit = ~np.isfinite(scale) | (scale == 0) | ~(farthest < np.finfo(np.float32).max)
     if unfit.any():
         raise DataError(f"{path}: {_names(profile, unfit)} values or a spread beyond floating point", "rescale")
@@ -106,11 +139,19 @@ def refuse_unscalable(
 
 
 def _refuse_values(
-    path: Path, profile: Profile, counts: NDArray[np.int64], first: NDArray[np.int64], what: str, hint: str
+    path: Path | str,
+    profile: Profile,
+    counts: NDArray[np.int64],
+    first: NDArray[np.int64],
+    what: str,
+    hint: str,
+    locate: Callable[[int], tuple[Path, int]] | None,
 ) -> None:
     for i in _at(counts > 0):
+        file, row = locate(int(first[i])) if locate else (path, first[i])
         number = f"1 {what}" if counts[i] == 1 else f"{counts[i]} {what}s, the first"
-        raise DataError(f"{path}: column {profile.columns[i]!r} has {number} in row {first[i]}", hint)
+        number = number if locate is None or counts[i] == 1 else f"the first of {counts[i]} {what}s"
+        raise DataError(f"{file}: column {profile.columns[i]!r} has {number} in row {row}", hint)
 
 
 def _at(which: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -127,9 +168,14 @@ def _listed(items: list[str]) -> str:
     return ", ".join(items[:10]) + (f" and {len(items) - 10:,} more" if len(items) > 10 else "")
 
 
+def _quoted(names: list[str]) -> str:
+    """Names as an option reads them."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(names[:10])
+    return shlex.quote(line.getvalue())
+
+
 def _drop(profile: Profile, which: NDArray[np.bool_]) -> str:
     names = [profile.columns[i] for i in _at(which)]
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(names[:10])  # as the option reads it
-    listed = shlex.quote(line.getvalue())
+    listed = _quoted(names)
     return f"leave out what has no density with --drop-columns {listed}" + (" and more" if len(names) > 10 else "")

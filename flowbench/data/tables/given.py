@@ -15,6 +15,12 @@ from flowbench.errors import DataError
 
 Codes = NDArray[np.int32]
 
+MISSING = ""
+"""The label of a value that is missing, where that is a class: what an empty field of a table is read as."""
+
+MOST_LABELS = 1000
+"""Of a column of classes that is modelled."""
+
 
 def numbered(labels: Iterable[NDArray[Any]], numbers: dict[str, int]) -> Iterator[Codes]:
     """The number of each label, -1 where it is missing; one that ``numbers`` does not know yet gets the next."""
@@ -59,10 +65,11 @@ def complete(
     bad = np.argwhere(np.isinf(values) if dropna else ~np.isfinite(values))
     if len(bad):
         row, column = bad[0]
+        path, number = source.locate(before + int(row) + 1)
         lacks = bool(missing[row, column])
         what, hint = ("a missing", "fill it in") if lacks else ("an infinite", "replace it")
         raise DataError(
-            f"{source.path}: column {given[column]!r}, which is given, has {what} value in row {before + row + 1}",
+            f"{path}: column {given[column]!r}, which is given, has {what} value in row {number}",
             f"{hint}, or leave its row out" + (" (--dropna)" if lacks else ""),
         )
     return np.asarray(~missing.any(axis=1))
@@ -71,14 +78,45 @@ def complete(
 class Classes:
     """The classes of given columns of a table, as they are found: numbered in the order of their first rows."""
 
-    def __init__(self, source: TableFile, names: Sequence[str]) -> None:
+    def __init__(
+        self, source: TableFile, names: Sequence[str], missing: str = "refuse", modelled: Sequence[str] = ()
+    ) -> None:
         self._source = source
         self._numbers: dict[str, dict[str, int]] = {name: {} for name in names}
         self.codes: dict[str, Codes] = {
             name: np.concatenate([np.empty(0, np.int32), *numbered(labels_of(source, name), numbers)])
             for name, numbers in self._numbers.items()
         }
-        """Of each column those of all rows (N,), -1 where the value is missing."""
+        """Of each column those of all rows (N,), -1 where the value is missing and that is no class."""
+        for name in modelled:
+            lacking = self.codes[name] < 0
+            if missing == "indicator" and lacking.any():
+                numbers = self._numbers[name]
+                self.codes[name][lacking] = numbers.setdefault(MISSING, len(numbers))
+
+    def refuse_no_classes(self, modelled: Sequence[str]) -> None:
+        """Refuse columns whose values are no classes; all rows of the table have been read.
+
+        Raises:
+            DataError: most of a column's values are numbers, or hardly any is in more rows than one.
+        """
+        for name in modelled:
+            labels, codes, rows = list(self._numbers[name]), self.codes[name], len(self.codes[name])
+            counts = np.bincount(codes[codes >= 0], minlength=len(labels))
+            numeric = np.array([_is_number(label) for label in labels], np.bool_)
+            if self._source.is_text(name) and counts[numeric].sum() > rows / 2:
+                other = labels[int(np.argmin(numeric))]
+                path, row = self._source.locate(1 + int(np.argmax(codes == self._numbers[name][other])))
+                raise DataError(
+                    f"{path}: column {name!r} is not numeric: it holds {other!r} in row {row}",
+                    "drop the column (--drop-columns), or convert it to numbers; or --kind COLUMN=category",
+                )
+            if len(labels) > MOST_LABELS or len(labels) > max(2, rows / 2):
+                raise DataError(
+                    f"{self._source.path}: column {name!r} has {len(labels):,} different labels in {rows:,} rows: "
+                    "it names rows more than it classes them",
+                    f"leave it out (--drop-columns {name}); log-prob passes it through (--id {name})",
+                )
 
     def settle(self, name: str, trained: set[int], others: set[int]) -> tuple[tuple[str, ...], Codes]:
         """The labels of the training rows, which have these numbers, in order; and what becomes of each number.
@@ -89,12 +127,21 @@ class Classes:
         labels = list(self._numbers[name])
         unseen = sorted({labels[i] for i in others} - {labels[i] for i in trained})
         if unseen:
+            # the last: where others were left out, an earlier one may lie in another file
+            path, _ = self._source.locate(int(np.flatnonzero(self.codes[name] == labels.index(unseen[0]))[-1]) + 1)
             raise DataError(
-                f"{self._source.path}: column {name!r} has the class {unseen[0]!r} in no training row: "
-                "nothing can be learnt of it",
+                f"{path}: column {name!r} has the class {unseen[0]!r} in no training row: nothing can be learnt of it",
                 "leave its rows out, or split otherwise (--split, --split-seed)",
             )
         key = str if self._source.is_text(name) else float
         known = sorted((labels[i] for i in trained), key=key)
         place = {label: i for i, label in enumerate(known)}
         return tuple(known), np.array([place.get(label, -1) for label in labels], np.int32)
+
+
+def _is_number(label: str) -> bool:
+    try:
+        float(label)
+    except ValueError:
+        return False
+    return True

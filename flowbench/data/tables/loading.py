@@ -15,13 +15,14 @@ import numpy as np
 
 from flowbench.data import cache
 from flowbench.data.dataset import Dataset, Splits
-from flowbench.data.sources import raw
 from flowbench.data.tables.convert import convert, say
-from flowbench.data.tables.files import OPENERS, TableFile, open_table
+from flowbench.data.tables.files import OPENERS, open_table
 from flowbench.data.tables.options import Seeds, TableOptions
+from flowbench.data.tables.sources import HeldOut, Sources, join
 from flowbench.errors import DataError
 
-_VERSION = 4
+_VERSION = 5
+_NOTHING = HeldOut()
 _LONGEST_NAME = 150  # bytes; file systems allow some 255 for all of a run's name
 
 
@@ -32,22 +33,26 @@ def is_path(data: str) -> bool:
     return data.lower().endswith(tuple(OPENERS)) or "/" in data or os.sep in data or data in (".", "..")
 
 
-def load_table(path: Path, options: TableOptions, seeds: Seeds, taken: Collection[str] = ()) -> Dataset:
+def load_table(
+    path: Path, options: TableOptions, seeds: Seeds, held_out: HeldOut = _NOTHING, taken: Collection[str] = ()
+) -> Dataset:
     """The columns of numbers of the table in ``path``, split and standardised.
 
     Every column is standardised with mean and population standard deviation of the training rows, in float64; the
-    dataset's ``preprocessing`` leads back to the table's own units. Rows keep their order within each split. Names that
-    are ``taken``, by known datasets, are not the table's.
+    dataset's ``preprocessing`` leads back to the table's own units. Rows keep their order within each split. What is
+    ``held_out`` is not drawn from the table. Names that are ``taken``, by known datasets, are not the table's.
 
     Raises:
-        UsageError: ``options`` name a column that is not there.
+        UsageError: ``options`` name a column that is not there, or how to split a table that is not split.
         DataError: no density can be learnt of this table; the message names file and column.
     """
-    source = open_table(path)
-    columns = options.select(source)
+    held_out.refuse_idle(options)
+    table = open_table(path)
+    columns = options.select(table)
+    source = join(table, held_out, (*options.given, *columns), options.group)
     drawn = {
-        "split_seed": None if options.split == "time" else seeds.split,
-        "noise_seed": seeds.noise if options.dequantise else None,
+        "split_seed": None if options.split == "time" or not source.drawn else seeds.split,
+        "noise_seed": seeds.noise if options.draws_noise else None,
     }
     fingerprint = _fingerprint(source, columns, options, drawn)
     folder = cache.place(f"table-v{_VERSION}", fingerprint)
@@ -55,7 +60,7 @@ def load_table(path: Path, options: TableOptions, seeds: Seeds, taken: Collectio
     if splits is None:
         splits = _prepare(source, columns, options, seeds, folder, fingerprint)
     else:
-        say(path, cache.read_about(folder))
+        say(source, cache.read_about(folder))
     return Dataset.of(
         splits,
         folder,
@@ -74,15 +79,17 @@ def _name(path: Path, taken: Collection[str]) -> str:
 
 
 def _fingerprint(
-    source: TableFile, columns: tuple[str, ...], options: TableOptions, drawn: Mapping[str, int | None]
+    source: Sources, columns: tuple[str, ...], options: TableOptions, drawn: Mapping[str, int | None]
 ) -> str:
-    content = [raw.hash_file(file, "sha256") for file in source.files]
+    content, *others = source.digests()
     made = options.settings() | {"columns": columns, "drop_columns": ()} | dict(drawn)
+    if others:
+        made["held_out"] = [(cache.SPLITS[part], digests) for part, digests in zip(source.roles, others, strict=True)]
     return hashlib.sha256(json.dumps([f"table v{_VERSION}", content, made]).encode()).hexdigest()
 
 
 def _prepare(
-    source: TableFile, columns: tuple[str, ...], options: TableOptions, seeds: Seeds, folder: Path, fingerprint: str
+    source: Sources, columns: tuple[str, ...], options: TableOptions, seeds: Seeds, folder: Path, fingerprint: str
 ) -> Splits:
     """Convert the table into the cache; where that cannot be written, into a temporary folder and then memory."""
     try:
@@ -99,7 +106,7 @@ def _prepare(
             return dataclasses.replace(splits, train=train, validation=validation, test=test)
     except OSError as error:
         raise DataError(
-            f"{source.path} cannot be converted: {error.strerror or error}",
+            f"{source.label} cannot be converted: {error.strerror or error}",
             "free some space, or name folders with XDG_CACHE_HOME and TMPDIR: a table of N rows and D columns "
             "takes 12 N D bytes while it is converted",
         ) from error

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowbench.console import note
 from flowbench.data.tables.files import TableFile
-from flowbench.errors import DataError, UsageError
+from flowbench.errors import DataError, UsageError, did_you_mean
 from flowbench.seeds import stream
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 """Parts of a split."""
+
+CONTINUOUS, WHOLE, MIXED, CATEGORY = "continuous", "whole", "mixed", "category"
+KINDS = (CONTINUOUS, WHOLE, MIXED, CATEGORY)
+"""What a column can be said to be."""
+
+ALL = "all"
+"""Of ``allow_ties``: every column."""
 
 
 class Seeds(NamedTuple):
@@ -28,13 +36,20 @@ class Seeds(NamedTuple):
 class TableOptions:
     """How to make a dataset of a user's own table; the defaults take all of it.
 
-    ``columns`` are the modelled ones in this order (empty: all), but for ``drop_columns``. ``dropna`` leaves out rows
-    with a missing value. ``split`` is ``random`` (by seed), ``time`` (the last rows of the file are the test split,
+    ``columns`` are the modelled ones in this order (empty: all), but for ``drop_columns``. Rows with a ``missing``
+    value are an error (``refuse``), left out (``drop``), or kept, its being missing a part of the density
+    (``indicator``). ``split`` is ``random`` (by seed), ``time`` (the last rows of the file are the test split,
     those before them validation) or a column: all rows with one value of it go to one split, by seed, and it is not
     modelled. ``test_fraction`` of all rows are the test split, and as many the validation split. ``dequantise`` adds
     uniform noise to whole numbers and to columns with heavy ties, which have no density without it. ``given`` columns
     are not modelled: the density is conditional on them. Those of text are classes, and so are those of numbers that
     ``classes`` names.
+
+    ``kinds`` say of single columns what they are: ``continuous``, whatever ties there are; ``whole``, numbers that get
+    noise as wide as their step; ``mixed``, continuous but for some values that many rows have; or a ``category``, as
+    columns of text are. With ``found``, what a table's profile finds is taken for the others. ``bounds`` are (lower,
+    upper), None where there is none. Columns that ``allow_ties`` names, or ``all``, are learnt as they are.
+    With the ``likelihood`` ``mass``, values in steps get a probability of their own, and no noise.
 
     Raises:
         UsageError: ``test_fraction`` leaves less than a tenth of the rows for training, or nothing for tests.
@@ -42,19 +57,48 @@ class TableOptions:
 
     columns: tuple[str, ...] = ()
     drop_columns: tuple[str, ...] = ()
-    dropna: bool = False
+    missing: Literal["refuse", "drop", "indicator"] = "refuse"
     split: str = "random"
     test_fraction: float = 0.1
     dequantise: bool = False
     given: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    kinds: dict[str, str] = field(default_factory=dict)
+    found: bool = False
+    bounds: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    allow_ties: tuple[str, ...] = ()
+    likelihood: Literal["density", "mass"] = "density"
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         if not 0 < self.test_fraction <= 0.45:
             raise UsageError(
                 f"the test fraction cannot be {self.test_fraction:g}",
                 "give one above 0 and at most 0.45: validation takes as many rows as test",
             )
+
+    @property
+    def dropna(self) -> bool:
+        """Whether rows with a missing value are left out."""
+        return self.missing == "drop"
+
+    @property
+    def draws_noise(self) -> bool:
+        """Whether what comes of a table may hold values that were drawn."""
+        return self.dequantise or self.mass or self.found or bool(self.kinds) or self.missing == "indicator"
+
+    @property
+    def mass(self) -> bool:
+        """Whether values in steps have a probability mass."""
+        return self.likelihood == "mass"
+
+    def kind_of(self, column: str) -> str | None:
+        """What a column is said to be, if anything is said."""
+        return self.kinds.get(column)
+
+    def allows_ties(self, column: str) -> bool:
+        """Whether a density of a column is learnt though it has heavy ties."""
+        return column in self.allow_ties or ALL in self.allow_ties or self.kind_of(column) == CONTINUOUS
 
     @property
     def group(self) -> str | None:
@@ -67,7 +111,9 @@ class TableOptions:
         Raises:
             UsageError: a column is named that is not there, or one is named twice, or none is left.
         """
-        for name in (*self.columns, *self.drop_columns, *self.given, *([self.group] if self.group else [])):
+        ties = [name for name in self.allow_ties if name != ALL or ALL in table.columns]
+        named = (*self.columns, *self.drop_columns, *self.given, *self.kinds, *self.bounds, *ties)
+        for name in (*named, *([self.group] if self.group else [])):
             table.require(name)
         for option, names in (("--columns", self.columns), ("--given", self.given)):
             if len(set(names)) < len(names):
@@ -79,6 +125,10 @@ class TableOptions:
             raise UsageError(
                 f"column {self.group!r} splits the rows, so it is not modelled", "leave it out of --columns"
             )
+        for option, said_of in (("--kind", self.kinds), ("--bounds", self.bounds)):
+            idle = [name for name in said_of if name in (*self.given, *self.drop_columns, self.group)]
+            if idle:
+                raise UsageError(f"{option} says what modelled columns are; {idle[0]!r} is not modelled")
         left_out = {*self.drop_columns, *self.given, self.group}
         chosen = tuple(name for name in self.columns or table.columns if name not in left_out)
         if not chosen:
@@ -95,44 +145,71 @@ class TableOptions:
             hint = f"--given takes the columns that are given: add {others[0]!r} to them"
             raise UsageError(f"--classes says which given columns are classes; {others[0]!r} is not given", hint)
 
+    def _check_kinds(self) -> None:
+        for name, kind in self.kinds.items():
+            if kind not in KINDS:
+                raise UsageError(f"column {name!r} cannot be of the kind {kind!r}", did_you_mean(kind, KINDS))
+            if kind == CATEGORY and name in self.bounds:
+                raise UsageError(f"column {name!r} is a category, so it has no bounds", "leave one of them out")
+        for name, (low, high) in self.bounds.items():
+            if low is None and high is None:
+                raise UsageError(
+                    f"column {name!r} has no bound on either side", "give --bounds COLUMN=LOW:HIGH, or one of the two"
+                )
+            if not all(np.isfinite(bound) for bound in (low, high) if bound is not None):
+                raise UsageError(
+                    f"the bounds of column {name!r} are not finite", "leave a side empty that has no bound"
+                )
+            if low is not None and high is not None and not low < high:
+                raise UsageError(f"the bounds {low:g}:{high:g} of column {name!r} hold nothing between them")
+
     def settings(self) -> dict[str, Any]:
-        """What decides the rows that come of a table; ``given`` and ``classes`` only where there are any."""
-        optional = ("given", "classes")
+        """What decides the rows that come of a table; what is said of single columns only where something is."""
+        optional = ("given", "classes", "kinds", "found", "bounds", "allow_ties")
         return {key: value for key, value in asdict(self).items() if value or key not in optional}
 
 
-def assign(rows: int, options: TableOptions, seeds: Seeds, groups: NDArray[np.int32] | None) -> NDArray[np.int8]:
-    """The part of each row (N,): ``TRAIN``, ``VALIDATION`` or ``TEST``; ``groups`` (N,) number the rows' groups.
+def assign(
+    rows: int,
+    options: TableOptions,
+    seeds: Seeds,
+    groups: NDArray[np.int32] | None,
+    drawn: Sequence[int] = (VALIDATION, TEST),
+) -> NDArray[np.int8]:
+    """The part of each row (N,): ``TRAIN`` or one of those ``drawn``; ``groups`` (N,) number the rows' groups.
 
     Raises:
-        DataError: there are too few rows, or groups, for three parts.
+        DataError: there are too few rows, or groups, for all parts.
     """
     share, random = int(options.test_fraction * rows), np.random.default_rng(stream(seeds.split, "split"))
     if groups is not None:
-        return _assign_groups(groups, share, random)
+        return _assign_groups(groups, share, random, drawn)
     if share == 0:
         raise DataError(
             f"a test fraction of {options.test_fraction:g} of {rows} rows is less than one row", "give a larger one"
         )
     order = random.permutation(rows) if options.split == "random" else np.arange(rows)
     parts = np.full(rows, TRAIN, np.int8)
-    parts[order[rows - 2 * share : rows - share]] = VALIDATION
-    parts[order[rows - share :]] = TEST
+    for i, part in enumerate(reversed(drawn)):
+        parts[order[rows - (i + 1) * share : rows - i * share]] = part
     return parts
 
 
-def _assign_groups(groups: NDArray[np.int32], share: int, rng: np.random.Generator) -> NDArray[np.int8]:
-    """Whole groups in random order to test or validation, where at least half of one is still wanted.
+def _assign_groups(
+    groups: NDArray[np.int32], share: int, rng: np.random.Generator, drawn: Sequence[int]
+) -> NDArray[np.int8]:
+    """Whole groups in random order to those drawn, where at least half of one is still wanted.
 
-    The largest is always trained on, and each of the three gets a group.
+    The largest is always trained on, and each of the parts gets a group.
     """
     sizes = np.bincount(groups)
-    if len(sizes) < 3:
+    if len(sizes) <= len(drawn):
+        needed = ("two splits need two", "three splits need three")[len(drawn) - 1]
         raise DataError(
-            f"the column to split by has {len(sizes)} different values: three splits need three or more",
+            f"the column to split by has {len(sizes)} different values: {needed} or more",
             "split by another column, or --split random",
         )
-    left = {TEST: share, VALIDATION: share}
+    left = dict.fromkeys(reversed(drawn), share)
     part_of = np.full(len(sizes), TRAIN, np.int8)
     shuffled = rng.permutation(len(sizes))
     shuffled = shuffled[shuffled != sizes.argmax()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ HEAVIEST, TIED, FEWEST = 0.01, 0.1, 5
 value that another row has, and they are at least so many rows. Of continuous columns in float32 100,000 rows have a
 share of about 0.005 in ties."""
 
+MOST_ATOMS = 8
+"""Values of a column that may stand apart from all others; of a column with more, none does."""
+
 _NAMED = 10  # columns a line
 
 
@@ -37,7 +41,8 @@ class Profile:
     column are multiples, NaN where there is none but floating point's own; ``whole``, whether all are whole numbers;
     ``twin``, an earlier column from which it follows, or -1, with their ``correlation``. In the sample, ``heaviest``
     is the share of rows that the most common value, ``common``, has; ``tied``, of those whose value another row has;
-    ``heavy``, whether these ties are heavy.
+    ``heavy``, whether these ties are heavy; ``atoms``, the values that by themselves are in a share of the rows that is
+    heavy, none where there are more than a few; ``rest_heavy``, whether the ties of all others are heavy.
     """
 
     columns: tuple[str, ...]
@@ -58,6 +63,8 @@ class Profile:
     heaviest: Float64
     tied: Float64
     heavy: NDArray[np.bool_]
+    atoms: tuple[tuple[float, ...], ...]
+    rest_heavy: NDArray[np.bool_]
 
     @property
     def constant(self) -> NDArray[np.bool_]:
@@ -102,17 +109,23 @@ class Profile:
 class Profiler:
     """Takes a table's rows in order, and gives its `Profile` at the end."""
 
-    def __init__(self, columns: Sequence[str]) -> None:
+    def __init__(self, columns: Sequence[str], missing_allowed: bool = False) -> None:
         dim = len(columns)
-        self._columns = tuple(columns)
+        self._columns, self._missing_allowed = tuple(columns), missing_allowed
         self._seen = self._rows = self._incomplete = 0
         self._missing, self._infinite = _Count(dim), _Count(dim)
         self._low, self._high = np.full(dim, np.inf), np.full(dim, -np.inf)
         self._steps = Steps(dim)
         self._sample = _Sample(dim)
 
-    def add(self, rows: Float64, grouped: NDArray[np.bool_] | None = None) -> NDArray[np.bool_] | None:
-        """Take rows (n, D); return which (n,) have all their values and a group, None where all have."""
+    def add(
+        self, rows: Float64, grouped: NDArray[np.bool_] | None = None, *, held_out: bool = False
+    ) -> NDArray[np.bool_] | None:
+        """Take rows (n, D); return which (n,) have all their values and a group, None where all have.
+
+        Ties and twins are not looked for among rows that are ``held_out``: it is on what is trained on that a density
+        grows without bound.
+        """
         self._seen += len(rows)
         usable = None
         finite = np.isfinite(rows)
@@ -120,23 +133,31 @@ class Profiler:
             missing = np.isnan(rows)
             self._missing.add(missing, self._seen - len(rows))
             self._infinite.add(~finite & ~missing, self._seen - len(rows))
-            lacking = missing.any(axis=1) if grouped is None else missing.any(axis=1) | ~grouped
+            lacking = missing.any(axis=1) & (not self._missing_allowed)
+            lacking = lacking if grouped is None else lacking | ~grouped
             self._incomplete += int(lacking.sum())
-            usable = np.asarray(finite.all(axis=1) & ~lacking)
+            usable = np.asarray((finite | missing).all(axis=1) & ~lacking)
             rows = rows[usable]
         self._rows += len(rows)
         if len(rows):
-            np.minimum(self._low, rows.min(axis=0), out=self._low)
-            np.maximum(self._high, rows.max(axis=0), out=self._high)
-            self._steps.add(rows)
-            self._sample.add(rows)
+            np.fmin(self._low, np.fmin.reduce(rows), out=self._low)
+            np.fmax(self._high, np.fmax.reduce(rows), out=self._high)
+            self._steps.add(self._filled(rows))
+            if not held_out:
+                self._sample.add(rows)
         return usable
+
+    def _filled(self, rows: Float64) -> Float64:
+        """The rows (n, D), what is missing replaced by the least value of its column so far."""
+        if not self._missing_allowed or not np.isnan(rows).any():
+            return rows
+        return np.where(np.isnan(rows), np.where(np.isfinite(self._low), self._low, 0.0), rows)
 
     def profile(self) -> Profile:
         """Of all rows so far."""
         sample = self._sample.rows()
         twin, correlation = twins(sample)
-        common, heaviest, tied, heavy = _ties(sample)
+        ties = [_ties(column[~np.isnan(column)]) for column in sample.T]
         return Profile(
             columns=self._columns,
             seen=self._seen,
@@ -152,10 +173,12 @@ class Profiler:
             whole=self._steps.whole,
             twin=twin,
             correlation=correlation,
-            common=common,
-            heaviest=heaviest,
-            tied=tied,
-            heavy=heavy,
+            common=np.array([each.common for each in ties]),
+            heaviest=np.array([each.heaviest for each in ties]),
+            tied=np.array([each.tied for each in ties]),
+            heavy=np.array([each.heavy for each in ties], np.bool_),
+            atoms=tuple(each.atoms for each in ties),
+            rest_heavy=np.array([each.rest_heavy for each in ties], np.bool_),
         )
 
 
@@ -201,6 +224,9 @@ def twins(rows: Float64) -> tuple[NDArray[np.int64], Float64]:
     n, dim = rows.shape
     found, correlation = np.full(dim, -1), np.zeros(dim)
     with np.errstate(all="ignore"):
+        lacking = np.isnan(rows)
+        if lacking.any():  # of what is missing, nothing is known
+            rows = np.where(lacking, np.nansum(rows, axis=0) / np.maximum(1, (~lacking).sum(axis=0)), rows)
         normal = rows - rows.mean(axis=0) if n else rows.copy()
         normal /= np.sqrt(np.square(normal).sum(axis=0))
     normal[:, ~np.isfinite(normal).all(axis=0)] = 0  # constant, or beyond floating point: refused for that
@@ -215,12 +241,34 @@ def twins(rows: Float64) -> tuple[NDArray[np.int64], Float64]:
     return found, correlation
 
 
-def _ties(rows: Float64) -> tuple[Float64, Float64, Float64, NDArray[np.bool_]]:
-    n, dim = rows.shape
-    common, heaviest, tied = np.zeros(dim), np.zeros(dim), np.zeros(dim)
-    for i in range(dim if n else 0):
-        values, counts = np.unique(rows[:, i], return_counts=True)
-        common[i], heaviest[i] = values[counts.argmax()], counts.max()
-        tied[i] = counts[counts > 1].sum()
-    heavy = ((heaviest > HEAVIEST * n) & (heaviest >= FEWEST)) | ((tied > TIED * n) & (tied >= FEWEST))
-    return common, heaviest / max(n, 1), tied / max(n, 1), heavy
+class _Ties(NamedTuple):
+    """Of one column's values: see `Profile`."""
+
+    common: float = 0.0
+    heaviest: float = 0.0
+    tied: float = 0.0
+    heavy: bool = False
+    atoms: tuple[float, ...] = ()
+    rest_heavy: bool = False
+
+
+def _ties(column: Float64) -> _Ties:
+    if not len(column):
+        return _Ties()
+    values, counts = np.unique(column, return_counts=True)
+    apart = (counts > HEAVIEST * len(column)) & (counts >= FEWEST)
+    apart &= apart.sum() <= MOST_ATOMS
+    return _Ties(
+        common=float(values[counts.argmax()]),
+        heaviest=float(counts.max() / len(column)),
+        tied=float(counts[counts > 1].sum() / len(column)),
+        heavy=_heavy(counts),
+        atoms=tuple(float(value) for value in values[apart]),
+        rest_heavy=_heavy(counts[~apart]),
+    )
+
+
+def _heavy(counts: NDArray[np.int64]) -> bool:
+    """Whether ties are heavy among rows with so many of each value."""
+    n, most, tied = counts.sum(), counts.max(initial=0), counts[counts > 1].sum()
+    return bool((most > HEAVIEST * n and most >= FEWEST) or (tied > TIED * n and tied >= FEWEST))

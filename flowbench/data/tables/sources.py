@@ -1,108 +1,173 @@
-"""Where rows to be scored come from: files, standard input, a FIFO."""
+"""The files that one table comes from: one that is split, and those whose rows are all validation or all test rows.
+
+To what reads a table they are one, with the rows of each file after those of the one before.
+"""
 
 from __future__ import annotations
 
-import os
-import stat
-import sys
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from flowbench.data.tables.arrow import CsvPart
+from flowbench.console import note, warn
+from flowbench.data.dataset import Float64
+from flowbench.data.sources import raw
 from flowbench.data.tables.files import Part, TableFile, open_table
-from flowbench.data.tables.records import Records, Source
-from flowbench.data.tables.stream import ARROW, BLOCK_BYTES, ArrowStream, CsvStream
-from flowbench.errors import DataError
-
-STANDARD_INPUT = "-"
-
-ELSE = {b"ARROW1": "an Arrow file", b"PAR1": "a Parquet file", b"\x93NUMPY": "a .npy file", b"PK": "an archive (.npz)"}
-"""What is no stream, by its first bytes: its end must be known before its beginning can be read."""
+from flowbench.data.tables.matching import matched, numbers
+from flowbench.data.tables.options import TEST, TRAIN, VALIDATION, Seeds, TableOptions, assign
+from flowbench.errors import DataError, UsageError
 
 
-def is_stream(data: str) -> bool:
-    """Whether ``data`` is standard input, a FIFO or the like: what can be read once, and has no size."""
-    if data == STANDARD_INPUT:
-        return True
-    with suppress(OSError):
-        mode = Path(data).expanduser().stat().st_mode
-        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-    return False
+class HeldOut(NamedTuple):
+    """Files or folders whose rows are all of a split; None where that is drawn from the table."""
 
+    validation: Path | None = None
+    test: Path | None = None
 
-def open_source(data: str) -> Source:
-    """The table in the file or folder ``data``, or in a stream, opened as far as the names of its columns.
+    @property
+    def files(self) -> dict[int, Path]:
+        """By the part that they are."""
+        pairs = {VALIDATION: self.validation, TEST: self.test}
+        return {part: path for part, path in pairs.items() if path is not None}
 
-    Raises:
-        DataError: there is none, it is empty, or its first line is not one of names.
-    """
-    if not is_stream(data):
-        return TableSource(open_table(Path(data).expanduser()))
-    path = Path(data).expanduser()
-    name = "standard input" if data == STANDARD_INPUT else str(path)
-    number = sys.stdin.fileno() if data == STANDARD_INPUT else os.open(path, os.O_RDONLY)
-    _widen(number)
-    head = os.read(number, BLOCK_BYTES)
-    while head and len(head) < len(ARROW) and ARROW.startswith(head):
-        more = os.read(number, BLOCK_BYTES)
-        if not more:
-            break
-        head += more
-    if not head:
-        raise DataError(f"{name} is empty", "expected a line of column names and then rows, or an Arrow stream")
-    for mark, what in ELSE.items():
-        if head.startswith(mark) and b"\0" in head:  # a name may begin so, too
-            raise DataError(f"{name} gives {what}, which is no stream", "name the file with --data, or pipe CSV")
-    if head.startswith(ARROW):
-        return ArrowStream(number, name, head)
-    return CsvStream(number, name, "\t" if path.suffix.lower() == ".tsv" else ",", head)
-
-
-def _widen(number: int) -> None:
-    """Let a pipe hold a block, where the system can: else a burst comes in parts of 64 KB."""
-    with suppress(ImportError, AttributeError, OSError):
-        import fcntl
-
-        fcntl.fcntl(number, fcntl.F_SETPIPE_SZ, BLOCK_BYTES)
+    def refuse_idle(self, options: TableOptions) -> None:
+        """Raise UsageError where ``options`` say how to split a table of which all rows are trained on."""
+        usual = TableOptions()
+        idle = {
+            "--split": options.split != usual.split,
+            "--test-fraction": options.test_fraction != usual.test_fraction,
+        }
+        for option in (option for option, given in idle.items() if given and len(self.files) == 2):
+            raise UsageError(
+                f"{option} has no effect: validation and test rows have files of their own",
+                "leave it out; or leave out --validation-data, and those rows are drawn from the table",
+            )
 
 
 @dataclass(frozen=True, eq=False)
-class TableSource:
-    """A table in files."""
+class Sources(TableFile):
+    """A table in one or more ``tables``, the first of which is split; the others are the parts that ``roles`` say."""
 
-    table: TableFile
+    tables: tuple[TableFile, ...]
+    roles: tuple[int, ...]
+    _ends: list[int] = field(default_factory=list)
+    """Rows up to the end of each table that has been read."""
+
+    @property
+    def drawn(self) -> tuple[int, ...]:
+        """The parts that are drawn from the first table."""
+        return tuple(part for part in (VALIDATION, TEST) if part not in self.roles)
+
+    @property
+    def label(self) -> str:
+        """The paths of all of them."""
+        return " + ".join(str(table.path) for table in self.tables)
 
     @property
     def name(self) -> str:
-        """Its path."""
-        return str(self.table.path)
+        """As ``label``, without their folders."""
+        return " + ".join(table.path.name for table in self.tables)
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """See `Source`."""
-        return self.table.columns
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[Float64]:
+        """See `TableFile`; no batch has rows of two tables."""
+        self._ends.clear()
+        rows = 0
+        for table in self.tables:
+            for batch in table.batches(self.columns if columns is None else columns):
+                rows += len(batch)
+                yield batch
+            self._ends.append(rows)
 
-    def read(self, numbers: Sequence[str], text: Sequence[str]) -> Iterator[Records]:
-        """See `Source`."""
-        for path, part in zip(self.table.files, self.table.parts, strict=True):
-            yield from _read(path, part, numbers, text)
+    def which(self, row: int) -> int:
+        """The number of the table, from 0, that has this row, from 1, of all that were read."""
+        return min(bisect_right(self._ends, row - 1), len(self.tables) - 1)
+
+    def locate(self, row: int) -> tuple[Path, int]:
+        """See `TableFile`."""
+        table = self.which(row)
+        return self.tables[table].path, row - (self._ends[table - 1] if table else 0)
+
+    def assign(
+        self, usable: Sequence[int], options: TableOptions, seeds: Seeds, groups: NDArray[np.int32] | None
+    ) -> NDArray[np.int8]:
+        """The part of each row (N,) of those that are ``usable``, so many of each table; see `options.assign`.
+
+        Raises:
+            DataError: there are too few rows, or groups, or none in one of the tables.
+        """
+        for i, rows in enumerate(usable):
+            if not rows:
+                seen = self._ends[i] - (self._ends[i - 1] if i else 0)
+                lacks = "has no rows without missing values" if seen else "is an empty table: it has no rows"
+                raise DataError(f"{self.tables[i].path} {lacks}", "give it one row at the least")
+        first = assign(usable[0], options, seeds, groups, self.drawn) if self.drawn else _all(usable[0], TRAIN)
+        return np.concatenate([first, *map(_all, usable[1:], self.roles)])
+
+    def digests(self) -> list[list[str]]:
+        """The sha256 of the files of each table; a file that is given for two parts is warned of."""
+        found = [[raw.hash_file(file, "sha256") for file in table.files] for table in self.tables]
+        for (i, one), (j, other) in combinations(enumerate(found), 2):
+            if set(one) & set(other):
+                use = "choose the epoch" if i else "are trained on"
+                warn(f"{self.tables[j].path} has the content of {self.tables[i].path}, whose rows {use}")
+        return found
 
 
-def _read(path: Path, part: Part, numbers: Sequence[str], text: Sequence[str]) -> Iterator[Records]:
-    if isinstance(part, CsvPart):  # row by row: in a file of text each may have a fault of its own
-        with path.open("rb", buffering=0) as file:
-            yield from CsvStream(file.fileno(), str(path), part.delimiter).read(numbers, text)
-        return
-    labels = {name: part.labels(name) for name in text}
-    waiting = {name: np.empty(0, object) for name in text}
-    for rows in part.batches(numbers):
-        taken = {}
-        for name, some in waiting.items():
-            while len(some) < len(rows):
-                some = np.concatenate([some, next(labels[name])])
-            taken[name], waiting[name] = some[: len(rows)], some[len(rows) :]
-        yield Records(rows, taken)
+def join(table: TableFile, held_out: HeldOut, wanted: Sequence[str], group: str | None = None) -> Sources:
+    """The table and what is held out, of which only the ``wanted`` columns are used; ``group`` need not be there.
+
+    Raises:
+        DataError: a file is damaged, or has not all of these columns.
+    """
+    others = [_aligned(open_table(path), table, tuple(wanted), group) for path in held_out.files.values()]
+    tables = (table, *others)
+    files, parts = (tuple(x for each in tables for x in getattr(each, name)) for name in ("files", "parts"))
+    return Sources(table.path, files, table.columns, parts, tables, tuple(held_out.files))
+
+
+def _aligned(other: TableFile, table: TableFile, wanted: tuple[str, ...], group: str | None) -> TableFile:
+    """The ``other`` with the names of the table's columns: by name in any order, or by position if one has no names."""
+    nameless = [each for each in (other, table) if each.columns == numbers(len(each.columns))]
+    if not nameless or (len(nameless) == 1 and set(wanted) <= set(other.columns)):
+        matched(other.path, other.columns, wanted, known=table.columns)
+        return other
+    there = len(other.columns)
+    names = table.columns[:-1] if group == table.columns[-1] and there < len(table.columns) else table.columns
+    if there != len(names):
+        raise DataError(
+            f"{other.path} has {there} columns and {table.path} has {len(table.columns)}; "
+            "without names they are matched by position",
+            "give both the same columns in the same order, or names (.csv, .parquet, or .npz of named columns)",
+        )
+    if names == other.columns:
+        return other
+    note(f"{nameless[0].path} has no names: the columns of {other.path} are taken in the order of {table.path}")
+    own = dict(zip(names, other.columns, strict=True))
+    return TableFile(other.path, other.files, names, tuple(_Renamed(part, own) for part in other.parts))
+
+
+class _Renamed:
+    """A file whose columns are called otherwise: ``own`` has the file's names by the new ones."""
+
+    def __init__(self, part: Part, own: dict[str, str]) -> None:
+        self._part, self._own = part, own
+        self.names = tuple(own)
+        self.text = frozenset(name for name, its in own.items() if its in part.text)
+
+    def batches(self, columns: Sequence[str]) -> Iterator[Float64]:
+        """See `files.Part`."""
+        return self._part.batches([self._own[name] for name in columns])
+
+    def labels(self, column: str) -> Iterator[NDArray[Any]]:
+        """See `files.Part`."""
+        return self._part.labels(self._own[column])
+
+
+def _all(rows: int, part: int) -> NDArray[np.int8]:
+    return np.full(rows, part, np.int8)

@@ -13,6 +13,9 @@ _COARSER = 8
 """A step must be so many times the resolution of the numbers, of which all floats are multiples: that ten continuous
 values or more have a coarser one by chance has a probability of 1e-9."""
 
+_FAR_COARSER = 1e3
+"""So many times a tolerance must a step be: that ten continuous values are within it by chance has one of 1e-27."""
+
 _FINEST = 1e-8
 """Of the spread of a column's values. What is written in text has some last place; noise as fine as that would not
 survive in float32, nor is it worth the time to look for it in millions of rows."""
@@ -38,7 +41,7 @@ class Steps:
         for places in range(_NONE):
             at = np.flatnonzero(self._places == places)
             if at.size:
-                fits = _fits(rows[:, at], places)
+                fits = _fits(rows[:, at], places, self._origin[at])
                 self._places[at[~fits]] += 1
                 self._divisor[at[~fits]] *= 10
                 self._divide(rows, at[fits], places)
@@ -46,8 +49,7 @@ class Steps:
     def _divide(self, rows: Float64, at: NDArray[np.int64], places: int) -> None:
         at = at[self._divisor[at] != 1]  # which divides all
         if at.size and self._origin is not None:
-            origin = np.rint(self._origin[at] * 10.0**places)
-            multiples = (np.rint(rows[:, at] * 10.0**places) - origin).astype(np.int64)
+            multiples = np.rint((rows[:, at] - self._origin[at]) * 10.0**places).astype(np.int64)
             self._divisor[at] = np.gcd(np.gcd.reduce(multiples, axis=0), self._divisor[at])
 
     @property
@@ -63,8 +65,8 @@ class Steps:
         return np.where((self._places < _NONE) & (self._divisor > 0) & resolved, steps, np.nan)
 
 
-def _fits(values: Float64, places: int) -> NDArray[np.bool_]:
-    """Whether a column of values (n, D) has no more decimal places than these."""
+def _fits(values: Float64, places: int, origin: Float64) -> NDArray[np.bool_]:
+    """Whether a column of values (n, D), or of their differences from its ``origin``, has no more decimal places."""
     with np.errstate(all="ignore"):
         farthest = np.abs(values).max(axis=0)
         rounded = np.rint(values * 10.0**places) / 10.0**places
@@ -76,4 +78,8 @@ def _fits(values: Float64, places: int) -> NDArray[np.bool_]:
         for kind in (np.float64, np.float32):
             resolved = 10.0**-places >= _COARSER * np.finfo(kind).eps * farthest
             fits |= usable & resolved & (rounded.astype(kind) == values).all(axis=0)
-        return fits
+        # what was moved, as by its mean, has rounding errors instead of digits
+        away = values - origin
+        error = 4 * np.finfo(np.float64).eps * farthest
+        moved = (np.abs(np.rint(away * 10.0**places) / 10.0**places - away) <= error).all(axis=0)
+        return fits | (usable & moved & (10.0**-places >= _FAR_COARSER * error))

@@ -28,11 +28,15 @@ ROW_GROUP_VALUES = 1 << 20
 
 @dataclass(frozen=True)
 class Column:
-    """A column to be written: numbers, whole ones, or text; or values that are the places of its ``labels``."""
+    """A column to be written: numbers, whole ones, or text; or values that are the places of its ``labels``.
+
+    With ``gaps``, NaN is a missing value: an empty field.
+    """
 
     name: str
     kind: Literal["number", "whole", "text"] = "number"
     labels: tuple[str, ...] = ()
+    gaps: bool = False
 
     def values(self, column: NDArray[Any]) -> NDArray[Any]:
         """What is written of values (n,)."""
@@ -84,7 +88,9 @@ class CsvWriter:
     def write(self, rows: Batch) -> None:
         """See `Writer`."""
         if any(column.holds_text for column in self._columns):  # pyarrow would put all text in quotation marks
-            self._write_lines(zip(*(values.tolist() for values in _by_column(rows, self._columns)), strict=True))
+            found = zip(_by_column(rows, self._columns), self._columns, strict=True)
+            lists = [_with_gaps(values) if own.gaps else values.tolist() for values, own in found]
+            self._write_lines(zip(*lists, strict=True))
         else:
             self._writer.write_batch(_record_batch(rows, self._columns))
 
@@ -216,6 +222,11 @@ def _by_column(rows: Batch, columns: Sequence[Column]) -> list[NDArray[Any]]:
     return [column.values(values) for values, column in zip(rows, columns, strict=True)]
 
 
+def _with_gaps(values: NDArray[Any]) -> list[float | None]:
+    """The values, None for NaN."""
+    return [None if np.isnan(value) else value for value in values.tolist()]
+
+
 def _schema(columns: Sequence[Column]) -> Any:
     import pyarrow as pa
 
@@ -229,5 +240,6 @@ def _record_batch(rows: Batch, columns: Sequence[Column]) -> Any:
     import pyarrow as pa
 
     schema = _schema(columns)
-    arrays = [pa.array(values, own.type) for values, own in zip(_by_column(rows, columns), schema, strict=True)]
+    found = zip(_by_column(rows, columns), columns, schema, strict=True)
+    arrays = [pa.array(values, own.type, from_pandas=column.gaps) for values, column, own in found]
     return pa.record_batch(arrays, schema=schema)

@@ -23,14 +23,16 @@ class Halves:
         self._networks = [
             Network(way, network, flat, seen) for network, flat in zip(plan.networks, stage.weights, strict=False)
         ]
-        self._shape = plan.univariate.parameters, *self.moved.shape
+        self._shape = None if plan.by_column else (plan.univariate.parameters, *self.moved.shape)
         outputs = torch.cat([network.outputs for network in self._networks])
-        self.theta = outputs.view(self._shape).transpose(0, 1).flatten(0, 1)
+        self.theta = outputs if self._shape is None else outputs.view(self._shape).transpose(0, 1).flatten(0, 1)
 
     def pull(self, grad_theta: Tensor, out: Sequence[Tensor]) -> Tensor:
         """The cotangent of what passes from that of θ; the networks' gradients are written to ``out``."""
-        parameters, moved, rows = self._shape
-        grad_outputs = grad_theta.view(moved, parameters, rows).transpose(0, 1).flatten(0, 1)
+        grad_outputs = grad_theta
+        if self._shape is not None:
+            parameters, moved, rows = self._shape
+            grad_outputs = grad_theta.view(moved, parameters, rows).transpose(0, 1).flatten(0, 1)
         parts = grad_outputs.split([len(network.outputs) for network in self._networks])
         own = out[: len(self._networks)]
         pulled = [

@@ -20,6 +20,7 @@ import numpy as np
 
 from flowbench.engines.numba.elementary import OPTIONS, exp, like, tanh
 from flowbench.engines.numba.tiles import BYTES, VECTORS, product_of_four, product_of_two
+from flowbench.files import kernels_folder
 
 
 def jit(function: Any, reorder_sums: bool = False) -> Any:
@@ -56,7 +57,7 @@ def _folder() -> Iterator[None]:
     So there is a folder for each state of them all.
     """
     folder = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(Path(folder or Path(__file__).parent / "__pycache__") / f"numba-{_digest()}")
+    numba.config.CACHE_DIR = str(Path(folder or kernels_folder()) / f"numba-{_digest()}")
     try:
         yield
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from flowbench.data import preprocessing as steps
+from flowbench.data.discrete import Category, Discrete
 from flowbench.data.given import GivenColumn, standardised
 from flowbench.data.rows import Rows
 from flowbench.errors import DataError, DivergedError
 from flowbench.flows import Flow
+from flowbench.flows.core.absent import integrated
 from flowbench.flows.core.batches import ROWS, rows_at_once
 from flowbench.flows.core.conditionals import has_one_order, log_conditionals
 from flowbench.transforms import Chain, Transform, beside
@@ -32,26 +34,49 @@ class Density:
 
     D is the number of raw columns, that of the flow but where `SubtractMean` drops a pixel. Without preprocessing it is
     the density in the flow's own space. Of a conditional density rows are (N, G + D): what is ``given`` stands first,
-    numbers in their own units and codes of classes.
+    numbers in their own units and codes of classes. With a ``discrete`` part, the D columns are those of classes, as
+    codes, and then those of numbers, atoms and missing values (NaN) among them; its density is one with respect to the
+    counting measure of all that is discrete.
 
     Raises:
-        DataError: the preprocessing does not lead to as many columns as the flow has, or it is given others.
+        DataError: the preprocessing does not lead to as many columns as the flow has, or it is given others, or has
+            others that are discrete.
     """
 
     flow: Flow
     preprocessing: steps.Preprocessing = ()
     given: tuple[GivenColumn, ...] = ()
+    discrete: Discrete | None = None
 
     def __post_init__(self) -> None:
         if tuple(column.classes for column in self.given) != (self.flow.given.classes if self.flow.given else ()):
             raise DataError("what it is given is not what its flow is")
-        if not all(_fits(step, self.dim) for step in self.preprocessing):
-            raise DataError(f"its preprocessing is not that of {self.dim} columns")
+        codes = len(self.discrete.classes) if self.discrete else 0
+        if self.flow.columns != len(self.given) + codes + self.flow.dim:
+            raise DataError("what of its rows is discrete is not what its flow has")
+        numbers = self.dim - len(self.categories)
+        if not all(_fits(step, numbers) for step in self.preprocessing):
+            raise DataError(f"its preprocessing is not that of {numbers} columns")
+        if any(
+            column is not None and column >= numbers for column in (self.discrete.tells_of if self.discrete else ())
+        ):
+            raise DataError("it has atoms or steps of columns that are not there")
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """The modelled columns of classes, which stand before those of numbers."""
+        return self.discrete.categories if self.discrete else ()
+
+    @property
+    def classed(self) -> list[GivenColumn | Category]:
+        """The first columns of its raw rows, which may have classes: those given, and categories."""
+        return [*self.given, *self.categories]
 
     @property
     def dim(self) -> int:
         """Number of raw columns."""
-        return self.flow.dim + sum(isinstance(step, steps.SubtractMean) for step in self.preprocessing)
+        dropped = sum(isinstance(step, steps.SubtractMean) for step in self.preprocessing)
+        return len(self.categories) + self.flow.dim + dropped
 
     @cached_property
     def transform(self) -> Transform:
@@ -64,21 +89,34 @@ class Density:
         Rows so far out that the flow's single precision overflows are taken in double; NaN or −∞ is left only where
         that overflows too.
         """
+        given, own = np.split(rows, [len(self.given)], axis=1)
         with torch.no_grad():  # before it is rounded to single: a small spread may lie far from zero
-            own, first = torch.tensor(rows, dtype=torch.float64), len(self.given)
-            u, log_det = self.transform(own[:, first:] if first else own)
-        u = beside(self._standardised(rows[:, :first]), u)
+            u, log_det = self._in_flow_space(own)
+        lls = self._log_likelihoods(beside(self._standardised(given), u))
+        return np.asarray(lls + log_det.numpy())
+
+    def _log_likelihoods(self, u: Tensor) -> Float64:
+        """Log-densities (N,) of the flow's rows u (N, G + C + D), those with absent numbers as integrals over them."""
+        if self.discrete is None or not self.discrete.atoms:
+            return self._each_log_likelihood(u)
+        codes = u[:, len(self.given) : -self.flow.dim].numpy()
+        absent = torch.from_numpy(self.discrete.absent(codes, self.flow.dim))
+        return integrated(self._each_log_likelihood, u, absent)
+
+    def _each_log_likelihood(self, u: Tensor) -> Float64:
+        """Log-densities (N,) of the flow's rows as they are."""
         origin = self.flow.origin
         lls = log_likelihoods(self.flow, u.to(origin.device, origin.dtype))
         far = ~np.isfinite(lls)
         if far.any():
             lls[far] = log_likelihoods(self._precise, u[torch.from_numpy(far)])
-        return np.asarray(lls + log_det.numpy())
+        return lls
 
     @property
     def has_one_order(self) -> bool:
         """Whether it is known as the product of its columns' conditionals, in one order of the raw columns."""
-        return all(step.reach == "own" for step, _ in self.transform.leaves()) and has_one_order(self.flow)
+        columnwise = all(step.reach == "own" for step, _ in self.transform.leaves())
+        return self.discrete is None and columnwise and has_one_order(self.flow)
 
     @torch.no_grad()
     def log_conditionals(self, rows: Float64) -> Float64:
@@ -93,12 +131,55 @@ class Density:
             terms += slopes
         return np.asarray(terms + log_conditionals(self._precise, beside(self._standardised(rows[:, :first]), u)))
 
+    @cached_property
+    def limits(self) -> tuple[Float64, Float64, NDArray[np.bool_]]:
+        """Of the columns of raw rows (G + D,) the bounds, infinite where there are none, and which may be missing."""
+        first, columns = len(self.given) + len(self.categories), len(self.given) + self.dim
+        low, high, may_lack = np.full(columns, -np.inf), np.full(columns, np.inf), np.zeros(columns, np.bool_)
+        for step in self._columnwise():
+            if isinstance(step, transforms.Bounded):
+                low[first:], high[first:] = step.lower.numpy(), step.upper.numpy()
+        for atoms in self.discrete.atoms if self.discrete else ():
+            may_lack[first + atoms.column] = None in atoms.values
+        return low, high, may_lack
+
     @torch.no_grad()
     def in_own_units(self, rows: Rows, lls: Float64) -> Float64:
         """Log-densities (N,) in raw units, from ``lls`` (N,), the flow's of ``rows`` (N, G + D) in its own space."""
-        own = (self.flow.apart(part)[1] for part in rows.split(ROWS))
-        log_dets = [self.transform.inverse(part.cpu().double())[1] for part in own]
-        return np.asarray(lls - torch.cat(log_dets).numpy())
+        own = (self.flow.apart(part)[1].cpu().double() for part in rows.split(ROWS))
+        return np.asarray(lls - torch.cat([self._in_raw_units(part)[1] for part in own]).numpy())
+
+    def _in_flow_space(self, own: Float64) -> tuple[Tensor, Tensor]:
+        """Raw rows (N, D) to (u, log_det) in the flow's: codes first, and where no number is, a 0 without a term."""
+        if self.discrete is None:
+            return self.transform(torch.tensor(own, dtype=torch.float64))
+        classes, numbers = np.split(own, [len(self.categories)], axis=1)
+        codes = np.concatenate([classes, self.discrete.codes(numbers)], axis=1)
+        absent, counted = (
+            torch.from_numpy(which(codes, numbers.shape[1])) for which in (self.discrete.absent, self.discrete.counted)
+        )
+        u, log_det = torch.tensor(numbers, dtype=torch.float64), torch.zeros(len(own), dtype=torch.float64)
+        for step in self._columnwise():
+            u, terms = step.by_column(u)
+            log_det = log_det + terms.masked_fill(counted, 0).sum(1)
+        return torch.cat([torch.from_numpy(codes), u.masked_fill(absent, 0)], 1), log_det
+
+    def _in_raw_units(self, own: Tensor) -> tuple[Tensor, Tensor]:
+        """The flow's rows (N, C + D), without what is given, to (raw rows, log_det)."""
+        if self.discrete is None:
+            return self.transform.inverse(own)
+        codes, numbers = own.split([len(self.discrete.classes), self.flow.dim], 1)
+        counted = torch.from_numpy(self.discrete.counted(codes.numpy(), self.flow.dim))
+        log_det = torch.zeros(len(own), dtype=torch.float64)
+        for step in reversed(self._columnwise()):
+            numbers, terms = step.inverse_terms(numbers)
+            log_det = log_det + terms.masked_fill(counted, 0).sum(1)
+        restored = torch.from_numpy(self.discrete.restored(codes.numpy(), numbers.numpy()))
+        return torch.cat([codes[:, : len(self.categories)], restored], 1), log_det
+
+    def _columnwise(self) -> list[transforms.Columnwise]:
+        """The preprocessing's steps, each column by itself: of a table's there are no others."""
+        return [step for step in map(_transform, self.preprocessing) if isinstance(step, transforms.Columnwise)]
 
     def bits_per_pixel(self, rows: Rows, lls: Float64) -> Float64 | None:
         """Minus the log-density of the pixel values over D log 2, (N,); None where there are no whole images.
@@ -128,14 +209,22 @@ class Density:
             with torch.no_grad():
                 drawn = self._drawn(noise, None if seen is None else seen.to(noise))
                 drawn = self.flow.apart(drawn)[1].cpu().double()
-                rows: Float64 = self.transform.inverse(drawn)[0].numpy()
-            lost = np.flatnonzero(~(np.isfinite(rows).all(axis=1) & drawn.isfinite().all(1).numpy()))
+                rows: Float64 = self._in_raw_units(drawn)[0].numpy()
+            lost = np.flatnonzero(~(self._whole(rows) & drawn.isfinite().all(1).numpy()))
             if len(lost):
                 raise DivergedError(
                     f"sample {done + int(lost[0]) + 1} of {n} is not finite: the flow overflows there",
                     hint="training with a log_scale_bound, or for longer, keeps a flow finite; or take another seed",
                 )
             yield np.ascontiguousarray(rows if some is None else np.concatenate([some, rows], axis=1))
+
+    def _whole(self, rows: Float64) -> NDArray[np.bool_]:
+        """Which of raw rows (n, D) are finite, but for what may be missing."""
+        finite, first = np.isfinite(rows), len(self.categories)
+        for atoms in self.discrete.atoms if self.discrete else ():
+            if None in atoms.values:
+                finite[:, first + atoms.column] |= np.isnan(rows[:, first + atoms.column])
+        return np.asarray(finite.all(axis=1))
 
     def _drawn(self, noise: Tensor, given: Tensor | None) -> Tensor:
         """The rows that are made of noise (draws, N, D), as many at a time as memory holds."""
@@ -185,6 +274,8 @@ def _fits(step: steps.Step, dim: int) -> bool:
             return len(step.location) == len(step.scale) == dim
         case steps.Dequantise():
             return {len(step.steps), len(step.origin or (0.0,))} <= {1, dim}
+        case steps.Bounded():
+            return len(step.lower) == len(step.upper) == len(step.margin) == dim
     return True
 
 
@@ -192,6 +283,10 @@ def _transform(step: steps.Step) -> Transform:
     match step:
         case steps.Dequantise():
             return transforms.Dequantise(_tensor(step.steps), None if step.origin is None else _tensor(step.origin))
+        case steps.Bounded():
+            lower = [-math.inf if bound is None else bound for bound in step.lower]
+            upper = [math.inf if bound is None else bound for bound in step.upper]
+            return transforms.Bounded(_tensor(lower), _tensor(upper), _tensor(step.margin))
         case steps.Standardise():
             return transforms.Standardise(_tensor(step.location), _tensor(step.scale))
         case steps.Logit():
@@ -200,5 +295,5 @@ def _transform(step: steps.Step) -> Transform:
             return transforms.SubtractMean(step.levels)
 
 
-def _tensor(values: tuple[float, ...]) -> Tensor:
+def _tensor(values: Sequence[float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)

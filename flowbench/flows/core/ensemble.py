@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from flowbench.data.rows import Rows
-from flowbench.flows.core.flow import Flow
+from flowbench.flows.core.flow import Flow, by_autograd
 from flowbench.transforms import Chain, Pair, Transform, Undirected, beside
 
 
@@ -61,13 +61,7 @@ class Ensemble(Flow):
         if self.training and len(self.flows) == 1:
             ((seen, log_det),) = self._seen(x)
             return self.parts[0].backpropagate(seen) - (log_det.mean() if len(x) else 0)
-        for parameter in self.parameters():
-            if parameter.grad is not None:
-                parameter.grad.zero_()  # in place: it may be part of what an optimizer holds
-        with torch.enable_grad():
-            loss = -self(x).mean() if len(x) else self(x).sum()
-        loss.backward()
-        return loss.detach()
+        return by_autograd(self, lambda: -self(x).mean() if len(x) else self(x).sum())
 
     def noise(self, n: int, generator: Generator | None = None) -> Tensor:
         """The random numbers (draws + 1, n, D) of n draws: the last, uniform ones choose flow and view."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import accumulate
 
 import torch
@@ -224,6 +225,17 @@ class Flow(nn.Module):
 
     def fit_closed_form(self, x: Rows, validation: Rows) -> None:
         """Set what has a solution in closed form on training rows x (N, G + D); what there is to choose, by others."""
+
+
+def by_autograd(module: nn.Module, loss: Callable[[], Tensor]) -> Tensor:
+    """The loss (), whose gradient is left in the module's parameters' ``grad``, as `Flow.backpropagate` leaves it."""
+    for parameter in module.parameters():
+        if parameter.grad is not None:
+            parameter.grad.zero_()  # in place: it may be part of what an optimizer holds
+    with torch.enable_grad():
+        found = loss()
+    found.backward()
+    return found.detach()
 
 
 def _sum_of_last(stages: list[Stage], gradients: list[Tensor]) -> Tensor:

@@ -10,9 +10,13 @@ from typing import Any, Protocol, cast
 
 from flowbench import plugins
 from flowbench.config import FlowOptions
+from flowbench.data.discrete import Discrete
 from flowbench.errors import UsageError, did_you_mean
+from flowbench.flows.core.categories import Categories
 from flowbench.flows.core.flow import Flow
 from flowbench.flows.core.given import Given
+from flowbench.flows.core.mass import Mass
+from flowbench.flows.core.tabular import Tabular
 
 
 class FlowFile(Protocol):
@@ -59,24 +63,45 @@ def load(name: str) -> FlowFile:
     return cast("FlowFile", module)
 
 
-def build(name: str, dim: int, options: FlowOptions, given: Sequence[int] = ()) -> Flow:
-    """The flow of that name for rows of ``dim`` columns, ``given`` columns of so many classes each (0: a number).
+def build(
+    name: str, dim: int, options: FlowOptions, given: Sequence[int] = (), discrete: Discrete | None = None
+) -> Flow:
+    """The flow of that name for rows of ``dim`` numbers, ``given`` columns of so many classes each (0: a number).
+
+    With a ``discrete`` part of the rows it is the flow of their numbers, given the codes, beside a mass of these.
 
     Raises:
         UsageError: there is none of that name, it cannot be conditioned, or its file builds something else than a flow.
     """
-    return built(load(name), dim, options, given)
+    return built(load(name), dim, options, given, discrete)
 
 
-def built(module: FlowFile, dim: int, options: FlowOptions, given: Sequence[int] = ()) -> Flow:
+def built(
+    module: FlowFile, dim: int, options: FlowOptions, given: Sequence[int] = (), discrete: Discrete | None = None
+) -> Flow:
     """As ``build``, of a flow's file."""
+    if discrete is not None:
+        if discrete.classes and not conditional(module):
+            raise UsageError(
+                "this flow models numbers alone: the table has columns of classes, values apart or missing ones",
+                f"there are: {', '.join(_able())}",
+            )
+        numbers = built(module, dim, options, (*given, *discrete.classes))
+        numbers = Mass(numbers, discrete.steps, discrete.origins) if discrete.steps else numbers
+        classes = discrete.classes
+        return Tabular(numbers, Categories(classes, given), discrete.tells_of) if classes else numbers
     if given and not conditional(module):
-        able = [name for name in own_names() if conditional(load(name))]
-        raise UsageError("this flow cannot be conditioned: its build takes no given", f"there are: {', '.join(able)}")
+        hint = f"there are: {', '.join(_able())}"
+        raise UsageError("this flow cannot be conditioned: its build takes no given", hint)
     flow = module.build(dim, options, Given(given)) if given else module.build(dim, options)
     if not isinstance(flow, Flow):
         raise UsageError(f"build returned {type(flow).__name__}, expected a flowbench.flows.Flow")
     return flow
+
+
+def _able() -> list[str]:
+    """flowbench's own flows that can be conditioned."""
+    return [name for name in own_names() if conditional(load(name))]
 
 
 def conditional(module: FlowFile) -> bool:

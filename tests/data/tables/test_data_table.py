@@ -60,21 +60,6 @@ def test_reads_standardises_and_leads_back(name: str, tmp_path: Path) -> None:
     back = np.vstack([data.train, data.validation, data.test]) * scale + location
     original = GOOD.to_numpy()
     np.testing.assert_allclose(back[back[:, 0].argsort()], original[original[:, 0].argsort()], rtol=1e-5)
-    assert data.unit_log_det == pytest.approx(-np.log(scale).sum())
-
-
-def test_a_gaussian_in_own_units(tmp_path: Path) -> None:
-    """unit_log_det is the Jacobian: N(0, 1) of a standardised row is N(mean, std) of the row."""
-    from scipy import stats
-
-    path = tmp_path / "t.csv"
-    GOOD[["a"]].to_csv(path, index=False)
-    data = load(str(path))
-    location, scale = standardisation(data)
-    assert data.unit_log_det is not None
-    rows = np.float64(data.test[:, 0])
-    own_units = stats.norm(location[0], scale[0]).logpdf(rows * scale[0] + location[0])
-    np.testing.assert_allclose(stats.norm.logpdf(rows) + data.unit_log_det, own_units)
 
 
 def test_the_seed_splits_and_marks(tmp_path: Path) -> None:

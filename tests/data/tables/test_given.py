@@ -11,7 +11,7 @@ from scipy import stats
 
 from flowbench.data import Dataset, TableOptions, load
 from flowbench.data.gaussian import gaussian_ll
-from flowbench.data.tables import convert as table_convert
+from flowbench.data.tables import spool as table_spool
 from flowbench.errors import DataError, FlowbenchError, UsageError
 
 N = 400
@@ -31,7 +31,7 @@ GIVEN = ("site", "depth", "grade")
 @pytest.fixture(autouse=True)
 def _prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(table_convert, "CHUNK_VALUES", 100)
+    monkeypatch.setattr(table_spool, "CHUNK_VALUES", 100)
 
 
 def loaded(folder: Path, frame: pd.DataFrame = FRAME, kind: str = "csv", **options: object) -> Dataset:
@@ -74,9 +74,9 @@ def test_missing_values_of_what_is_given_are_refused_or_left_out(tmp_path: Path)
     frame = FRAME.copy()
     frame.loc[5, "site"], frame.loc[7, "depth"] = None, np.nan
     assert "'site', which is given, has a missing value in row 6" in refusal(tmp_path, DataError, frame)
-    assert sum(loaded(tmp_path, frame, dropna=True).rows) == N - 2
+    assert sum(loaded(tmp_path, frame, missing="drop").rows) == N - 2
     frame.loc[9, "depth"] = np.inf
-    assert "an infinite value in row 10" in refusal(tmp_path, DataError, frame, dropna=True)
+    assert "an infinite value in row 10" in refusal(tmp_path, DataError, frame, missing="drop")
 
 
 def test_a_class_that_training_rows_lack_is_refused_by_its_name(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from pyarrow import csv, parquet
 from flowbench.data import Dataset, TableOptions, load
 from flowbench.data.tables import arrays as table_arrays
 from flowbench.data.tables import arrow as table_arrow
-from flowbench.data.tables import convert as table_convert
+from flowbench.data.tables import spool as table_spool
 from flowbench.errors import DataError, UsageError
 
 FUZZ = settings(
@@ -91,7 +91,7 @@ def tables(draw: st.DrawFn) -> tuple[pa.Table, TableOptions]:
     options = TableOptions(
         columns=draw(some),
         drop_columns=draw(some),
-        dropna=draw(st.booleans()),
+        missing=draw(st.sampled_from(["refuse", "drop", "indicator"])),
         split=draw(st.sampled_from(["random", "random", "time", names[-1]])),
         test_fraction=draw(st.sampled_from([0.1, 0.1, 0.01, 0.45])),
         dequantise=sound or draw(st.booleans()),
@@ -116,19 +116,19 @@ def write(table: pa.Table, path: Path) -> None:
             np.savez(path, allow_pickle=True, **{f"_{i}": array for i, array in enumerate(arrays)})
 
 
-def outcome(path: Path, cache: Path, options: TableOptions) -> Dataset | DataError | UsageError:
+def outcome(path: Path, cache: Path, options: TableOptions, **held_out: str) -> Dataset | DataError | UsageError:
     """A sound dataset or a clear error: anything else fails here."""
     blocks = {
         table_arrow: ("BLOCK_BYTES", 4096),
         table_arrays: ("BATCH_VALUES", 100),
-        table_convert: ("CHUNK_VALUES", 50),
+        table_spool: ("CHUNK_VALUES", 50),
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(cache))
         for module, (name, value) in blocks.items():
             patch.setattr(module, name, value)
         try:
-            found: Dataset | DataError | UsageError = load(str(path), table_options=options)
+            found: Dataset | DataError | UsageError = load(str(path), table_options=options, **held_out)  # type: ignore[arg-type]
         except (DataError, UsageError) as error:
             found = error
     assert isinstance(found, Dataset) or str(found).strip()
@@ -140,14 +140,15 @@ def outcome(path: Path, cache: Path, options: TableOptions) -> Dataset | DataErr
         json.loads((entry / "meta.json").read_text())
     if isinstance(found, Dataset):
         location, scale = standardisation(found)
-        assert found.unit_log_det is not None
         for part in (found.train, found.validation, found.test):
             assert part.shape[0] > 0
-            assert part.shape[1] == found.dim == len(location) == len(found.columns or ())
+            codes = len(found.discrete.classes) if found.discrete else 0
+            categories = len(found.discrete.categories) if found.discrete else 0
+            assert part.shape[1] == found.dim + codes
+            assert found.dim == len(location) == len(found.columns or ()) - categories
             assert np.isfinite(part).all()
         assert np.isfinite(location).all()
         assert np.isfinite(scale).all()
-        assert np.isfinite(found.unit_log_det)
     return found
 
 
@@ -164,6 +165,37 @@ def test_any_table_ends_well(
     except (pa.ArrowException, ValueError, TypeError, OverflowError):
         return  # what cannot be written cannot be met
     outcome(path, folder / "cache", as_named_in(kind, options, table.column_names))
+
+
+@FUZZ
+@given(
+    made=tables(),
+    other=tables(),
+    kinds=st.tuples(*[st.sampled_from(KINDS)] * 2),
+    roles=st.sets(st.sampled_from(["test_data", "validation_data"]), min_size=1),
+    alike=st.booleans(),
+)
+def test_any_files_of_held_out_rows_end_well(
+    made: tuple[pa.Table, TableOptions],
+    other: tuple[pa.Table, TableOptions],
+    kinds: tuple[str, str],
+    roles: set[str],
+    alike: bool,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Of any other table, and of the first rows of the same."""
+    table, options = made
+    folder = tmp_path_factory.mktemp("fuzz")
+    path, held_out = folder / f"t.{kinds[0]}", folder / f"h.{kinds[1]}"
+    try:
+        write(table, path)
+        write(table[:15] if alike else other[0], held_out)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
+        return
+    named = as_named_in(kinds[0], options, table.column_names)
+    if len(roles) == 2:
+        named = replace(named, split="random", test_fraction=0.1)
+    outcome(path, folder / "cache", named, **dict.fromkeys(roles, str(held_out)))
 
 
 def as_named_in(kind: str, options: TableOptions, names: list[str]) -> TableOptions:

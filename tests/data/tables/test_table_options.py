@@ -13,7 +13,7 @@ from made_files import standardisation
 from pyarrow import parquet
 
 from flowbench.data import Dataset, TableOptions, load
-from flowbench.data.tables import convert as table_convert
+from flowbench.data.tables import spool as table_spool
 from flowbench.errors import DataError, FlowbenchError, UsageError
 from flowbench.seeds import stream
 
@@ -34,7 +34,7 @@ FRAME = pd.DataFrame(
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder that prepared arrays go to, empty; and chunks of few rows."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(table_convert, "CHUNK_VALUES", 100)
+    monkeypatch.setattr(table_spool, "CHUNK_VALUES", 100)
     return tmp_path / "cache" / "flowbench" / "prepared"
 
 
@@ -87,7 +87,7 @@ def test_a_fraction_must_leave_rows(fraction: float) -> None:
 
 def test_a_dataset_with_a_name_takes_no_options() -> None:
     with pytest.raises(UsageError, match="of its own"):
-        load("digits", table_options=TableOptions(dropna=True))
+        load("digits", table_options=TableOptions(missing="drop"))
 
 
 def test_rows_keep_their_order_and_parts_are_those_of_the_permutation(path: Path) -> None:
@@ -139,13 +139,13 @@ def test_rows_with_missing_values_are_left_out_if_asked(tmp_path: Path, capsys: 
     frame.loc[99, "who"] = np.nan
     frame.to_csv(tmp_path / "t.csv", index=False)
     assert "'a' has 2 missing values, the first in row 4" in refusal(tmp_path / "t.csv", drop_columns=("who",))
-    data = loaded(tmp_path / "t.csv", drop_columns=("who",), dropna=True, split="time")
+    data = loaded(tmp_path / "t.csv", drop_columns=("who",), missing="drop", split="time")
     assert sum(data.rows) == N - 2
     kept = np.concatenate([rows(data, part)[:, 0] for part in ("train", "validation", "test")])
     np.testing.assert_allclose(kept, FRAME["time"].drop([3, 70]), atol=1e-4)
     assert "498 rows of 2 columns, and 2 more with missing values" in capsys.readouterr().err
     assert "'who', by which to split, has a missing value in row 100" in refusal(tmp_path / "t.csv", split="who")
-    assert sum(loaded(tmp_path / "t.csv", split="who", dropna=True).rows) == N - 3
+    assert sum(loaded(tmp_path / "t.csv", split="who", missing="drop").rows) == N - 3
 
 
 def test_rows_without_a_group_are_counted_and_rows_have_their_numbers_in_the_file(
@@ -156,12 +156,12 @@ def test_rows_without_a_group_are_counted_and_rows_have_their_numbers_in_the_fil
     for kind in ("parquet", "csv"):
         path = tmp_path / f"t.{kind}"
         frame.to_parquet(path) if kind == "parquet" else frame.to_csv(path, index=False)
-        assert sum(loaded(path, dropna=True, split="group").rows) == 90
+        assert sum(loaded(path, missing="drop", split="group").rows) == 90
         assert "90 rows of 1 column, and 10 more with missing values" in capsys.readouterr().err
         assert "row 1" in refusal(path, split="group")
     frame.loc[40, "a"] = np.inf
     frame.to_csv(path, index=False)
-    assert "infinite value in row 41" in refusal(path, dropna=True, split="group")
+    assert "infinite value in row 41" in refusal(path, missing="drop", split="group")
 
 
 def test_nan_that_parquet_does_not_call_missing_is_no_group(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_every_option_that_changes_arrays_changes_the_fingerprint(path: Path) ->
     changes: list[dict[str, object]] = [
         {},
         {"columns": ("a", "time")},
-        {"dropna": True},
+        {"missing": "drop"},
         {"split": "time"},
         {"split": "who"},
         {"test_fraction": 0.2},
@@ -290,7 +290,7 @@ def test_what_is_refused_or_interrupted_leaves_nothing(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(table_convert, "_write", interrupted)
+    monkeypatch.setattr("flowbench.data.tables.convert._write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         loaded(path, columns=("a",))
     assert list(prepared.iterdir()) == []

@@ -167,11 +167,12 @@ class Tables:
     def _coupled(self, stage: Stage, plan: CouplingPlan) -> dict[str, Any]:
         passed, moved = stage.constants.passed, stage.constants.moved
         seen, pulled = self.areas.of_stage("seen", len(passed)), self.areas.shared("pulled", len(passed))
+        step, apart = (2, 1) if plan.by_column else (1, len(moved))
         return self._networks(plan.networks, seen, pulled, plan.univariate) | {
             "kind": COUPLED,
             "seen": seen,
-            "step": 1,
-            "apart": len(moved),
+            "step": step,
+            "apart": apart,
             "passed": self._index(passed),
             "passes": len(passed),
             "moved": self._index(moved),
