@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import os
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,16 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from flowbench import flows
 from flowbench.data.discrete import Atoms, Category, Discrete
 from flowbench.data.preprocessing import Bounded, Standardise
+from flowbench.data.tables.inputs import open_source
+from flowbench.errors import DataError
 from flowbench.training import weights
+from flowbench.use import trained
+from flowbench.use.densities import BadRows, scored
 
 NAMES = ("kind", "x", "share")
 DISCRETE = Discrete(categories=(Category(name="kind", labels=("a", "b")),), atoms=(Atoms(column=0, values=(None,)),))
@@ -59,30 +65,54 @@ def read(done: subprocess.CompletedProcess[bytes]) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(done.stdout))
 
 
-def test_a_pipe_gives_what_the_file_does_whatever_parts_it_comes_in(tmp_path: Path) -> None:
-    run, frame = save(tmp_path / "w.safetensors"), table(300)
+@pytest.fixture
+def piped(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Sequence[bytes]], None]]:
+    """Have standard input give these parts, one after the other; in this process, since torch starts in seconds."""
+    files: list[io.BufferedReader] = []
+
+    def put(parts: Sequence[bytes]) -> None:
+        reading, writing = os.pipe()
+        files.append(os.fdopen(reading, "rb"))
+        monkeypatch.setattr(sys, "stdin", files[-1])
+        threading.Thread(target=_feed, args=(os.fdopen(writing, "wb"), parts), daemon=True).start()
+
+    yield put
+    for file in files:
+        file.close()
+
+
+def _feed(pipe: io.BufferedWriter, parts: Sequence[bytes]) -> None:
+    with contextlib.suppress(OSError), pipe:
+        for part in parts:
+            pipe.write(part)
+            pipe.flush()
+
+
+def test_a_pipe_gives_what_the_file_does_whatever_parts_it_comes_in(
+    tmp_path: Path, piped: Callable[[Sequence[bytes]], None]
+) -> None:
+    density, frame = trained.load(Path(save(tmp_path / "w.safetensors"))), table(300)
     frame.to_csv(tmp_path / "t.csv", index=False)
-    expected = read(answered(run, "--data", str(tmp_path / "t.csv"), "--id", "id"))
-    assert list(expected.columns) == ["id", "log_prob"]
-    assert expected["log_prob"].notna().all()
+
+    def scores(data: str) -> tuple[list[str], NDArray[np.float64]]:
+        found = list(scored(density, open_source(data), BadRows(), "id"))
+        ids = [name for some in found if some.ids is not None for name in some.ids]
+        return ids, np.concatenate([some.lls for some in found])
+
+    ids, expected = scores(str(tmp_path / "t.csv"))
+    assert ids == list(frame["id"])
+    assert np.isfinite(expected).all()
     content = (tmp_path / "t.csv").read_bytes()
     stream = io.BytesIO()
     batch = pa.RecordBatch.from_pandas(frame, preserve_index=False)
     with pa.ipc.new_stream(stream, batch.schema) as writer:
-        for start in (0, 100, 101):
-            writer.write_batch(batch.slice(start, {0: 100, 100: 1, 101: 199}[start]))
+        for start, rows in ((0, 100), (100, 1), (101, 199)):
+            writer.write_batch(batch.slice(start, rows))
     for whole in (content, content.replace(b"\n", b"\r\n"), content.rstrip(b"\n"), stream.getvalue()):
-        with subprocess.Popen(command(run, "--data", "-", "--id", "id"), stdin=-1, stdout=-1, stderr=-1) as process:
-            assert process.stdin
-            cuts = [0, 3, 40, 41, 2000, len(whole)]
-            for start, stop in itertools.pairwise(cuts):
-                process.stdin.write(whole[start:stop])
-                process.stdin.flush()
-            out, error = process.communicate(timeout=120)
-        assert process.returncode == 0, error.decode()
-        found = pd.read_csv(io.BytesIO(out))
-        assert list(found["id"]) == list(expected["id"])
-        np.testing.assert_allclose(found["log_prob"], expected["log_prob"], atol=1e-5)
+        piped([whole[start:stop] for start, stop in itertools.pairwise([0, 3, 40, 41, 2000, len(whole)])])
+        found_ids, found = scores("-")
+        assert found_ids == ids
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_a_row_is_answered_before_the_next_one_comes(tmp_path: Path) -> None:
@@ -104,55 +134,66 @@ def test_a_row_is_answered_before_the_next_one_comes(tmp_path: Path) -> None:
         stop.cancel()
 
 
-def test_bad_rows_stop_or_are_skipped_or_are_nan_and_are_counted(tmp_path: Path) -> None:
+BAD = b"x,kind,share\n1,a,.5\nfast,a,.5\n1,c,.5\n1,a,\n1,a,1.5\ninf,a,.5\n,a,0\n"
+"""Of seven rows the second to the sixth have no density; the last one's x is missing, and may be."""
+
+
+def test_a_bad_row_stops_and_those_before_it_are_answered(
+    tmp_path: Path, piped: Callable[[Sequence[bytes]], None]
+) -> None:
+    density = trained.load(Path(save(tmp_path / "w.safetensors")))
+    piped([BAD])
+    rows = scored(density, open_source("-"), BadRows("stop"))
+    assert len(next(rows).lls) == 1
+    with pytest.raises(DataError, match=r"standard input: .*'fast'.* in row 2"):
+        next(rows)
+    piped([BAD])
+    (found,) = scored(density, open_source("-"), BadRows("nan"))
+    np.testing.assert_array_equal(np.isnan(found.lls), [False, True, True, True, True, True, False])
+
+
+def test_bad_rows_are_skipped_and_counted(tmp_path: Path) -> None:
     run = save(tmp_path / "w.safetensors")
-    content = b"x,kind,share\n1,a,.5\nfast,a,.5\n1,c,.5\n1,a,\n1,a,1.5\ninf,a,.5\n,a,0\n"
-    stopped = answered(run, "--data", "-", content=content)
-    assert stopped.returncode == 4
-    assert len(stopped.stdout.split()) == 2  # the first row was answered
-    assert "in row 2" in stopped.stderr.decode()
-    skipped = answered(run, "--data", "-", "--on-bad-row", "skip", content=content)
+    skipped = answered(run, "--data", "-", "--on-bad-row", "skip", content=BAD)
     assert list(read(skipped)["row"]) == [1, 7]
     said = " ".join(skipped.stderr.decode().split())
     for kind in ("5 rows skipped", "1 that is no number", "1 of an unknown class", "1 with a missing value"):
         assert kind in said
     assert "1 with a value outside of its bounds" in said
     assert "1 with an infinite value" in said
-    with_nan = read(answered(run, "--data", "-", "--on-bad-row", "nan", content=content))
-    np.testing.assert_array_equal(with_nan["log_prob"].isna(), [False, True, True, True, True, True, False])
 
 
-@pytest.fixture(params=["-", "fifo"])
-def piped(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "-":
-        yield "-"
-        return
-    if not hasattr(os, "mkfifo"):
-        pytest.skip("there are no FIFOs here")
-    os.mkfifo(tmp_path / "pipe.csv")
-    yield str(tmp_path / "pipe.csv")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs here")
+def test_a_fifo_is_a_stream(tmp_path: Path) -> None:
+    path, content = tmp_path / "pipe.csv", table(5).to_csv(index=False).encode()
+    os.mkfifo(path)
+    threading.Thread(target=path.write_bytes, args=(content,), daemon=True).start()
+    density = trained.load(Path(save(tmp_path / "w.safetensors")))
+    assert sum(len(some.lls) for some in scored(density, open_source(str(path)), BadRows())) == 5
 
 
-def test_a_fifo_is_a_stream(piped: str, tmp_path: Path) -> None:
-    run, content = save(tmp_path / "w.safetensors"), table(5).to_csv(index=False).encode()
-    if piped != "-":
-        threading.Thread(target=lambda: Path(piped).write_bytes(content), daemon=True).start()
-    assert len(read(answered(run, "--data", piped, content=content if piped == "-" else b""))) == 5
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"), (b"\n\n", "is empty"), (b"x;kind;share\n1;a;.5\n", "no commas"),
+        (b"x,x,kind,share\n", "more than one"), (b"x,kind\n1,a\n", "lacks column 'share'"), (b"\x1f\x8b\x08", "gzip"),
+        (b"PAR1\0\0\0", "Parquet"), (b"1,2,3\n", "holds numbers"), (b"\xff\xff\xff\xff\x10", "cannot read"),
+    ],
+)  # fmt: skip
+def test_what_is_no_table_is_told(
+    tmp_path: Path, piped: Callable[[Sequence[bytes]], None], content: bytes, words: str
+) -> None:
+    density = trained.load(Path(save(tmp_path / "w.safetensors")))
+    piped([content])
+    with pytest.raises(DataError) as caught:
+        list(scored(density, open_source("-"), BadRows()))
+    assert words in str(caught.value)
 
 
-def test_what_is_no_table_is_told(tmp_path: Path) -> None:
-    run = save(tmp_path / "w.safetensors")
-    for content, words in {
-        b"": "is empty", b"\n\n": "is empty", b"x;kind;share\n1;a;.5\n": "no commas", b"x,x,kind,share\n": "more than",
-        b"x,kind\n1,a\n": "lacks column 'share'", b"\x1f\x8b\x08": "gzip", b"PAR1\0\0\0": "Parquet",
-        b"1,2,3\n": "holds numbers", b"\xff\xff\xff\xff\x10": "damaged",
-    }.items():  # fmt: skip
-        done = answered(run, "--data", "-", content=content)
-        assert done.returncode == 4, (content, done.stderr)
-        assert words in done.stderr.decode() + done.stderr.decode().replace("\n", " "), (content, done.stderr)
-        assert b"defect" not in done.stderr
-    assert read(answered(run, "--data", "-", content=b"x,kind,share\n")).empty
-    assert answered(run, "--data", "-", "--id", "name", content=b"x,kind,share\n").returncode == 2
+def test_a_table_of_no_rows_has_no_answers(tmp_path: Path, piped: Callable[[Sequence[bytes]], None]) -> None:
+    density = trained.load(Path(save(tmp_path / "w.safetensors")))
+    piped([b"x,kind,share\n"])
+    assert list(scored(density, open_source("-"), BadRows())) == []
 
 
 def test_whoever_reads_may_leave(tmp_path: Path) -> None:
@@ -162,19 +203,11 @@ def test_whoever_reads_may_leave(tmp_path: Path) -> None:
         assert process.stdin
         assert process.stdout
         assert process.stderr
-        threading.Thread(target=_feed, args=(process.stdin, content), daemon=True).start()
+        threading.Thread(target=_feed, args=(process.stdin, [content]), daemon=True).start()
         assert process.stdout.readline() == b"log_prob\n"
         process.stdout.close()
         assert process.wait(100) in (0, 141, -13)
         assert b"Traceback" not in process.stderr.read()
-
-
-def _feed(pipe: io.BufferedWriter, content: bytes) -> None:
-    try:
-        pipe.write(content)
-        pipe.close()
-    except OSError:
-        pass
 
 
 @pytest.mark.parametrize("flow", ["made-mog", "maf"])

@@ -181,7 +181,8 @@ def _spool(
         of_group = None if groups is None or table else groups[start : start + len(rows)]
         whole = None if of_group is None else of_group >= 0
         if first:
-            known = complete(source, first, rows[:, : len(first)], start, dropna=options.dropna)
+            values, given = rows[:, : len(first)], len(options.given)
+            known = complete(source, first, values, start, given=given, dropna=options.dropna)
             whole = known if whole is None else whole & known
         start += len(rows)
         usable = profiler.add(rows[:, len(first) :] if first else rows, whole, held_out=table > 0)

@@ -54,9 +54,11 @@ def with_given(
 
 
 def complete(
-    source: TableFile, given: Sequence[str], values: Float64, before: int, *, dropna: bool
+    source: TableFile, names: Sequence[str], values: Float64, before: int, *, given: int, dropna: bool
 ) -> NDArray[np.bool_]:
-    """Which of rows whose given columns are ``values`` (n, G) have all of them; ``before`` rows came before.
+    """Which of rows whose first columns are ``values`` (n, C) have all of them; ``before`` rows came before.
+
+    So many of these columns are ``given``, the others are categories.
 
     Raises:
         DataError: a value is infinite, or missing though that is no reason to leave its row out.
@@ -68,15 +70,18 @@ def complete(
         path, number = source.locate(before + int(row) + 1)
         lacks = bool(missing[row, column])
         what, hint = ("a missing", "fill it in") if lacks else ("an infinite", "replace it")
+        name = f"{names[column]!r}, which is given," if column < given else repr(names[column])
         raise DataError(
-            f"{path}: column {given[column]!r}, which is given, has {what} value in row {number}",
-            f"{hint}, or leave its row out" + (" (--dropna)" if lacks else ""),
+            f"{path}: column {name} has {what} value in row {number}",
+            f"{hint}, or leave its row out"
+            + (" (--missing drop)" if lacks else "")
+            + (", or have its being missing modelled (--missing indicator)" if lacks and column >= given else ""),
         )
     return np.asarray(~missing.any(axis=1))
 
 
 class Classes:
-    """The classes of given columns of a table, as they are found: numbered in the order of their first rows."""
+    """The classes of given columns and of categories, as they are found: numbered in the order of their first rows."""
 
     def __init__(
         self, source: TableFile, names: Sequence[str], missing: str = "refuse", modelled: Sequence[str] = ()
