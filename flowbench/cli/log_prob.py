@@ -81,15 +81,16 @@ def log_prob(
     source = source or open_source(data)
     if id_column is not None and id_column not in source.columns:
         raise UsageError(f"{source.name} has no column {id_column!r}", did_you_mean(id_column, source.columns))
-    from flowbench.use.densities import BadRows, matched_columns, scored
+    from flowbench.use.densities import BadRows, scored
 
     bad = BadRows(on_bad_row)
-    columns = matched_columns(trained, source, () if id_column is None else (id_column,))
-    batches = scored(trained, source, columns, bad, id_column)
+    batches = scored(trained, source, bad, id_column)
     if lowest is None:
         _write_all(out, batches, bad, id_column)
     else:
-        names = trained.columns or columns[len(trained.given) :]
+        # a run's columns without names are called as the table calls them
+        there = [name for name in source.columns if name != id_column]
+        names = trained.columns or there[len(trained.given) :]
         _write_lowest(out, trained.density, names, batches, lowest, id_column)
     if bad.counts:
         note(str(bad))

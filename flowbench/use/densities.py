@@ -54,17 +54,16 @@ class Scored:
         return Scored(self.numbers[which], self.rows[which], self.lls[which], ids)
 
 
-def scored(
-    trained: Trained, source: Source, columns: Sequence[str], bad: BadRows, ids: str | None = None
-) -> Iterator[Scored]:
+def scored(trained: Trained, source: Source, bad: BadRows, ids: str | None = None) -> Iterator[Scored]:
     """The table's rows with their log-densities, in order, some at a time as they come.
 
-    ``columns`` are those that ``matched_columns`` gives. Rows that have no density are dealt with by ``bad``; the
-    column ``ids`` names them.
+    Columns may come in any order; those that the flow was not trained on are left out, with a note. Rows that have no
+    density are dealt with by ``bad``; the column ``ids`` names rows.
 
     Raises:
-        DataError: a column is of no numbers; or a row has no density, and all before it are answered.
+        DataError: a column is missing, or of no numbers; or a row has no density, and all before it are answered.
     """
+    columns = matched_columns(trained, source, () if ids is None else (ids,))
     density = trained.density
     for some in RowReader(source, density.classed, columns, ids, density.limits).read():
         rows, faults = some.rows, some.faults
