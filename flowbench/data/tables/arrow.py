@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,7 @@ class CsvPart:
         import pyarrow as pa
 
         with self._reading():
-            # a row of another number of fields is told when it is read
-            schema = self._open({}, None, lambda _: "skip").schema
+            schema = self._open({}, None).schema
             self.names = tuple(schema.names)
             self.text = _of_text(schema)
         check_header(path, self.names)
@@ -63,20 +62,14 @@ class CsvPart:
             for batch in self._open({column: pa.string()}, [column], strings_can_be_null=True):
                 yield np.asarray(batch.column(column).to_pylist(), object)
 
-    def _open(
-        self,
-        types: dict[str, Any],
-        columns: Sequence[str] | None,
-        on_misshapen_row: Callable[[Any], str] | None = None,
-        **conversion: Any,
-    ) -> Any:
+    def _open(self, types: dict[str, Any], columns: Sequence[str] | None, **conversion: Any) -> Any:
         from pyarrow import csv
 
         return csv.open_csv(
             self._path,
             # one thread, so that an error names its row
             read_options=csv.ReadOptions(use_threads=False, block_size=self._block),
-            parse_options=csv.ParseOptions(delimiter=self.delimiter, invalid_row_handler=on_misshapen_row),
+            parse_options=csv.ParseOptions(delimiter=self.delimiter),
             convert_options=csv.ConvertOptions(column_types=types, include_columns=columns, **conversion),
         )
 
