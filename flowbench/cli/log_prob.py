@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from flowbench.data.tables.writing import Batch, Column
+    from flowbench.flows.core.density import Density
     from flowbench.use.densities import BadRows, Scored
     from flowbench.use.odd import Oddness
-    from flowbench.use.trained import Trained
 
 
 CSV_INSTEAD = "write a .csv or .parquet"
@@ -88,7 +88,10 @@ def log_prob(
     if lowest is None:
         _write_all(out, batches, bad, id_column)
     else:
-        _write_lowest(out, trained, batches, lowest, id_column)
+        # a run's columns without names are called as the table calls them
+        there = [name for name in source.columns if name != id_column]
+        names = trained.columns or there[len(trained.given) :]
+        _write_lowest(out, trained.density, names, batches, lowest, id_column)
     if bad.counts:
         note(str(bad))
 
@@ -123,7 +126,12 @@ def _write_all(out: Path | None, batches: Iterator[Scored], bad: BadRows, id_col
 
 
 def _write_lowest(
-    out: Path | None, trained: Trained, batches: Iterator[Scored], count: int, id_column: str | None
+    out: Path | None,
+    density: Density,
+    columns: Sequence[str],
+    batches: Iterator[Scored],
+    count: int,
+    id_column: str | None,
 ) -> None:
     import numpy as np
 
@@ -132,23 +140,23 @@ def _write_lowest(
     from flowbench.use.lowest import lowest
     from flowbench.use.odd import kind_of, oddness
 
-    kind = kind_of(trained.density)
-    terms = [Column(f"{kind}_{name}") for name in trained.names]
-    columns = [_name(id_column), Column("log_prob"), Column("odd_column", "text"), *terms]
+    kind = kind_of(density)
+    terms = [Column(f"{kind}_{name}") for name in columns]
+    written = [_name(id_column), Column("log_prob"), Column("odd_column", "text"), *terms]
     with Working() as working:
         working.on("reading")
         found = lowest(batches, count)
         working.on("looking for what is odd")
-        odd = None if found is None else oddness(trained.density, found.rows, found.lls)
+        odd = None if found is None else oddness(density, found.rows, found.lls)
     if found is None or odd is None:
-        write(out, columns, [], "rows")
+        write(out, written, [], "rows")
         return
     note(MEANING[kind])
     if out is None and stdout().is_terminal:
-        print_result(_table(found, odd, trained.names, id_column))
+        print_result(_table(found, odd, columns, id_column))
         return
-    names = np.array(trained.names, object)[odd.oddness.argmax(axis=1)]
-    write(out, columns, [(_names(found), found.lls, names, *odd.terms.T)], "rows")
+    names = np.array(columns, object)[odd.oddness.argmax(axis=1)]
+    write(out, written, [(_names(found), found.lls, names, *odd.terms.T)], "rows")
 
 
 def _table(found: Scored, odd: Oddness, names: Sequence[str], id_column: str | None) -> Table:

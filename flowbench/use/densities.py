@@ -58,7 +58,7 @@ def scored(trained: Trained, source: Source, bad: BadRows, ids: str | None = Non
     """The table's rows with their log-densities, in order, some at a time as they come.
 
     Columns may come in any order; those that the flow was not trained on are left out, with a note. Rows that have no
-    density are dealt with by ``bad``.
+    density are dealt with by ``bad``; the column ``ids`` names rows.
 
     Raises:
         DataError: a column is missing, or of no numbers; or a row has no density, and all before it are answered.
@@ -72,26 +72,29 @@ def scored(trained: Trained, source: Source, bad: BadRows, ids: str | None = Non
         if len(sound):
             lls[sound] = density.log_prob(rows[sound] if faults else rows)
         lost = sound[~np.isfinite(lls[sound])]
-        faults |= {int(row): Fault(FAR, "the density is beyond floating point", "leave it out") for row in lost}
+        faults |= {
+            int(row): Fault(FAR, "the values lie so far out that the density is beyond floating point,", "leave it out")
+            for row in lost
+        }
         lls[lost] = np.nan
         found = Scored(np.arange(some.first + 1, some.first + 1 + len(rows)), rows, lls, some.ids)
         if faults and bad.rule == "stop":
             row = min(faults)
             if row:
                 yield found[:row]
-            raise _refusal(source, some.first + row + 1, faults[row])
+            raise _refusal(source, some.first + row + 1, faults[row], "; --on-bad-row skip passes such rows over")
         bad.counts.update(fault.kind for fault in faults.values())
         yield found[np.isfinite(lls)] if faults and bad.rule == "skip" else found
 
 
-def _refusal(source: Source, row: int, fault: Fault) -> DataError:
-    return DataError(f"{source.name}: {fault.message} in row {row}", fault.hint)
+def _refusal(source: Source, row: int, fault: Fault, instead: str = "") -> DataError:
+    return DataError(f"{source.name}: {fault.message} in row {row}", fault.hint + instead)
 
 
 def matched_columns(trained: Trained, table: Source, known: Sequence[str] = ()) -> tuple[str, ...]:
     """The table's names of the columns that the flow was trained on, in its order: first of those that it is given.
 
-    Those that are ``known`` may be there beside them.
+    Others are left out, with a note unless they are ``known``.
 
     Raises:
         DataError: one is missing; the hint says which of the others may be it.

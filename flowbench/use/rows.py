@@ -83,7 +83,9 @@ class RowReader:
         message = f"column {self._columns[column]!r} has {kind.removeprefix('with ')}"
         if kind == OUTSIDE:
             return Fault(kind, f"{message}, {row[column]:g},", "it has no density there")
-        return Fault(kind, message, "fill it in, or leave its row out: it has no density")
+        return Fault(
+            kind, message, "without it the row has no density: fill it in" if kind == MISSING else "replace it"
+        )
 
 
 class _Classes:

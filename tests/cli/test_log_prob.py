@@ -6,6 +6,7 @@ import contextlib
 import io
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -241,3 +242,49 @@ def test_atoms_lie_wherever_they_do_and_noise_ends_with_its_bound(tmp_path: Path
     expected = [[False, False]] * 3 + [[False, True], [True, False], [True, False], [False, True]]
     np.testing.assert_array_equal(density.unfit(rows), expected)
     assert np.isfinite(density.log_prob(rows[:3])).all()
+
+
+def test_a_row_that_is_misshapen_is_a_bad_row_of_a_file_too(tmp_path: Path) -> None:
+    run, path = save(tmp_path / "w.safetensors"), tmp_path / "t.csv"
+    path.write_bytes(b"x,kind,share\n1,a\n2,a,.5\n1,a,.5,7\n")
+    done = answered(run, "--data", str(path), "--on-bad-row", "skip")
+    assert list(read(done)["row"]) == [2]
+    assert "2 rows skipped: 2 with another number of fields" in done.stderr.decode()
+    stopped = answered(run, "--data", str(path))
+    assert (stopped.returncode, stopped.stdout) == (4, b"")
+    assert "there are 2 fields and not 3 ('1,a') in row 1" in stopped.stderr.decode()
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="there are no terminals here")
+def test_a_terminal_is_shown_the_oddest_columns(tmp_path: Path) -> None:
+    run = save(tmp_path / "w.safetensors", "made-mog", discrete=None)
+    ours, theirs = os.openpty()
+    content = b"id,x,share\nfirst,1,.5\nlast\x1b[31m,-70,.5\n"
+    options = {"stdout": theirs, "stderr": subprocess.PIPE, "env": os.environ | {"TERM": "dumb", "COLUMNS": "80"}}
+    arguments = command(run, "--data", "-", "--id", "id", "--lowest", "1")
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, **options) as process:
+        error = process.communicate(content, timeout=100)[1].decode()
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    os.close(theirs)
+    assert process.returncode == 0, error
+    head, row = shown.splitlines()
+    assert head.split() == ["id", "log_prob", "odd", "columns"]
+    assert row.split()[0] == "last\\x1b[31m"  # what comes from a table does not steer a terminal
+    assert row.index("x (") < row.index("share (")
+    assert "they add up to log_prob" in " ".join(error.split())
+
+
+def test_an_interrupt_ends_it_quietly(tmp_path: Path) -> None:
+    run = save(tmp_path / "w.safetensors")
+    with subprocess.Popen(command(run, "--data", "-"), stdin=-1, stdout=-1, stderr=-1) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(b"x,kind,share\n1,a,.5\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"log_prob\n"
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        error = process.stderr.read() if process.stderr else b""
+        assert process.wait(100) == 130
+    assert error == b"interrupted\n"

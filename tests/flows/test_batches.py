@@ -46,5 +46,8 @@ def test_little_memory_makes_small_batches_and_the_same_figures(monkeypatch: pyt
     np.testing.assert_allclose(again, drawn, rtol=1e-4, atol=1e-4)
     monkeypatch.setattr(memory, "available_bytes", lambda: 0)
     assert rows_at_once(flow) == 1
+    with monkeypatch.context() as patch:  # a row that comes alone is not held up
+        patch.setattr(memory, "available_bytes", lambda: pytest.fail("it is asked"))
+        np.testing.assert_allclose(log_likelihoods(flow, rows[:1]), whole[:1], rtol=1e-5, atol=1e-4)
     monkeypatch.setattr(memory, "available_bytes", lambda: None)
     assert rows_at_once(flow) == 5000

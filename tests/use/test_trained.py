@@ -172,7 +172,7 @@ def test_a_row_without_a_density_is_named(done: Done, value: float, what: str) -
     assert f"'voltage, V' has {what} in row 21" in refusal(DataError, done, rows)
     for far in (1e300, 1e307):
         rows.iloc[20, 1] = far
-        assert "density is beyond floating point in row 21" in refusal(DataError, done, rows)
+        assert "density is beyond floating point, in row 21" in refusal(DataError, done, rows)
 
 
 def test_a_row_beyond_single_precision_has_a_density(done: Done) -> None:

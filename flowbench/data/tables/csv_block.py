@@ -57,9 +57,7 @@ class CsvBlocks:
         """The rows of a block."""
         import pyarrow as pa
 
-        try:
-            block.decode()
-        except UnicodeDecodeError:  # pyarrow could not show a misshapen row of it
+        if not block.isascii():  # what is no UTF-8 is a fault of its row at the most
             block = block.decode(errors="replace").encode()
         try:
             table = self._read(block, self._plain)
@@ -81,8 +79,7 @@ class CsvBlocks:
         from pyarrow import csv as arrow_csv
 
         wanted = list(dict.fromkeys([*self._numbers, *self._text]))
-        # as bytes: what is wanted may be UTF-8 or not
-        types = {name: pa.float64() if name in numbers else pa.binary() for name in wanted}
+        types = {name: pa.float64() if name in numbers else pa.string() for name in wanted}
         return arrow_csv.ConvertOptions(column_types=types, include_columns=wanted)
 
     def _read(self, block: bytes, conversion: Any) -> Any:
@@ -152,7 +149,7 @@ def missing_marks() -> frozenset[str]:
 
 
 def _texts(column: Any) -> NDArray[Any]:
-    return np.asarray([value.decode(errors="replace") for value in column.to_pylist()] or np.empty(0, object), object)
+    return np.array(column.to_pylist(), object)
 
 
 def _shown(value: str) -> str:

@@ -40,9 +40,9 @@ def open_source(data: str) -> Source:
     Raises:
         DataError: there is none, it is empty, or its first line is not one of names.
     """
-    if not is_stream(data):
-        return TableSource(open_table(Path(data).expanduser()))
     path = Path(data).expanduser()
+    if not is_stream(data) and not _is_text(path):
+        return TableSource(open_table(path))
     name = "standard input" if data == STANDARD_INPUT else str(path)
     number = sys.stdin.fileno() if data == STANDARD_INPUT else os.open(path, os.O_RDONLY)
     _widen(number)
@@ -60,6 +60,11 @@ def open_source(data: str) -> Source:
     if head.startswith(ARROW):
         return ArrowStream(number, name, head)
     return CsvStream(number, name, "\t" if path.suffix.lower() == ".tsv" else ",", head)
+
+
+def _is_text(path: Path) -> bool:
+    """Whether it is one file of CSV, read as a stream is, so that a bad row among the first is one like others."""
+    return path.suffix.lower() in (".csv", ".tsv") and path.is_file() and path.stat().st_size > 0
 
 
 def _widen(number: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import select
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -29,6 +30,9 @@ BATCH_VALUES = 1 << 20
 ARROW = b"\xff\xff\xff\xff"
 """What an Arrow IPC stream begins with: the mark before its first message's length."""
 
+_CLOSED = re.compile(rb'[^"]*(?:""[^"]*)*"(?!")')
+"""What follows an opening quotation mark, to the closing one."""
+
 
 class CsvStream:
     """CSV from a file's descriptor, one line of names first; ``head`` is what was read of it already."""
@@ -38,7 +42,7 @@ class CsvStream:
         self._number, self._delimiter = number, delimiter
         first = b""
         while not first.strip():  # empty lines are no rows
-            first, head = _first_line(number, name, head)
+            first, head = _first_line(number, name, head, delimiter)
         self._rest = head
         check_text(name, first, delimiter)
         self.columns = names_of(name, first, delimiter)
@@ -48,7 +52,7 @@ class CsvStream:
     def read(self, numbers: Sequence[str], text: Sequence[str]) -> Iterator[Records]:
         """See `Source`."""
         blocks = CsvBlocks(self.name, self.columns, self._delimiter, numbers, text)
-        for block in _whole_lines(self._number, self.name, self._rest):
+        for block in _whole_lines(self._number, self.name, self._rest, self._delimiter):
             records = blocks.parse(block)
             if len(records.numbers):
                 yield records
@@ -109,9 +113,9 @@ class _Resumed(io.RawIOBase):
         return len(some)
 
 
-def _first_line(number: int, name: str, head: bytes) -> tuple[bytes, bytes]:
+def _first_line(number: int, name: str, head: bytes, delimiter: str) -> tuple[bytes, bytes]:
     """The first line, and what was read after it."""
-    while not (end := _end_of_line(head)):
+    while not (end := _end_of_line(head, delimiter)):
         more = os.read(number, BLOCK_BYTES)
         if not more:
             if head.strip():
@@ -122,22 +126,11 @@ def _first_line(number: int, name: str, head: bytes) -> tuple[bytes, bytes]:
     return head[:end], head[end:]
 
 
-def _end_of_line(text: bytes) -> int:
-    r"""Behind the first line that ends, by \n, \r\n or \r, outside of quotation marks; 0 where none does."""
-    end, inside = 0, False
-    while found := [place for mark in (b"\n", b"\r") if (place := text.find(mark, end) + 1)]:
-        inside ^= text.count(b'"', end, min(found)) % 2 == 1
-        end = min(found)
-        if not inside:
-            return end
-    return 0
-
-
-def _whole_lines(number: int, name: str, rest: bytes) -> Iterator[bytes]:
+def _whole_lines(number: int, name: str, rest: bytes, delimiter: str) -> Iterator[bytes]:
     """Blocks of whole rows: all that have come whenever it is asked, and at the end what has no end of its own."""
     waiting = bytearray(rest)
     while True:
-        end = _end_of_rows(waiting)
+        end = _end_of_rows(waiting, delimiter)
         if end:
             yield bytes(waiting[:end])
             del waiting[:end]
@@ -150,17 +143,32 @@ def _whole_lines(number: int, name: str, rest: bytes) -> Iterator[bytes]:
         yield bytes(waiting)
 
 
-def _end_of_rows(text: bytearray) -> int:
-    """Behind the last row that is whole: its line ends outside of quotation marks."""
-    end = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
-    if b'"' not in text:
-        return end
-    inside = text.count(b'"', 0, end) % 2 == 1
-    while end and inside:
-        before = max(text.rfind(b"\n", 0, end - 1), text.rfind(b"\r", 0, end - 1)) + 1
-        inside ^= text.count(b'"', before, end) % 2 == 1
-        end = before
-    return end
+def _end_of_line(text: bytes, delimiter: str) -> int:
+    r"""Behind the first line that is whole: it ends by \n, \r\n or \r; 0 where none is."""
+    for start, stop in _unquoted(text, delimiter):
+        ends = [place + 1 for mark in (b"\n", b"\r") if (place := text.find(mark, start, stop)) >= 0]
+        if ends:
+            return min(ends)
+    return 0
+
+
+def _end_of_rows(text: bytearray, delimiter: str) -> int:
+    """Behind the last row that is whole; 0 where none is."""
+    ends = (text.rfind(mark, *part) + 1 for part in _unquoted(text, delimiter) for mark in (b"\n", b"\r"))
+    return max(ends, default=0)
+
+
+def _unquoted(text: bytes | bytearray, delimiter: str) -> Iterator[tuple[int, int]]:
+    """The parts of a text that are outside of quotation marks; one is open where a field begins with it."""
+    opening = re.compile(rb"(?:\A|[\r\n" + delimiter.encode() + rb'])"')
+    start = 0
+    while (found := opening.search(text, start)) is not None:
+        yield start, found.end()
+        closed = _CLOSED.match(text, found.end())
+        if closed is None:
+            return
+        start = closed.end()
+    yield start, len(text)
 
 
 def _what_there_is(number: int) -> bytes:

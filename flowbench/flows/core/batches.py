@@ -14,12 +14,17 @@ ROWS = 5_000
 HELD = 10
 """How many times its columns, and the units of the widest network, a row takes at the most on its way."""
 
+FEW = 16
+"""Rows that are taken at a time whatever is free: to ask takes as long as their evaluation."""
+
 SHARE = 4
 """The part of the free memory that an evaluation may take: one in so many."""
 
 
 def rows_at_once(flow: Flow, most: int = ROWS) -> int:
     """How many rows: ``most``, or as many as a part of the free memory holds where it is known."""
+    if most <= FEW:
+        return most
     free = free_bytes(flow.origin.device)
     return most if free is None else max(1, min(most, free // SHARE // bytes_of_a_row(flow)))
 
