@@ -42,8 +42,6 @@ class Dequantise(Columnwise):
     a step of 0 are left alone, and all are, by the inverse, where ``origin`` is None.
     """
 
-    reach = "own"
-
     def __init__(self, steps: Tensor, origin: Tensor | None) -> None:
         super().__init__()
         self.steps = steps.double()
@@ -107,8 +105,6 @@ class Bounded(Columnwise):
 class Standardise(Columnwise):
     """u = (x − location)/scale, log_det = −Σ log scale, with ``location`` and ``scale`` (D,)."""
 
-    reach = "own"
-
     def __init__(self, location: Tensor, scale: Tensor) -> None:
         super().__init__()
         self.location, self.scale = location.double(), scale.double()
@@ -124,7 +120,7 @@ class Standardise(Columnwise):
         return x, self.scale.log().expand_as(x)
 
 
-class Logit(Transform):
+class Logit(Columnwise):
     """u = logit(s) with s = α + (1 − 2α)·x/levels, for pixel values x on [0, levels) (MAF paper, section 4.3).
 
     log_det = Σ log((1 − 2α)/levels) − log s − log(1 − s) is that of the map from pixel *values*. So the density is one
@@ -132,28 +128,21 @@ class Logit(Transform):
     (appendix E.2 takes pixels in [0, 1], and adds log2 levels).
     """
 
-    reach = "own"
-
     def __init__(self, alpha: float, levels: int) -> None:
         super().__init__()
         self.alpha, self.levels = alpha, levels
 
-    def forward(self, x: Tensor) -> Pair:
-        """Pixel values x (N, D) to (u, log_det); NaN where a value lies outside."""
-        u, log_slopes = self.by_column(x)
-        return u, log_slopes.sum(1)
-
     def by_column(self, x: Tensor) -> Pair:
-        """Pixel values x (N, D) to (u, log|∂u_i/∂x_i|)."""
+        """Pixel values x (N, D) to u; NaN where a value lies outside."""
         s = self.alpha + (1 - 2 * self.alpha) * x.double() / self.levels
         u = torch.log(s) - torch.log1p(-s)
         return u, self._log_slopes(u)
 
-    def inverse(self, u: Tensor) -> Pair:
-        """Logits u (N, D) to (x, log_det). What is beyond every pixel's logit becomes the nearest pixel value."""
+    def inverse_terms(self, u: Tensor) -> Pair:
+        """Logits u (N, D) to x. What is beyond every pixel's logit becomes the nearest pixel value."""
         u = u.double()
         x = (torch.sigmoid(u) - self.alpha) / (1 - 2 * self.alpha) * self.levels
-        return x.clamp(0, math.nextafter(self.levels, 0)), -self._log_slopes(u).sum(1)
+        return x.clamp(0, math.nextafter(self.levels, 0)), -self._log_slopes(u)
 
     def _log_slopes(self, u: Tensor) -> Tensor:
         log_slope = logsigmoid(u) + logsigmoid(-u)  # of s: ds/du = s(1 − s)

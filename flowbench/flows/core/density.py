@@ -189,7 +189,7 @@ class Density:
     @cached_property
     def _columnwise(self) -> list[transforms.Columnwise]:
         """The preprocessing's steps, each column by itself: of a table's there are no others."""
-        return [step for step in map(_transform, self.preprocessing) if isinstance(step, transforms.Columnwise)]
+        return [step for step, _ in self.transform.leaves() if isinstance(step, transforms.Columnwise)]
 
     def bits_per_pixel(self, rows: Rows, lls: Float64) -> Float64 | None:
         """Minus the log-density of the pixel values over D log 2, (N,); None where there are no whole images.
@@ -230,11 +230,8 @@ class Density:
 
     def _whole(self, rows: Float64) -> NDArray[np.bool_]:
         """Which of raw rows (n, D) are finite, but for what may be missing."""
-        finite, first = np.isfinite(rows), len(self.categories)
-        for atoms in self.discrete.atoms if self.discrete else ():
-            if None in atoms.values:
-                finite[:, first + atoms.column] |= np.isnan(rows[:, first + atoms.column])
-        return np.asarray(finite.all(axis=1))
+        lacking = np.isnan(rows) & self.may_lack[len(self.given) :]
+        return np.asarray((np.isfinite(rows) | lacking).all(axis=1))
 
     def _drawn(self, noise: Tensor, given: Tensor | None) -> Tensor:
         """The rows that are made of noise (draws, N, D), as many at a time as memory holds."""
