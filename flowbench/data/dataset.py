@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from flowbench.data import digests, gaussian
 from flowbench.data.card import Card, Space
-from flowbench.data.discrete import Discrete, log_fill
+from flowbench.data.discrete import Discrete, dequantised, log_fill
 from flowbench.data.given import GivenColumn
-from flowbench.data.preprocessing import Bounded, Dequantise, Preprocessing
+from flowbench.data.preprocessing import Bounded, Preprocessing, bounds_in_words, noise_widths
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -117,13 +117,9 @@ class Dataset(Splits):
         lls = gaussian.kept_gaussian_ll(self.folder, self.train, self.test, (*self.classes, *self.discrete.classes))
         codes, numbers = np.array(self.test[:, given:first]), np.array(self.test[:, first:])
         fill = log_fill(numbers, self.discrete.absent(codes, self.dim))
-        widths = np.array([width for width in self.discrete.steps if width])
-        return (
-            lls
-            - fill
-            + np.log(widths).sum()
-            + self.discrete.log_frequencies(np.array(self.train[:, given:first]), codes)
-        )
+        steps = np.log([width for width in self.discrete.steps if width]).sum()
+        frequencies = self.discrete.log_frequencies(np.array(self.train[:, given:first]), codes)
+        return lls - fill + steps + frequencies
 
     @cached_property
     def rows_sha256(self) -> dict[str, str]:
@@ -133,33 +129,24 @@ class Dataset(Splits):
     @property
     def kinds(self) -> dict[str, str]:
         """In words, what columns are that are not continuous numbers without bounds, by name."""
-        categories = self.discrete.categories if self.discrete else ()
-        numbers = (self.columns or ())[len(categories) :]
-        found = {column.name: [f"category of {column.classes}"] for column in categories}
-        widths = [step.steps for step in self.preprocessing or () if isinstance(step, Dequantise)] or [
-            (0.0,) * self.dim
-        ]
+        discrete = self.discrete or Discrete()
+        numbers = (self.columns or ())[len(discrete.categories) :]
+        found = {column.name: [f"category of {column.classes}"] for column in discrete.categories}
+        widths = noise_widths(self.preprocessing) or (0.0,) * self.dim
         for step in (step for step in self.preprocessing or () if isinstance(step, Bounded)):
-            for name, low, beyond, width in zip(numbers, step.lower, step.upper, widths[0], strict=True):
+            for name, low, beyond, width in zip(numbers, step.lower, step.upper, widths, strict=True):
                 high = None if beyond is None else beyond - width  # noise reaches a step beyond the bound
-                pair = ":".join("" if bound is None else f"{bound:g}" for bound in (low, high))
-                found |= {name: [f"bounded {pair}"]} if pair != ":" else {}
-        found |= {name: ["mass of steps"] for name, width in zip(numbers, self._mass, strict=False) if width}
-        for atoms in self.discrete.atoms if self.discrete else ():
+                if not (low is None and high is None):
+                    found[name] = [f"bounded {bounds_in_words((low, high))}"]
+        found |= {name: ["mass of steps"] for name, width in zip(numbers, discrete.steps, strict=False) if width}
+        for atoms in discrete.atoms:
             found.setdefault(numbers[atoms.column], []).append(f"apart {atoms}")
         return {name: ", ".join(words) for name, words in found.items()}
 
     @property
     def dequantised(self) -> dict[str, float]:
         """The columns that uniform noise was added to, by name, and its width in their raw units."""
-        found = [step.steps for step in self.preprocessing or () if isinstance(step, Dequantise)]
-        numbers = (self.columns or ())[len(self.discrete.categories) if self.discrete else 0 :]
-        return {n: w for widths in found for n, w, m in zip(numbers, widths, self._mass, strict=False) if w and not m}
-
-    @property
-    def _mass(self) -> tuple[float, ...]:
-        """The widths of steps that have a probability mass, 0 of other numbers."""
-        return (self.discrete and self.discrete.steps) or (0.0,) * self.dim
+        return dequantised(self.columns, self.preprocessing, self.discrete)
 
 
 def split_last_tenths(rows: RawArray) -> tuple[RawArray, RawArray, RawArray]:

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt
 
+from flowbench.data.preprocessing import Preprocessing, noise_widths
+
 Float64 = NDArray[np.float64]
 
 
@@ -122,6 +124,16 @@ class Discrete(BaseModel):
             counts = 1.0 + np.bincount(train[:, place].astype(np.int64), minlength=classes)
             total += np.log(counts / counts.sum())[rows[:, place].astype(np.int64)]
         return total
+
+
+def dequantised(
+    columns: Sequence[str] | None, preprocessing: Preprocessing | None, discrete: Discrete | None
+) -> dict[str, float]:
+    """The columns that uniform noise was added to, by name, and its width in their raw units."""
+    numbers = (columns or ())[len(discrete.categories) if discrete else 0 :]
+    mass = (discrete and discrete.steps) or (0.0,) * len(numbers)
+    widths = noise_widths(preprocessing)
+    return {name: width for name, width, own in zip(numbers, widths, mass, strict=False) if width and not own}
 
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)

@@ -101,6 +101,16 @@ class SubtractMean(_Step):
     levels: PositiveInt
 
 
+def bounds_in_words(pair: tuple[float | None, float | None]) -> str:
+    """As an option has them: low:high, or one of them."""
+    return ":".join("" if bound is None else f"{bound:g}" for bound in pair)
+
+
+def noise_widths(preprocessing: Preprocessing | None) -> tuple[float, ...]:
+    """The widths of the noise, none where there is none."""
+    return next((step.steps for step in preprocessing or () if isinstance(step, Dequantise)), ())
+
+
 Step = Annotated[Dequantise | Bounded | Standardise | Logit | SubtractMean, Field(discriminator="kind")]
 
 Preprocessing = tuple[Step, ...]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowbench.console import warn
-from flowbench.data.preprocessing import Dequantise
+from flowbench.data.discrete import dequantised
 from flowbench.errors import DataError, UsageError, did_you_mean
 from flowbench.flows.core.density import Density
 from flowbench.results import store
@@ -58,10 +58,7 @@ class Trained:
     @property
     def noisy(self) -> list[str]:
         """The names of the columns that were learnt with noise."""
-        steps = [step.steps for step in self.density.preprocessing if isinstance(step, Dequantise)]
-        numbers = (self.columns or ())[len(self.density.categories) :]
-        mass = (self.density.discrete and self.density.discrete.steps) or (0.0,) * len(numbers)
-        return [n for widths in steps for n, w, m in zip(numbers, widths, mass, strict=False) if w and not m]
+        return [*dequantised(self.columns, self.density.preprocessing, self.density.discrete)]
 
 
 def load(path: Path, device: str = "cpu") -> Trained:
