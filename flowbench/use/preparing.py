@@ -17,7 +17,7 @@ from flowbench.data.moments import Moments
 from flowbench.data.preprocessing import Preprocessing
 from flowbench.data.tables.fitness import refuse_unfit, refuse_unscalable
 from flowbench.data.tables.given import MISSING
-from flowbench.data.tables.kinds import kinds_of, refuse_outside
+from flowbench.data.tables.kinds import between_bounds, kinds_of
 from flowbench.data.tables.options import TableOptions
 from flowbench.data.tables.profile import Profiler
 from flowbench.errors import DataError
@@ -66,9 +66,7 @@ def prepare(
         kinds = kinds_of(NAME, profile, options, lenient=True)
         hint = "dequantise=True adds uniform noise as wide as a column's step"
         warnings.warn(f"{refused}: {hint}", stacklevel=3)
-    if kinds.bounds:
-        refuse_outside(NAME, profile, kinds, kinds.outside(numbers).sum(axis=0))
-        kinds = kinds.kept_apart(kinds.nearest(numbers))
+    kinds = between_bounds(NAME, profile, kinds, [numbers])
     encoded = kinds.encoded(numbers, random.random_sample((len(rows), kinds.noisy.size)))
     there, dim = encoded[:, len(kinds.atoms) :], numbers.shape[1]
     moments = Moments(dim)

@@ -22,10 +22,11 @@ from flowbench.data.dataset import Float64
 from flowbench.data.discrete import Category
 from flowbench.data.given import GivenColumn
 from flowbench.data.moments import Moments
+from flowbench.data.preprocessing import bounds_in_words
 from flowbench.data.tables.files import TableFile
 from flowbench.data.tables.fitness import refuse_unfit, refuse_unscalable
 from flowbench.data.tables.given import Classes, complete, numbered, with_given
-from flowbench.data.tables.kinds import Kinds, bounds_in_words, kinds_of, refuse_outside
+from flowbench.data.tables.kinds import Kinds, between_bounds, kinds_of
 from flowbench.data.tables.options import CATEGORY, TRAIN, Seeds, TableOptions
 from flowbench.data.tables.profile import Profile, Profiler
 from flowbench.data.tables.repeated import repeated_rows
@@ -61,15 +62,16 @@ def convert(
         kinds = kinds_of(source.path, profile, options)
         parts = source.assign(usable, options, seeds, groups)
         said += _repeated(source, rows, parts, usable)
-        rows.kinds = kinds = _between_bounds(path, profile, kinds, rows, parts)
+        rows.kinds = kinds = between_bounds(path, profile, kinds, rows.numbers(parts))
         given, labelled = _settle(rows, parts, options.given, categories, classes)
         moments, extremes = _moments(rows, parts, first, len(kinds.atoms), len(numbers))
         of_numbers = moments.of(slice(-len(numbers), None))
         refuse_unscalable(path, profile, kinds.widths, of_numbers, extremes, kinds.mass)
         scales = _scales(moments, given, len(numbers))
+        given = _scaled(given, scales)
         shapes = _write(place, rows, parts, *scales, stream(seeds.noise, "absent"))
     discrete = kinds.discrete(labelled, of_numbers.mean, of_numbers.deviation)
-    for line in _made(profile, kinds, labelled, given_as(given, scales)):
+    for line in _made(profile, kinds, labelled, given):
         said.append(line)
         console.note(line)
     steps = kinds.steps(of_numbers.mean, of_numbers.deviation)
@@ -80,7 +82,7 @@ def convert(
         (*categories, *numbers),
         steps,
         said,
-        given=given_as(given, scales),
+        given=given,
         discrete=discrete,
         tied=kinds.tied,
         source=source.path,
@@ -102,18 +104,6 @@ def _apart(source: Sources, columns: Sequence[str], options: TableOptions) -> tu
     return categories, numbers
 
 
-def _between_bounds(path: str, profile: Profile, kinds: Kinds, rows: Spool, parts: Parts) -> Kinds:
-    """The kinds with the margins of bounds, of which no row lies outside."""
-    if not kinds.bounds:
-        return kinds
-    outside, nearest = np.zeros(len(kinds.widths), np.int64), np.full(len(kinds.widths), np.inf)
-    for numbers in rows.numbers(parts):
-        outside += kinds.outside(numbers).sum(axis=0)
-        nearest = np.minimum(nearest, kinds.nearest(numbers))
-    refuse_outside(path, profile, kinds, outside)
-    return kinds.kept_apart(nearest)
-
-
 def _moments(rows: Spool, parts: Parts, first: int, codes: int, dim: int) -> tuple[Moments, tuple[Float64, Float64]]:
     """The moments of the encoded training rows, and the least and greatest numbers (D,) of all rows."""
     moments, low, high = Moments(first + codes + dim), np.full(dim, np.inf), np.full(dim, -np.inf)
@@ -132,7 +122,7 @@ def _scales(moments: Moments, given: Sequence[GivenColumn], dim: int) -> tuple[F
     return location, scale
 
 
-def given_as(given: Sequence[GivenColumn], scales: tuple[Float64, Float64]) -> tuple[GivenColumn, ...]:
+def _scaled(given: Sequence[GivenColumn], scales: tuple[Float64, Float64]) -> tuple[GivenColumn, ...]:
     """The given columns with the location and scale that rows have."""
     return tuple(
         column.model_copy(update={"location": float(at), "scale": float(width)})
@@ -145,10 +135,9 @@ def _made(
 ) -> Iterator[str]:
     """In lines, what was made of columns."""
     names = profile.columns
-    noisy = [i for i in kinds.noisy if kinds.mass is None or not kinds.mass[i]]
     found = {
-        "noise added": [f"{names[i]!r} [0, {kinds.widths[i]:g})" for i in noisy],
-        "mass": [f"{names[i]!r} (step {kinds.widths[i]:g})" for i in kinds.noisy if i not in noisy],
+        "noise added": [f"{names[i]!r} [0, {kinds.widths[i]:g})" for i in kinds.noisy if not kinds.mass[i]],
+        "mass": [f"{names[i]!r} (step {kinds.widths[i]:g})" for i in np.flatnonzero(kinds.mass)],
         "bounded": [f"{names[i]!r} {bounds_in_words(pair)}" for i, pair in kinds.bounds.items()],
         "apart": [f"{names[atoms.column]!r} ({atoms})" for atoms in kinds.atoms],
         "categories": [f"{column.name!r} ({column.classes})" for column in categories],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,7 @@ def refuse_unfit(
         )
 
 
-def refuse_ties(path: Path | str, profile: Profile, ties: NDArray[np.bool_], options: TableOptions) -> None:
+def refuse_ties(path: Path | str, profile: Profile, ties: NDArray[np.bool_]) -> None:
     """Refuse columns (D,) that have whole numbers or heavy ``ties``, on which a density can grow without bound.
 
     Raises:
@@ -80,22 +80,10 @@ def refuse_ties(path: Path | str, profile: Profile, ties: NDArray[np.bool_], opt
             f"{path}: {_names(profile, smooth)} no step that all values are multiples of", "it is continuous"
         )
     if stepless.any():
-        names = [profile.columns[i] for i in _at(stepless)]
-        apart = [i for i in _at(stepless) if profile.atoms[i] and not profile.rest_heavy[i]]
-        ways = [
-            "remove rows that are repeated" if (profile.tied > 0.9).all() else "",
-            f"take the values that many rows have apart (--kind {_quoted([profile.columns[i] for i in apart])}=mixed)"
-            if len(apart) == len(names) == 1
-            else "take values that many rows have apart where there are such (--kind COLUMN=mixed)"
-            if apart
-            else "",
-            _drop(profile, stepless),
-            f"go on with the danger (--allow-ties {_quoted(names)})",
-        ]
         raise DataError(
             f"{path}: {_names(profile, stepless)} heavy ties, but the values are not multiples of any step: "
             "no noise can make them continuous",
-            "; or ".join(way for way in ways if way),
+            "; or ".join(_ways_with_ties(profile, stepless)),
         )
     if ties.any():
         raise DataError(
@@ -104,6 +92,20 @@ def refuse_ties(path: Path | str, profile: Profile, ties: NDArray[np.bool_], opt
             f"--dequantise adds uniform noise as wide as the column's step; --kind COLUMN={'|'.join(KINDS)} says what "
             f"one column is, and --kind found takes what is found; or {_drop(profile, ties)}",
         )
+
+
+def _ways_with_ties(profile: Profile, stepless: NDArray[np.bool_]) -> Iterator[str]:
+    """What can be done with columns (D,) whose heavy ties have no step."""
+    if (profile.tied > 0.9).all():
+        yield "remove rows that are repeated"
+    names = [profile.columns[i] for i in _at(stepless)]
+    apart = [profile.columns[i] for i in _at(stepless) if profile.atoms[i] and not profile.rest_heavy[i]]
+    if apart and len(names) == 1:
+        yield f"take the values that many rows have apart (--kind {_quoted(apart)}=mixed)"
+    elif apart:
+        yield "take values that many rows have apart where there are such (--kind COLUMN=mixed)"
+    yield _drop(profile, stepless)
+    yield f"go on with the danger (--allow-ties {_quoted(names)})"
 
 
 def refuse_without_atoms(path: Path | str, profile: Profile, which: NDArray[np.bool_]) -> None:
@@ -121,11 +123,12 @@ def refuse_unscalable(
     widths: Float64,
     moments: Moments,
     extremes: tuple[Float64, Float64],
-    mass: NDArray[np.bool_] | None = None,
+    mass: NDArray[np.bool_],
 ) -> None:
     """Refuse columns that the ``moments`` of training rows (D,) do not bring into float32's range.
 
-    ``extremes`` are the least and the greatest values (D,) of all rows, in the space of the moments.
+    ``extremes`` are the least and the greatest values (D,) of all rows, in the space of the moments; ``mass`` (D,) says
+    which columns' steps have a probability.
 
     Raises:
         DataError: a column is constant in training, beyond floating point, or too fine for its noise.
@@ -143,10 +146,10 @@ def refuse_unscalable(
     unfit = ~np.isfinite(scale) | (scale == 0) | ~(farthest < np.finfo(np.float32).max)
     if unfit.any():
         raise DataError(f"{path}: {_names(profile, unfit)} values or a spread beyond floating point", "rescale")
-    if mass is not None and (mass & (widths < FINEST_MASS * scale)).any():
-        which = mass & (widths < FINEST_MASS * scale)
+    too_fine = mass & (widths < FINEST_MASS * scale)
+    if too_fine.any():
         raise DataError(
-            f"{path}: {_names(profile, which)} steps too fine beside the spread for a probability in float32",
+            f"{path}: {_names(profile, too_fine)} steps too fine beside the spread for a probability in float32",
             "leave --likelihood mass out: a density says the same of such values",
         )
     fine = profile.heavy & (widths > 0) & (widths < FINEST_STEP * scale)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from flowbench.data.dataset import Float64
 from flowbench.data.discrete import Atoms, Category, Discrete, none_if_empty
-from flowbench.data.preprocessing import Bounded, Dequantise, Standardise, Step
+from flowbench.data.preprocessing import Bounded, Dequantise, Standardise, Step, bounds_in_words
 from flowbench.data.tables.fitness import refuse_ties, refuse_without_atoms
 from flowbench.data.tables.options import CONTINUOUS, MIXED, WHOLE, TableOptions
 from flowbench.data.tables.profile import Profile
@@ -33,56 +33,35 @@ class Kinds:
 
     widths: Float64
     low: Float64
+    mass: NDArray[np.bool_]
     atoms: tuple[Atoms, ...] = ()
     bounds: Mapping[int, tuple[float | None, float | None]] = field(default_factory=dict)
     tied: tuple[str, ...] = ()
     margin: Float64 | None = None
-    mass: NDArray[np.bool_] | None = None
 
     @property
     def noisy(self) -> NDArray[np.int64]:
         """The places of the columns that get noise."""
         return np.flatnonzero(self.widths)
 
-    def encoded(self, numbers: Float64, uniform: Float64 | None = None) -> Float64:
+    def encoded(self, numbers: Float64, uniform: Float64) -> Float64:
         """Codes and numbers (n, A + D) of numbers (n, D), NaN where none is there; ``uniform`` (n, k) is the noise.
 
         What lies outside of its bounds is taken at them.
         """
-        found, there, noisy = Discrete(atoms=self.atoms).codes(numbers), self.there(numbers), self.noisy
-        if noisy.size and uniform is not None:
+        codes, there = self.apart(numbers)
+        noisy, bounded = self.noisy, self._bounded()
+        if noisy.size:
             there = there.copy()
-            places = uniform if self.mass is None else np.where(self.mass[noisy], 0.5, uniform)
-            there[:, noisy] += places * self.widths[noisy]
-        bounded = self._bounded()
+            there[:, noisy] += np.where(self.mass[noisy], 0.5, uniform) * self.widths[noisy]
         there = bounded.unbounded(there) if bounded else there
-        return np.concatenate([found, there], axis=1) if self.atoms else there
+        return np.concatenate([codes, there], axis=1) if self.atoms else there
 
-    def outside(self, numbers: Float64) -> NDArray[np.bool_]:
-        """Which of numbers (n, D) lie outside of their bounds."""
-        found = np.zeros(numbers.shape, np.bool_)
-        there = self.there(numbers)
-        for place, (low, high) in self.bounds.items():
-            found[:, place] = (there[:, place] < (-np.inf if low is None else low)) | (
-                there[:, place] > (np.inf if high is None else high)
-            )
-        return found
-
-    def there(self, numbers: Float64) -> Float64:
-        """The numbers (n, D), NaN where an atom is."""
-        codes = Discrete(atoms=self.atoms)
-        return (
-            np.where(codes.absent(codes.codes(numbers), numbers.shape[1]), np.nan, numbers) if self.atoms else numbers
-        )
-
-    def nearest(self, numbers: Float64) -> Float64:
-        """The least distance (D,) above 0 of numbers (n, D) from a bound; infinite where there is none."""
-        found, there = np.full(numbers.shape[1], np.inf), self.there(numbers)
-        for place, pair in self.bounds.items():
-            for bound in pair:
-                away = np.abs(there[:, place] - bound) if bound is not None else np.empty(0)
-                found[place] = min(found[place], away[away > 0].min(initial=np.inf))
-        return found
+    def apart(self, numbers: Float64) -> tuple[Float64, Float64]:
+        """The codes (n, A) of numbers (n, D), and these, NaN where an atom is."""
+        discrete = Discrete(atoms=self.atoms)
+        codes = discrete.codes(numbers)
+        return codes, np.where(discrete.absent(codes, numbers.shape[1]), np.nan, numbers) if self.atoms else numbers
 
     def kept_apart(self, nearest: Float64) -> Kinds:
         """The same, numbers on a bound taken at half the distance of the nearest of the others (D,)."""
@@ -102,9 +81,8 @@ class Kinds:
 
     def discrete(self, categories: Sequence[Category], location: Float64, scale: Float64) -> Discrete | None:
         """What of rows is discrete where a column's numbers have this ``location`` and ``scale``."""
-        mass = np.zeros(len(self.widths), np.bool_) if self.mass is None else self.mass
-        steps, origins = np.where(mass, self.widths / scale, 0.0), (self.low + self.widths / 2 - location) / scale
-        return none_if_empty(categories, self.atoms, steps.tolist(), np.where(mass, origins, 0.0).tolist())
+        steps, origins = self.widths / scale, (self.low + self.widths / 2 - location) / scale
+        return none_if_empty(categories, self.atoms, *(np.where(self.mass, x, 0.0).tolist() for x in (steps, origins)))
 
     def _bounded(self) -> Bounded | None:
         """The map of bounds; noise comes before it, and reaches a step beyond the upper one."""
@@ -137,18 +115,19 @@ def kinds_of(path: Path | str, profile: Profile, options: TableOptions, lenient:
     noise = options.dequantise or options.mass
     chosen = np.where((chosen == "") & profile.discrete & noise & stepped & ~named, WHOLE, chosen)
     ties = profile.discrete & (chosen == "")
-    refuse_ties(path, profile, ties & ~_allowed(profile, options) & ~(lenient & stepped), options)
+    refuse_ties(path, profile, ties & ~_allowed(profile, options) & ~(lenient & stepped))
     mixed, whole = chosen == MIXED, chosen == WHOLE
     refuse_without_atoms(path, profile, mixed & ~np.array([bool(atoms) for atoms in profile.atoms]))
     rest = mixed & (profile.rest_heavy | profile.whole)
-    refuse_ties(path, profile, (whole | (rest & ~_allowed(profile, options))) & ~stepped, options)
+    refuse_ties(path, profile, (whole | (rest & ~_allowed(profile, options))) & ~stepped)
     missing = profile.missing > 0
     values = [
         (*(profile.atoms[i] if mixed[i] else ()), *((None,) if missing[i] and options.missing == "indicator" else ()))
         for i in range(dim)
     ]
-    mass = whole & stepped & np.array([not each for each in values]) if options.mass else None
-    _refuse_idle_mass(path, profile, options, mass)
+    mass = options.mass & whole & stepped & np.array([not each for each in values])
+    if options.mass:
+        _refuse_idle_mass(path, profile, options, mass)
     return Kinds(
         mass=mass,
         widths=np.where((whole | rest) & stepped, profile.step, 0.0),
@@ -163,12 +142,8 @@ def kinds_of(path: Path | str, profile: Profile, options: TableOptions, lenient:
     )
 
 
-def _refuse_idle_mass(
-    path: Path | str, profile: Profile, options: TableOptions, mass: NDArray[np.bool_] | None
-) -> None:
-    """Raise DataError where a mass is asked for and no column has one, or one with bounds."""
-    if mass is None:
-        return
+def _refuse_idle_mass(path: Path | str, profile: Profile, options: TableOptions, mass: NDArray[np.bool_]) -> None:
+    """Raise DataError where no column has the ``mass`` (D,) that is asked for, or one with bounds has."""
     if not mass.any():
         raise DataError(
             f"{path} has no column whose values come in steps, all of them, and none is missing",
@@ -187,17 +162,27 @@ def _allowed(profile: Profile, options: TableOptions) -> NDArray[np.bool_]:
     return np.array([options.allows_ties(name) for name in profile.columns], np.bool_)
 
 
-def refuse_outside(path: Path | str, profile: Profile, kinds: Kinds, outside: NDArray[np.int64]) -> None:
-    """Raise DataError where so many values (D,) lie outside of their bounds."""
-    for place in np.flatnonzero(outside):
-        bounds = bounds_in_words(kinds.bounds[int(place)])
+def between_bounds(path: Path | str, profile: Profile, kinds: Kinds, chunks: Iterable[Float64]) -> Kinds:
+    """The kinds with the margins of bounds, by all numbers, some (n, D) at a time.
+
+    Raises:
+        DataError: one lies outside.
+    """
+    if not kinds.bounds:
+        return kinds
+    outside, nearest = np.zeros(len(kinds.widths), np.int64), np.full(len(kinds.widths), np.inf)
+    for numbers in chunks:
+        _, there = kinds.apart(numbers)
+        for place, (low, high) in kinds.bounds.items():
+            column = there[:, place]
+            for inside in ([] if low is None else [column - low]) + ([] if high is None else [high - column]):
+                outside[place] += np.count_nonzero(inside < 0)
+                nearest[place] = min(nearest[place], inside[inside > 0].min(initial=np.inf))
+    for at in np.flatnonzero(outside):
+        bounds = bounds_in_words(kinds.bounds[int(at)])
         raise DataError(
-            f"{path}: column {profile.columns[place]!r} has {outside[place]:,} values outside of its bounds {bounds}, "
-            f"from {profile.low[place]:g} to {profile.high[place]:g} in all",
+            f"{path}: column {profile.columns[at]!r} has {outside[at]:,} values outside of its bounds {bounds}, "
+            f"from {profile.low[at]:g} to {profile.high[at]:g} in all",
             "give wider bounds, or --kind COLUMN=mixed if they are single values with a meaning of their own",
         )
-
-
-def bounds_in_words(pair: tuple[float | None, float | None]) -> str:
-    """As the option has them: low:high, or one of them."""
-    return ":".join("" if bound is None else f"{bound:g}" for bound in pair)
+    return kinds.kept_apart(nearest)
