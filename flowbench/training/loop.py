@@ -20,7 +20,7 @@ from flowbench.training.calibration import begin, calibrate
 from flowbench.training.divergence import divergence
 from flowbench.training.rehearsal import Rehearsal
 from flowbench.training.schedule import Clock, Saves, Schedule
-from flowbench.training.state import Best, Epoch, State
+from flowbench.training.state import Best, Epoch, State, best_of
 from flowbench.training.step import Descent
 
 RETRIES = 3
@@ -282,9 +282,8 @@ class Fit:
 
     def _restore(self, state: State) -> None:
         numbers, random = state.numbers, state.part("random")
-        best = [epoch for epoch in self.epochs if epoch.best]
-        if best:
-            self._best.epoch, self._best.validation_ll = best[-1].number, best[-1].validation_ll_nats
+        if best := best_of(self.epochs):
+            self._best.epoch, self._best.validation_ll = best.number, best.validation_ll_nats
         self._best.state = {key: value.to(self._rows.device) for key, value in state.part("best").items()}
         for key, value in state.part("optimizer").items():
             self._descent.state[key].copy_(value)

@@ -15,7 +15,7 @@ from flowbench.flows import Flow
 from flowbench.results import statistics as stats
 from flowbench.results.record import Check, Estimate, History, Likelihoods, Setup, Status, Task, Timing, Training
 from flowbench.training import weights
-from flowbench.training.state import Epoch
+from flowbench.training.state import Epoch, best_of
 
 Lls = NDArray[np.float64]
 
@@ -106,7 +106,7 @@ def training(outcome: Outcome) -> Training:
     epochs = outcome.epochs
     if not epochs:
         return Training(epochs=0)
-    best = next((epoch for epoch in reversed(epochs) if epoch.best), None)
+    best = best_of(epochs)
     return Training(
         epochs=len(epochs),
         best_epoch=None if best is None else best.number,

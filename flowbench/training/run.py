@@ -33,7 +33,7 @@ from flowbench.training.loop import Fit
 from flowbench.training.needs import refuse_too_large
 from flowbench.training.order import Order
 from flowbench.training.schedule import Schedule
-from flowbench.training.state import Epoch, State
+from flowbench.training.state import Epoch, State, best_of
 from flowbench.training.unfinished import About, Checkpoint, Unfinished
 
 UNCLOSED = "its closing checks and times were not done"
@@ -168,7 +168,7 @@ class _Run:
         finally:
             self._as_it_was &= not fit.begun
             outcome.retries = fit.retries
-            best = next((epoch for epoch in reversed(fit.epochs) if epoch.best), None)
+            best = best_of(fit.epochs)
             outcome.validation_ll_nats = best.validation_ll_nats if best else None
             outcome.trained |= best is not None
         if not fit.epochs:  # else the best epoch's is known: the flow is as it was then
@@ -189,8 +189,9 @@ class _Run:
         assert outcome.test_lls is not None
         outcome.timings = time_flow(self._flow, test)
         outcome.checks = checks(self._flow, test, outcome.test_lls)
-        best = next((epoch.train_ll_nats for epoch in reversed(outcome.epochs) if epoch.best), None)
-        outcome.doubts = doubts(self._flow, self._dataset, best, outcome.validation_ll_nats, outcome.test_lls)
+        best = best_of(outcome.epochs)
+        train_ll = best.train_ll_nats if best else None
+        outcome.doubts = doubts(self._flow, self._dataset, train_ll, outcome.validation_ll_nats, outcome.test_lls)
         for doubt in outcome.doubts:
             warn(doubt)
         failed = [

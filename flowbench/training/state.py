@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,11 @@ class Epoch:
     """Of its last step."""
     gradient_norm: float
     """The mean over its steps, before clipping."""
+
+
+def best_of(epochs: Sequence[Epoch]) -> Epoch | None:
+    """The one whose weights are kept: the last that was the best so far; None where none was."""
+    return next((epoch for epoch in reversed(epochs) if epoch.best), None)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from flowbench.flows import Flow
 from flowbench.flows.core.density import Density, Float64
 from flowbench.training.environment import resolve_device
 from flowbench.training.loop import train
-from flowbench.training.state import Epoch
+from flowbench.training.state import Epoch, best_of
 from flowbench.use.preparing import categories_of, coded, prepare, values_of
 
 Indices = NDArray[np.int64]
@@ -150,7 +150,8 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
             raise ValueError(f"{error}: {error.hint}" if error.hint else str(error)) from error
         self.density_ = Density(flow, found.preprocessing, found.given, found.discrete)
         self.n_epochs_ = len(epochs)
-        self.best_epoch_ = max((epoch.number for epoch in epochs if epoch.best), default=0)
+        best = best_of(epochs)
+        self.best_epoch_ = best.number if best else 0
         self.validation_log_likelihood_ = float(self.density_.log_prob(own[held_out]).mean())
         return self
 
