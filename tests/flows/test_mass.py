@@ -9,8 +9,9 @@ from scipy import special
 
 from flowbench import flows
 from flowbench.data.discrete import Discrete
-from flowbench.errors import UsageError
+from flowbench.errors import DataError, UsageError
 from flowbench.flows import Flow
+from flowbench.flows.core.density import Density
 from flowbench.transforms.univariate import log_normal_mass
 
 STEPS, ORIGINS = (0.5, 0.0), (0.25, 0.0)
@@ -90,3 +91,9 @@ def test_other_flows_are_refused() -> None:
         flows.build("maf", 2, flows.load("maf").Options(), (), Discrete(steps=STEPS, origins=ORIGINS))
     with pytest.raises(UsageError, match="one masked autoregressive transform"):
         flows.build("realnvp", 2, flows.load("realnvp").Options(), (), Discrete(steps=STEPS, origins=ORIGINS))
+
+
+@pytest.mark.parametrize("discrete", [Discrete(steps=(0.5,), origins=(0.0,)), Discrete(steps=STEPS, origins=(0.0,))])
+def test_steps_of_columns_that_are_not_there_are_refused(discrete: Discrete) -> None:
+    with pytest.raises(DataError, match="atoms or steps of columns that are not there"):
+        Density(massed("made"), discrete=discrete)

@@ -57,9 +57,9 @@ class Density:
         numbers = self.dim - len(self.categories)
         if not all(_fits(step, numbers) for step in self.preprocessing):
             raise DataError(f"its preprocessing is not that of {numbers} columns")
-        if any(
-            column is not None and column >= numbers for column in (self.discrete.tells_of if self.discrete else ())
-        ):
+        discrete = self.discrete or Discrete()
+        outside = any(atoms.column >= numbers for atoms in discrete.atoms)
+        if outside or {len(discrete.steps), len(discrete.origins)} not in ({0}, {numbers}):
             raise DataError("it has atoms or steps of columns that are not there")
 
     @property
