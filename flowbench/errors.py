@@ -28,8 +28,10 @@ class UsageError(FlowbenchError):
     exit_code = 2
 
 
-class ShortOfMemoryError(UsageError):
-    """What was ordered takes more memory than there is (exit 2)."""
+class ShortOfMemoryError(FlowbenchError):
+    """What was ordered takes more memory than there is (exit 4)."""
+
+    exit_code = 4
 
 
 class NothingToCompareError(FlowbenchError):
@@ -60,7 +62,7 @@ def shortage(error: BaseException) -> ShortOfMemoryError | None:
 
 @contextmanager
 def memory_granted() -> Iterator[None]:
-    """Work in which memory that is refused is a user's error.
+    """Work in which memory that is refused is an outcome of its own.
 
     Raises:
         ShortOfMemoryError: it was refused.

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and small ones that are read without trust."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import platform
+import stat
 import tempfile
 import time
 import uuid
@@ -15,11 +16,34 @@ from pathlib import Path
 from typing import BinaryIO
 
 import platformdirs
+from rich.filesize import decimal
 
 from flowbench.errors import UsageError
 
 ABANDONED_SECONDS = 24 * 3600.0
 """What is unfinished and has not been touched for so long is what a killed process left, on whatever machine."""
+
+_AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""To open a file that may be a pipe, without waiting for whoever writes to it."""
+
+
+def small_content(path: Path, most: int) -> bytes:
+    """What is in a regular file of ``most`` bytes at the most; nothing of any other is read, or waited for.
+
+    Raises:
+        OSError: it cannot be read, or is not there.
+        ValueError: it is a folder, a pipe, a device or larger.
+    """
+    file = os.open(path, _AT_ONCE)
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is no regular file")
+        if status.st_size > most:
+            raise ValueError(f"it has {decimal(status.st_size)}, and {decimal(most)} are the most that it may")
+        return os.read(file, status.st_size)
+    finally:
+        os.close(file)
 
 
 def ensure_writable(folder: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +21,7 @@ from pydantic_core import from_json
 
 from flowbench.console import warn
 from flowbench.errors import FlowbenchError
-from flowbench.files import write_together
+from flowbench.files import small_content, write_together
 from flowbench.results.beside import array, content_digest, is_whole, npy
 from flowbench.results.first_schema import from_v1
 from flowbench.results.record import SCHEMA_VERSION, Files, Part, RunRecord
@@ -34,9 +33,6 @@ MOST_BYTES = 16 << 20
 """A larger file is no record: a table of a thousand columns has one of 100 kB."""
 
 _NUMBERS = re.compile(r'\[\n[^][{}"]*\]')  # no string holds a line break
-
-_AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-"""To open a file that may be a pipe, without waiting for whoever writes to it."""
 
 P = TypeVar("P", bound=Part)
 
@@ -240,7 +236,7 @@ def known(path: Path, found: dict[str, Any]) -> dict[str, Any]:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        found = from_json(_content(path))
+        found = from_json(small_content(path, MOST_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise UnreadableRecordError(f"{path} is not readable JSON: {error}", "move it away, or run it again") from error
     if not isinstance(found, dict):
@@ -265,25 +261,13 @@ def parsed(path: Path, found: dict[str, Any], kind: type[P], upgraded: Callable[
 def _read_run(path: Path) -> RunRecord | dict[str, Any]:
     """As ``read``; the object as it is where it is of another kind: a record of times, or what was printed as JSON."""
     with suppress(OSError, ValueError):  # an older schema, another kind, or no record: what follows tells them apart
-        record = RunRecord.model_validate_json(_content(path))  # twice as fast as by way of a document
+        record = RunRecord.model_validate_json(small_content(path, MOST_BYTES))  # twice as fast as by way of a document
         if record.schema_version == SCHEMA_VERSION:
             return record
     found = _object(path)
     if found.get("kind", "run") != "run":
         return found
     return parsed(path, known(path, found), RunRecord, from_v1)
-
-
-def _content(path: Path) -> bytes:
-    """Of a file that a record may be. Raises OSError, or ValueError where it is none."""
-    file = os.open(path, _AT_ONCE)
-    try:
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
-            raise ValueError(f"it is no regular file of {MOST_BYTES >> 20} MiB at the most")
-        return os.read(file, status.st_size)
-    finally:
-        os.close(file)
 
 
 def _warn(error: UnreadableRecordError) -> None:

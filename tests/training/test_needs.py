@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from flowbench import flows, memory
 from flowbench.cli.app import app
 from flowbench.config import TrainingOptions
-from flowbench.errors import ShortOfMemoryError, UsageError, shortage
+from flowbench.errors import ShortOfMemoryError, shortage
 from flowbench.flows import Flow
 from flowbench.memory import peak_bytes
 from flowbench.training import loop, needs, step
@@ -64,7 +64,7 @@ def test_what_cannot_fit_is_refused_before_any_step(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(memory, "available_bytes", lambda: 50_000_000)
     monkeypatch.setattr(step.Descent, "step", lambda *_: pytest.fail("a step was taken"))
     code, said = invoke("maf", *SMALL, "--set", "hidden=64", "--set", "batch_size=90000", out=tmp_path)
-    assert code == UsageError.exit_code == 2
+    assert code == ShortOfMemoryError.exit_code == 4
     assert re.search(r"training needs about [\d.]+ MB of memory, and 50.0 MB are available", said)
     assert re.search(r"for a batch of \S+ rows", said)
     assert re.search(r"hint: --set batch_size=\d+ fits", said)
@@ -77,7 +77,7 @@ def test_what_cannot_fit_is_refused_before_any_step(tmp_path: Path, monkeypatch:
 def test_parameters_that_cannot_fit_are_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
     code, said = invoke("maf", *SMALL, out=tmp_path)
-    assert code == 2
+    assert code == 4
     assert "no batch fits" in said
 
 
@@ -114,7 +114,7 @@ def test_memory_that_is_refused_ends_a_run_in_words(
 
     monkeypatch.setattr(step.Descent, "step", refused)
     code, said = invoke("maf", *SMALL, "--set", "hidden=8", out=tmp_path)
-    assert code == 2
+    assert code == 4
     assert "there is not enough memory" in said
     assert "defect" not in said
     (record,) = (json.loads(path.read_text()) for path in tmp_path.glob("*.json"))
