@@ -15,18 +15,45 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
+from rich.filesize import decimal
 
 from flowbench.errors import UsageError, did_you_mean
 from flowbench.seeds import stream
 
 PACKAGE = Path(__file__).parent
 
+MOST_BYTES = 1 << 20
+"""A larger file is none of settings."""
+
 
 class Settings(BaseModel):
     """Checked, immutable settings: an unknown key or a wrong type is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, checked: ValidatorFunctionWrapHandler) -> Any:
+        found = checked(value)
+        if _truths(value) > _truths(found):
+            raise ValueError("a number is wanted")
+        return found
+
+
+def _truths(value: Any) -> int:
+    """How many of a setting's values are true or false."""
+    return sum(isinstance(each, bool) for each in (value if isinstance(value, list | tuple) else [value]))
 
 
 class FlowOptions(Settings):
@@ -150,11 +177,10 @@ def packaged_layers(flow: str, data: str, recipe: str) -> dict[str, Any]:
     """
     if recipe not in recipes():
         raise UsageError(f"unknown recipe {recipe!r}", hint=did_you_mean(recipe, recipes()))
-    names = (flow, f"data-{data}", f"{flow}-{data}", f"recipe-{recipe}")
-    paths = [shipped("configs") / f"{name}.toml" for name in names]
+    there = {path.stem: path for path in shipped("configs").glob("*.toml")}  # no name leads anywhere else
     merged: dict[str, Any] = {}
-    for path in paths:
-        merged |= read_toml(path) if path.is_file() else {}
+    for name in (flow, f"data-{data}", f"{flow}-{data}", f"recipe-{recipe}"):
+        merged |= read_toml(there[name]) if name in there else {}
     by_data, by_flow = merged.pop("data", {}), merged.pop("flow", {})  # only a recipe has such tables
     return merged | by_data.get(data, {}) | by_flow.get(flow, {})
 
@@ -192,7 +218,8 @@ def resolve(model: type[FlowOptions], packaged: Mapping[str, Any], user: Mapping
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "settings"
-        raise UsageError(f"{name}: {first['msg']}, not {first['input']!r}") from error
+        said = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{name}: {said}, not {first['input']!r}") from error
 
 
 S = TypeVar("S", bound=Settings)
@@ -209,24 +236,27 @@ def read_toml(path: Path) -> dict[str, Any]:
         UsageError: it cannot be read, or is no TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:  # which may be a pipe
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise UsageError(f"{path} has more than {decimal(MOST_BYTES)}: it is no file of settings")
+        return tomllib.loads(content.decode())
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from error
 
 
 def _setting(text: str) -> tuple[str, Any]:
     """``key=value``; the value as TOML where it is (``512``, ``1e-3``, ``true``), ``512,512`` a list, else a string."""
     key, equals, value = text.partition("=")
-    if not (equals and key.strip() and value.strip()):
-        raise UsageError(f"--set takes key=value, not {text!r}")
-    for toml in (value, f"[{value}]"):
-        try:
-            return key.strip(), tomllib.loads(f"value = {toml}")["value"]
-        except tomllib.TOMLDecodeError:
-            continue
-    return key.strip(), value.strip()
+    if not (equals and key.strip() and value.strip() and text.isprintable()):
+        raise UsageError(f"--set takes key=value in one line, not {text!r}")
+    try:
+        found = tomllib.loads(f"value = [{value}]")["value"]  # what begins with # is no comment here: it hides the end
+    except (ValueError, RecursionError):
+        return key.strip(), value.strip()
+    return key.strip(), found[0] if len(found) == 1 else found
 
 
 def as_set(value: Any) -> str:

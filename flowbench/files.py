@@ -27,6 +27,18 @@ _AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 
 """To open a file that may be a pipe, without waiting for whoever writes to it."""
 
 
+def expanded(path: str | Path) -> Path:
+    """The path, its ``~`` or ``~user`` the home of whom it names.
+
+    Raises:
+        UsageError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{path}: there is no such user", "write the whole path, or ./~… for that name") from error
+
+
 def small_content(path: Path, most: int) -> bytes:
     """What is in a regular file of ``most`` bytes at the most; nothing of any other is read, or waited for.
 

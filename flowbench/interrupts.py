@@ -1,7 +1,8 @@
 """Signals that end a command: which one came, and work that none of them tears.
 
-A signal raises KeyboardInterrupt wherever the program is. Inside ``unbroken`` it waits for the block's end, so that
-what belongs together is done or not begun; a second one does not wait.
+A signal raises KeyboardInterrupt wherever the program is, once a command has begun; before that it ends the process.
+Inside ``unbroken`` it waits for the block's end, so that what belongs together is done or not begun; a second one does
+not wait.
 """
 
 from __future__ import annotations
@@ -16,16 +17,26 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 _depth = 0
 _waiting = False
 _stopped_by = 0
+_starting = False
 
 
-def handle() -> None:
+def handle(*, starting: bool = False) -> None:
     """Let SIGTERM and a closed terminal (SIGHUP) end what is under way as Ctrl-C does: nothing half-written stays.
 
-    What was started to outlive its terminal (``nohup``) does.
+    What was started to outlive its terminal (``nohup``) does. While the program is ``starting``, until ``started``,
+    there is nothing to be lost, and nobody to turn an exception into an exit code: the process ends with it.
     """
+    global _starting
+    _starting = starting
     for number in SIGNALS:
         if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _stop)
+
+
+def started() -> None:
+    """A command begins, which knows how it ends when it is interrupted."""
+    global _starting
+    _starting = False
 
 
 def stopped_by() -> int:
@@ -53,6 +64,8 @@ def unbroken() -> Iterator[None]:
 def _stop(number: int, _: object) -> None:
     global _stopped_by, _waiting
     _stopped_by = number
+    if _starting:
+        raise SystemExit(128 + number)
     if _depth and not _waiting:
         _waiting = True
         return

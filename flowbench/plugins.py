@@ -25,6 +25,7 @@ from types import ModuleType
 from typing import Literal
 
 from flowbench.errors import UsageError
+from flowbench.files import expanded
 
 Kind = Literal["flows", "datasets"]
 
@@ -76,7 +77,7 @@ def name_of(kind: Kind, given: str) -> str:
     """
     if not given.endswith(".py"):
         return given
-    path = Path(given).expanduser().resolve()
+    path = expanded(given).resolve()
     if not path.is_file():
         raise UsageError(f"there is no file {given}", f"give the path of a Python file, or a name of {kind}")
     _given[kind, path.stem] = path
@@ -125,7 +126,7 @@ def import_file(path: Path) -> ModuleType:
 def _from_files(kind: Kind) -> Iterator[Plugin]:
     paths = [path for (of_kind, _), path in _given.items() if of_kind == kind]
     for folder in filter(None, os.environ.get("FLOWBENCH_PLUGINS", "").split(os.pathsep)):
-        paths += sorted((Path(folder).expanduser().resolve() / kind).glob("[!_.]*.py"))
+        paths += sorted((expanded(folder).resolve() / kind).glob("[!_.]*.py"))
     return (Plugin(kind, path.stem, str(path), path) for path in paths)
 
 

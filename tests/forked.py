@@ -59,6 +59,6 @@ def _command(words: list[str], cwd: str, environment: dict[str, str], stdout: st
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["flowbench", *words]
-    from flowbench.cli.app import main
+    from flowbench.__main__ import main
 
     main()

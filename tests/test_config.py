@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flowbench import flows
+from flowbench import config, flows
 from flowbench.config import (
     RunConfig,
     Settings,
@@ -63,6 +63,11 @@ def test_an_unknown_key_gets_the_nearest_one() -> None:
         {"schedule": "steps"},
         {"max_seconds": float("inf")},
         {"transforms": 1.5},
+        {"transforms": True},
+        {"hidden": True},
+        {"hidden": [8, True]},
+        {"learning_rate": False},
+        {"batch_norm": "maybe"},
     ],
 )
 def test_a_value_of_the_wrong_kind_is_named(user: dict[str, Any]) -> None:
@@ -70,10 +75,35 @@ def test_a_value_of_the_wrong_kind_is_named(user: dict[str, Any]) -> None:
         resolved({}, user)
 
 
-@pytest.mark.parametrize("text", ["batch_size", "=3", "", "hidden=", "hidden= "])
+@pytest.mark.parametrize("text", ["batch_size", "=3", "", "hidden=", "hidden= ", "hidden=8\ntransforms=1", "a=\x1b[2J"])
 def test_a_setting_has_a_key_and_a_value(text: str) -> None:
     with pytest.raises(UsageError, match="key=value"):
         user_layers(None, [text])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("a=8", 8), ("a=8,9", [8, 9]), ("a=[8]", [8]), ("a=8 # 9", "8 # 9"), ("a=1], b=[2", "1], b=[2")],
+)
+def test_a_setting_is_all_that_was_written(text: str, value: object) -> None:
+    assert user_layers(None, [text]) == {"a": value}
+    assert user_layers(None, [f"a={'[' * 3000}"]) == {"a": "[" * 3000}
+
+
+def test_a_name_leads_to_no_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "x.toml").write_text("batch_size = 3")
+    monkeypatch.setattr(config, "shipped", lambda name: tmp_path / name)
+    assert packaged_layers("../x", "/../../x", "fast") == {}
+    (tmp_path / "configs" / "x.toml").write_text("batch_size = 4")
+    assert packaged_layers("x", "y", "fast") == {"batch_size": 4}
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 3000 + "]" * 3000, "a = 1 # " + "x" * config.MOST_BYTES, "\xff"])
+def test_a_file_of_settings_is_small_and_plain(text: str, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UsageError, match=r"x\.toml"):
+        user_layers(tmp_path / "x.toml", [])
 
 
 def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from flowbench import files
+from flowbench.errors import UsageError
 
 
 def left(folder: Path, process: int, machine: str, age: float = 0.0) -> Path:
@@ -60,6 +61,30 @@ def test_nothing_else_is_swept(tmp_path: Path, dead: int) -> None:
     files.sweep(tmp_path)
     files.sweep(tmp_path / "nowhere")
     assert {path.name for path in tmp_path.iterdir()} == {*names, folder.name} - {".a-b-c.tmp"}
+
+
+def test_only_a_small_regular_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(b"12345678")
+    assert files.small_content(tmp_path / "small", 8) == b"12345678"
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name, most, reason in (
+        ("small", 7, "8 bytes, and 7 bytes are the most"),
+        ("pipe", 8, "no regular file"),
+        (".", 8, "no regular file|Is a directory"),
+        ("loop", 8, "symbolic links"),
+        ("nowhere", 8, "No such file"),
+        ("nul\0", 8, "null"),
+    ):
+        with pytest.raises((OSError, ValueError), match=reason):
+            files.small_content(tmp_path / name, most)
+
+
+def test_the_home_of_nobody_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert files.expanded("~/x") == Path("/home/me/x")
+    with pytest.raises(UsageError, match="~nobody-at-all/x: there is no such user"):
+        files.expanded("~nobody-at-all/x")
 
 
 def test_what_fails_half_way_leaves_nothing(tmp_path: Path) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +32,29 @@ def test_a_signal_interrupts_and_is_remembered(number: signal.Signals) -> None:
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(number)
     assert interrupts.stopped_by() == number
+
+
+@pytest.mark.parametrize("number", interrupts.SIGNALS)
+def test_before_a_command_begins_the_process_ends(number: signal.Signals) -> None:
+    interrupts.handle(starting=True)
+    with pytest.raises(SystemExit) as end:
+        signal.raise_signal(number)
+    assert end.value.code == 128 + number
+    interrupts.started()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(number)
+
+
+def test_one_that_comes_into_an_exec_of_text_ends_the_process_as_others_do(tmp_path: Path) -> None:
+    program = (
+        "from flowbench import interrupts\nfrom flowbench.cli.command import command\ninterrupts.handle()\n"
+        "@command\ndef body(): exec('import signal; signal.raise_signal(signal.SIGTERM)')\nbody()"
+    )
+    (tmp_path / "program.py").write_text(program)
+    run = [sys.executable, "-m", "program"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (143, "interrupted\n")
 
 
 def test_one_that_is_ignored_stays_so_but_for_ctrl_c() -> None:

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from flowbench import interrupts
 from flowbench.cli import cache, check, compare, fetch, list, log_prob, sweep, time, train, use
 from flowbench.cli.command import command, open_standard_streams, show_tracebacks
 from flowbench.console import print_result
@@ -21,9 +20,8 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """The entry point of the command line."""
+    """Read the command line, and do what it says."""
     open_standard_streams()
-    interrupts.handle()
     app(prog_name="flowbench")
 
 

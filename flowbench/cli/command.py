@@ -6,12 +6,12 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NoReturn, ParamSpec
 
 from flowbench import interrupts
-from flowbench.console import note, show_error
-from flowbench.errors import DataError, FlowbenchError, shortage
+from flowbench.console import note, printable, show_error
+from flowbench.errors import DataError, FlowbenchError, UsageError, shortage
 
 P = ParamSpec("P")
 
@@ -39,7 +39,9 @@ def command(body: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(body)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        interrupts.started()
         try:
+            _refuse_no_text(kwargs.values())
             body(*args, **kwargs)
         except FlowbenchError as error:
             _fail(error, cause=error)
@@ -61,6 +63,17 @@ def command(body: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
+def _refuse_no_text(values: Iterable[object]) -> None:
+    """Raise UsageError if one of a command line's words is no text: no record could hold it."""
+    for word in values:
+        try:
+            str(word).encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"{printable(str(word))} is not UTF-8", "rename the file, or give a link to it that has another name"
+            ) from error
+
+
 def _fail(error: FlowbenchError, cause: Exception | None = None) -> NoReturn:
     show_error(error)
     raise SystemExit(error.exit_code) from (cause if _debug else None)
@@ -68,4 +81,7 @@ def _fail(error: FlowbenchError, cause: Exception | None = None) -> NoReturn:
 
 def _leave_interrupted() -> NoReturn:
     note("interrupted")
+    # where it was an ``exec`` of text that the signal came into (scipy has one as it is imported), ``python -m`` would
+    # end as SIGINT ends it, whichever signal it was: another one takes that back
+    exec("")
     raise SystemExit(128 + (interrupts.stopped_by() or signal.SIGINT))

@@ -13,6 +13,7 @@ from flowbench.cli import complete
 from flowbench.cli.options import Json, Out
 from flowbench.console import note
 from flowbench.errors import UsageError
+from flowbench.files import expanded
 
 Sort = Literal["validation", "test", "density", "sampling", "train", "name"]
 
@@ -92,7 +93,7 @@ def compare(
     if against is not None:
         if pairs or curve or claims or sort != "validation":
             raise UsageError("--pairs, --curve, --claims and --sort do not go with --against")
-        return _gate(folder, against.expanduser(), data, flow, max_nats, forms, accept)
+        return _gate(folder, expanded(against), data, flow, max_nats, forms, accept)
     if max_nats is not None or accept:
         raise UsageError("--max-nats and --accept need a baseline", hint="name one with --against")
     if pairs + curve + claims > 1:

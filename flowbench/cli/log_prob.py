@@ -12,6 +12,7 @@ from flowbench.cli.options import Device, Threads
 from flowbench.cli.use import OutFile, Run, Space, load, out_file, write
 from flowbench.console import note, printable
 from flowbench.errors import UsageError, did_you_mean
+from flowbench.files import expanded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -105,7 +106,7 @@ def _check(data: str, out: Path | None, id_column: str | None) -> None:
             f"--data takes a table in a file, or - for standard input, not {data!r}",
             "the log-densities of a known dataset's test rows lie in the .npy beside its run's row",
         )
-    path = Path(data).expanduser()
+    path = expanded(data)
     if out is not None and out.exists() and path.exists() and out.samefile(path):
         raise UsageError(f"--out is the table itself, {path}", "name another file")
     if id_column in ("log_prob", "odd_column"):

@@ -183,8 +183,9 @@ def sweep(
 
 def _file(name: str) -> dict[str, Any]:
     from flowbench.config import read_toml, shipped
+    from flowbench.files import expanded
 
-    path = Path(name).expanduser()
+    path = expanded(name)
     there = shipped("configs") / f"sweep-{path.name}"
     return read_toml(path if path.exists() or len(path.parts) > 1 or not there.is_file() else there)
 

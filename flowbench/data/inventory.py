@@ -18,7 +18,7 @@ from flowbench.data.card import READY_MADE
 from flowbench.data.sources import raw
 from flowbench.data.sources.storing import alone
 from flowbench.errors import DataError, UsageError, did_you_mean
-from flowbench.files import ABANDONED_SECONDS, kernels_folder
+from flowbench.files import ABANDONED_SECONDS, expanded, kernels_folder
 
 Kind = Literal["prepared", "downloaded", "kernels", "temporary"]
 """prepared: arrays of a dataset or a table. downloaded: raw files in the data folder, whoever put them there. kernels:
@@ -64,7 +64,7 @@ class Kept:
     def is_called(self, name: str) -> bool:
         """Whether a user may mean it by this name: its own, its kind, its digits, its folder's, or its table's path."""
         known = {self.name, self.digits, self.kind, *(path.name for path in self.paths)} - {""}
-        return name in known or (self.source is not None and self.source == Path(name).expanduser().absolute())
+        return name in known or (self.source is not None and self.source == expanded(name).absolute())
 
 
 def everything() -> list[Kept]:

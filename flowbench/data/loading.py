@@ -21,6 +21,7 @@ from flowbench.data.tables import loading as table
 from flowbench.data.tables.options import Seeds, TableOptions
 from flowbench.data.tables.sources import HeldOut
 from flowbench.errors import DataError, UsageError
+from flowbench.files import expanded
 
 _SEED = 42  # of all published preprocessing (gpapamak/maf); a run's own seed never changes the data
 _WHOLE = TableOptions()
@@ -53,10 +54,8 @@ def load(
     """
     if table.is_path(data):
         drawn_by = Seeds(split_seed, split_seed if noise_seed is None else noise_seed)
-        files = (None if each is None else Path(each).expanduser() for each in (validation_data, test_data))
-        return table.load_table(
-            Path(data).expanduser(), table_options, drawn_by, HeldOut(*files), taken=registry.names()
-        )
+        files = (None if each is None else expanded(each) for each in (validation_data, test_data))
+        return table.load_table(expanded(data), table_options, drawn_by, HeldOut(*files), taken=registry.names())
     refuse_held_out(data, test_data, validation_data)
     if dataclasses.replace(table_options, given=()) != _WHOLE:
         raise UsageError(
@@ -78,7 +77,7 @@ def refuse_held_out(data: str, *files: str | None) -> None:
 
 
 def raw_status(name: str) -> str:
-    """Whether the raw files of a known dataset are there: ``embedded``, ``present`` or ``missing``."""
+    """Whether the raw files of a known dataset are there: ``embedded``, ``present``, ``missing`` or ``unreadable``."""
     return raw.status(registry.card(name))
 
 

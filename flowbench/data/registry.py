@@ -61,7 +61,7 @@ def recipe(name: str) -> Recipe:
         hint = (
             f"{did_you_mean(name, names())}; or give a path to a table (a .csv file, say), to a .py file, or ./FOLDER"
         )
-        if Path(name).exists():
+        if name and Path(name).exists():
             hint = f"for the file or folder of that name write ./{name}; what is compressed, unpack first"
         raise UsageError(f"there is no dataset {name!r}", hint)
     return cast(Recipe, plugins.import_file(folder() / f"{name}.py"))

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from flowbench.console import UNLIMITED, stdout
 from flowbench.errors import UsageError, did_you_mean
-from flowbench.files import written_whole
+from flowbench.files import expanded, written_whole
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def outputs(given: Sequence[str], forms: Sequence[str]) -> list[Output]:
             raise UsageError(f"--format {text} names no file", "leave the = out for stdout")
         if form not in forms:
             raise UsageError(f"unknown format {form!r}", did_you_mean(form, forms))
-        found.append(Output(form, Path(file).expanduser() if file else None))
+        found.append(Output(form, expanded(file) if file else None))
     if sum(output.path is None for output in found) > 1:
         raise UsageError("two formats for stdout", "send one to a file: --format markdown=results.md")
     return found

@@ -21,7 +21,7 @@ from pydantic_core import from_json
 
 from flowbench.console import warn
 from flowbench.errors import FlowbenchError
-from flowbench.files import small_content, write_together
+from flowbench.files import expanded, small_content, write_together
 from flowbench.results.beside import array, content_digest, is_whole, npy
 from flowbench.results.first_schema import from_v1
 from flowbench.results.record import SCHEMA_VERSION, Files, Part, RunRecord
@@ -43,7 +43,7 @@ class UnreadableRecordError(FlowbenchError):
 
 def results_dir(out: Path | None = None) -> Path:
     """The folder of results: ``--out``, else ``FLOWBENCH_RESULTS_DIR``, else ``results`` in the working folder."""
-    return Path(out or os.environ.get("FLOWBENCH_RESULTS_DIR") or "results").expanduser()
+    return expanded(out or os.environ.get("FLOWBENCH_RESULTS_DIR") or "results")
 
 
 def write(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -12,6 +11,7 @@ from flowbench import plugins
 from flowbench.config import RunConfig, packaged_layers, resolve
 from flowbench.data import Dataset, TableOptions, load
 from flowbench.data.tables.loading import is_path
+from flowbench.files import expanded
 
 
 class Order(BaseModel):
@@ -48,7 +48,7 @@ class Order(BaseModel):
             files["flow"] = self.flow
         if is_path(self.data) or self.data.endswith(".py"):
             files["data"] = self.data
-        there = {name: str(Path(path).expanduser().absolute()) for name, path in files.items() if path is not None}
+        there = {name: str(expanded(path).absolute()) for name, path in files.items() if path is not None}
         return self.model_copy(update=there)
 
     def config(self) -> RunConfig:

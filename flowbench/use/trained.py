@@ -10,6 +10,7 @@ from pathlib import Path
 from flowbench.console import warn
 from flowbench.data.discrete import dequantised
 from flowbench.errors import DataError, UsageError, did_you_mean
+from flowbench.files import expanded
 from flowbench.flows.core.density import Density
 from flowbench.results import store
 from flowbench.results.store import UnreadableRecordError
@@ -87,7 +88,7 @@ def find(run: str, folder: Path) -> Path:
         UsageError: there is no run of that name.
         DataError: there is no file at that path.
     """
-    path = Path(run).expanduser()
+    path = expanded(run)
     if path.suffix == ".json":
         path = _weights(path) or path.with_suffix(".safetensors")
     if path.suffix == ".safetensors" or len(path.parts) > 1:

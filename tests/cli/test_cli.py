@@ -136,9 +136,9 @@ def test_a_forced_run_that_ends_badly_leaves_the_finished_one(results: Path) -> 
     assert flowbench("train", *arguments).returncode == 0
     (before,) = rows(results)
     broken = (
-        "import sys, flowbench.training.checks, flowbench.cli.app\n"
+        "import sys, flowbench.training.checks, flowbench.__main__\n"
         "flowbench.training.checks._roundtrip = lambda flow, x: (1.0, 0.0, 'inverse(forward(x))')\n"
-        "sys.argv = sys.argv[1:]\nflowbench.cli.app.main()"
+        "sys.argv = sys.argv[1:]\nflowbench.__main__.main()"
     )
     run = [sys.executable, "-c", broken, "flowbench", "train", *arguments, "--force"]
     failed = subprocess.run(run, capture_output=True, text=True, check=False)
@@ -163,6 +163,11 @@ def test_a_forced_run_that_ends_badly_leaves_the_finished_one(results: Path) -> 
         (["maf", "--seed", "-1"], 2, "--seed"),
         (["maf", "--max-seconds", "0"], 2, "max_seconds"),
         (["maf", "--data", "nowhere.csv"], 4, "nowhere.csv"),
+        (["maf", "--data", ""], 2, "there is no dataset ''"),
+        (["maf", "--data", "\udcff.csv"], 2, "\\udcff.csv is not UTF-8"),
+        (["../maf"], 2, "unknown flow '../maf'"),
+        (["~nobody-at-all/x.py"], 2, "no such user"),
+        (["maf", "--set", "hidden=true"], 2, "hidden: a number is wanted"),
     ],
 )
 def test_a_wrong_argument_has_its_message_and_code(
@@ -211,9 +216,9 @@ def test_a_run_that_never_had_a_finite_validation_is_recorded_too(tmp_path: Path
     values = np.random.default_rng(0).normal(size=(1000, 2))
     np.save(tmp_path / "far.npy", values)
     broken = (
-        "import sys, math, numpy, flowbench.training.loop, flowbench.cli.app\n"
+        "import sys, math, numpy, flowbench.training.loop, flowbench.__main__\n"
         "flowbench.training.loop.log_likelihoods = lambda flow, rows: numpy.array([math.nan])\n"
-        "sys.argv = sys.argv[1:]\nflowbench.cli.app.main()"
+        "sys.argv = sys.argv[1:]\nflowbench.__main__.main()"
     )
     arguments = ["train", "maf", "--data", str(tmp_path / "far.npy"), *TINY, "--out", str(results)]
     run = [sys.executable, "-c", broken, "flowbench", *arguments]
@@ -249,9 +254,9 @@ def test_nothing_to_compare_is_code_3(results: Path) -> None:
 
 def test_a_crash_shows_a_traceback_only_with_debug(results: Path, tmp_path: Path) -> None:
     results.mkdir()
-    broken = "import flowbench.report.ranking.tables, flowbench.cli.app, sys\n"
+    broken = "import flowbench.report.ranking.tables, flowbench.__main__, sys\n"
     broken += "flowbench.report.ranking.tables.tables = lambda *given: 1 / 0\n"
-    broken += "sys.argv = sys.argv[1:]\nflowbench.cli.app.main()"
+    broken += "sys.argv = sys.argv[1:]\nflowbench.__main__.main()"
     run = [sys.executable, "-c", broken, "flowbench"]
     quiet = subprocess.run([*run, "compare", "--out", str(results)], capture_output=True, text=True, check=False)
     loud = subprocess.run(
@@ -269,8 +274,8 @@ def test_a_crash_shows_a_traceback_only_with_debug(results: Path, tmp_path: Path
 )
 def test_torch_stays_away_where_it_is_not_needed(arguments: list[str]) -> None:
     program = (
-        "import sys, flowbench.cli.app\nsys.argv = sys.argv[1:]\n"
-        "try: flowbench.cli.app.main()\nexcept SystemExit as end: assert not end.code, end.code\n"
+        "import sys, flowbench.__main__\nsys.argv = sys.argv[1:]\n"
+        "try: flowbench.__main__.main()\nexcept SystemExit as end: assert not end.code, end.code\n"
         "assert 'torch' not in sys.modules"
     )
     run = [sys.executable, "-c", program, "flowbench", *arguments]

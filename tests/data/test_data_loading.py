@@ -16,6 +16,7 @@ from flowbench import config
 from flowbench.data import READY_MADE, card, load, names, raw_status, registry
 from flowbench.data.card import RawFile
 from flowbench.data.preprocessing import Dequantise, Standardise
+from flowbench.data.sources import raw
 from flowbench.data.sources.raw import read_idx
 from flowbench.errors import DataError, UsageError
 
@@ -111,6 +112,15 @@ def test_the_seven_have_both_sources() -> None:
     seven = {"power", "gas", "hepmass", "miniboone", "bsds300", "mnist", "cifar10"}
     assert {name for name in names() if card(name).files} == seven
     assert {name for name in names() if card(name).ready_made} == seven
+
+
+def test_a_folder_that_cannot_be_looked_into_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(raw, "_whole_source", refused)
+    assert raw_status("power") == "unreadable"
+    assert raw_status("digits") == "embedded"
 
 
 def test_status() -> None:

@@ -20,19 +20,23 @@ from numpy.typing import NDArray
 from flowbench.console import warn_once
 from flowbench.data.card import READY_MADE, Card, RawFile
 from flowbench.errors import DataError
+from flowbench.files import expanded
 
 
 def data_dir() -> Path:
     """The folder of raw files, one folder a dataset in it. Only `fetch` writes to it: it may be read-only."""
     chosen = os.environ.get("FLOWBENCH_DATA_DIR")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("flowbench") / "raw"
+    return expanded(chosen) if chosen else platformdirs.user_cache_path("flowbench") / "raw"
 
 
 def status(card: Card) -> str:
-    """``embedded`` (no raw files needed), ``present`` or ``missing``."""
+    """``embedded`` (no raw files needed), ``present``, ``missing``, or ``unreadable`` where nobody can tell."""
     if card.embedded:
         return "embedded"
-    return "missing" if _whole_source(card) is None else "present"
+    try:
+        return "missing" if _whole_source(card) is None else "present"
+    except OSError:  # a folder that is another user's is no reason not to list the others
+        return "unreadable"
 
 
 def find(card: Card, *, partial: bool = False) -> dict[str, Path]:

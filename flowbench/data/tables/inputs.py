@@ -17,6 +17,7 @@ from flowbench.data.tables.files import Part, TableFile, open_table
 from flowbench.data.tables.records import Records, Source
 from flowbench.data.tables.stream import ARROW, BLOCK_BYTES, ArrowStream, CsvStream
 from flowbench.errors import DataError
+from flowbench.files import expanded
 
 STANDARD_INPUT = "-"
 
@@ -29,7 +30,7 @@ def is_stream(data: str) -> bool:
     if data == STANDARD_INPUT:
         return True
     with suppress(OSError):
-        mode = Path(data).expanduser().stat().st_mode
+        mode = expanded(data).stat().st_mode
         return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
     return False
 
@@ -40,7 +41,7 @@ def open_source(data: str) -> Source:
     Raises:
         DataError: there is none, it is empty, or its first line is not one of names.
     """
-    path = Path(data).expanduser()
+    path = expanded(data)
     if not is_stream(data) and not _is_text(path):
         return TableSource(open_table(path))
     name = "standard input" if data == STANDARD_INPUT else str(path)
