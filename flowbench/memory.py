@@ -8,6 +8,10 @@ import gc
 from collections.abc import Callable
 from pathlib import Path
 
+from rich.filesize import decimal
+
+from flowbench.errors import ShortOfMemoryError
+
 CGROUPS = Path("/sys/fs/cgroup")
 PR_SET_PDEATHSIG, SIGKILL = 1, 9
 """From Linux's prctl.h."""
@@ -27,6 +31,19 @@ def available_bytes() -> int | None:
     """
     system = _field(Path("/proc/meminfo"), "MemAvailable")
     return None if system is None else min([system, *_granted(), *_unlimited()])
+
+
+def refuse_more_than_there_is(needed: int, what: str, hint: str) -> None:
+    """See, before it is begun, that the memory that work needs is available, where that is known.
+
+    Raises:
+        ShortOfMemoryError: it is not.
+    """
+    available = available_bytes()
+    if available is not None and needed > available:
+        raise ShortOfMemoryError(
+            f"{what} takes {decimal(needed)} of memory, and {decimal(available)} are available", hint
+        )
 
 
 def _granted() -> list[int]:

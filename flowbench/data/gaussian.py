@@ -13,11 +13,18 @@ from flowbench.data.given import features
 from flowbench.data.mapped import Float32, read_rows
 from flowbench.errors import DataError, UsageError
 from flowbench.files import written_whole
+from flowbench.memory import refuse_more_than_there_is
 
 Float64 = NDArray[np.float64]
 
 _CHUNK_VALUES = 2**22  # 32 MiB of float64 at a time, whatever D is
+WIDEST = 8192
+"""Columns of the widest table for which it is worked out: 1.6 GB, and as many operations as a network of so many units
+takes in a pass."""
+
 _LEAST_VARIANCE_LEFT = 1e-13
+_MATRICES = 3  # of D × D at a time: the covariance, a chunk's part of it, and its factor
+
 _LEAST_LEFT_OF_GIVEN = 1e-9  # what is given may follow from other columns, and is then left out in good time
 
 
@@ -31,9 +38,13 @@ def gaussian_ll(train: Float32, test: Float32, classes: Sequence[int] = ()) -> F
     the terms of x.
 
     Raises:
-        DataError: the covariance is singular, so that no density exists.
+        DataError: the covariance is singular, so that no density exists, or has more columns than a yardstick is worth.
     """
     dim = train.shape[1] - len(classes)
+    if train.shape[1] > WIDEST:
+        raise DataError(f"the covariance of {train.shape[1]:,} columns takes too much memory and time")
+    if len(train) <= dim:  # known without the work
+        raise _singular(f"{len(train):,} training rows are too few for {dim:,} columns")
     mean, covariance = _mean_and_covariance(lambda: _chunks(train, classes))
     kept = _independent(covariance, given=len(mean) - dim)
     first, cholesky = len(kept) - dim, _cholesky(covariance[np.ix_(kept, kept)])
@@ -72,6 +83,7 @@ def fit_gaussian(chunks: Callable[[], Iterable[Float32]]) -> tuple[Float64, Floa
 
     Raises:
         DataError: the covariance is singular, so that no density exists.
+        ShortOfMemoryError: it takes more memory than there is.
     """
     mean, covariance = _mean_and_covariance(chunks)
     return mean, _cholesky(covariance)
@@ -83,6 +95,9 @@ def _mean_and_covariance(chunks: Callable[[], Iterable[Float32]]) -> tuple[Float
         rows += len(chunk)
         total = total + chunk.sum(axis=0, dtype=np.float64)
     mean: Float64 = np.asarray(total / rows)
+    refuse_more_than_there_is(
+        _MATRICES * mean.itemsize * len(mean) ** 2, f"the covariance of {len(mean):,} columns", "take fewer columns"
+    )
     covariance = sum((chunk.T @ chunk for chunk in _centred(chunks(), mean)), start=np.zeros((len(mean),) * 2)) / rows
     return mean, np.asarray(covariance)
 
@@ -104,11 +119,16 @@ def _cholesky(covariance: Float64) -> Float64:
         cholesky = np.zeros_like(covariance)
     # what is left of each column's variance once the columns before it are known; rounding alone leaves about 1e-15
     if not (np.diag(cholesky) ** 2 > _LEAST_VARIANCE_LEFT * np.diag(covariance)).all():
-        raise DataError(
-            "the covariance of the training rows is singular: some column is a linear combination of others",
-            "drop it, or add noise below the columns' resolution",
-        )
+        raise _singular("some column is a linear combination of others")
     return cholesky
+
+
+def _singular(why: str) -> DataError:
+    return DataError(
+        f"the covariance of the training rows is singular: {why}, and a continuous density of such rows can grow "
+        "without bound",
+        "drop columns, or add noise below their resolution",
+    )
 
 
 def _chunks(rows: Float32, classes: Sequence[int]) -> Iterator[Float32]:

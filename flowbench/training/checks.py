@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -13,13 +13,16 @@ from torch import Tensor
 from flowbench.data.rows import Rows
 from flowbench.flows import Flow
 from flowbench.results.record import Check
+from flowbench.training import wide
 from flowbench.training.clock import repeated
+from flowbench.training.wide import WIDE
 from flowbench.transforms import MADE, beside
 
 ROUNDTRIP_ROWS, DRAWN_ROWS, JACOBIAN_ROWS = 256, 32, 3
 
-JACOBIAN_COLUMNS, JACOBIAN_VALUES = 1024, 1 << 22
-"""Columns beyond which the Jacobian of one row is enough; numbers of copied rows at a time: 32 MiB of float64."""
+JACOBIAN_COLUMNS, JACOBIAN_VALUES = 1024, 1 << 20
+"""Columns beyond which the Jacobian of one row is enough; numbers of copied rows at a time: 8 MiB of float64, and some
+fifty times as much of what a flow of five transforms makes of them."""
 
 
 REHEARSED_COLUMNS = 32
@@ -32,20 +35,34 @@ def checks(flow: Flow, rows: Rows, test_lls: NDArray[np.float64]) -> dict[str, C
     Mathematics is checked in float64 on the CPU, where an error is an error of the formula and not of rounding.
     """
     exact = copy.deepcopy(flow).cpu().double().eval()
-    x = rows[:ROUNDTRIP_ROWS].cpu().double()
+    x = rows[: _roundtrip_rows(flow)].cpu().double()
     few = x[: JACOBIAN_ROWS if flow.dim <= JACOBIAN_COLUMNS else 1]
-    log_det = "max |log_det - log|det J|| / (1 + |log|det J||) in float64, J by autograd"
     lost = float(np.count_nonzero(~np.isfinite(test_lls)))
     held = {"not_finite": Check.of(lost, 0.0, "test rows without a finite density")}
     parts = [part for part in exact.parts if part.bijective]
     if not parts:
         return held
     held["roundtrip"] = Check.of(*max(_roundtrip(part, x) for part in parts))
-    held["log_det"] = Check.of(max(_log_det_error(part, few) for part in parts), 1e-6, log_det)
+    held |= _log_det(parts, few)
     violations = [_order_violation(made, rows) for part in exact.parts for made, rows in _conditioners(part, few)]
     if violations:
         held["order"] = Check.of(max(violations), 0.0, "max |d parameters of column i / d column >= i|")
     return held
+
+
+def _roundtrip_rows(flow: Flow) -> int:
+    """As many, but of so many columns that they would take gigabytes."""
+    return max(1, min(ROUNDTRIP_ROWS, ROUNDTRIP_ROWS * WIDE // flow.dim))
+
+
+def _log_det(parts: Sequence[Flow], x: Tensor) -> dict[str, Check]:
+    """The check of the log-determinant at x (n, G + D), if it can be made: not where leaves of many columns mix all."""
+    if x.shape[1] <= WIDE:
+        what = "max |log_det - log|det J|| / (1 + |log|det J||) in float64, J by autograd"
+        return {"log_det": Check.of(max(_log_det_error(part, x) for part in parts), 1e-6, what)}
+    errors = [wide.log_det_error(part, x) for part in parts]
+    known = [error for error in errors if error is not None]
+    return {"log_det": Check.of(max(known), 1e-6, wide.WHAT)} if len(known) == len(errors) else {}
 
 
 def _conditioners(flow: Flow, x: Tensor) -> Iterator[tuple[MADE, Tensor]]:
@@ -66,7 +83,7 @@ def checks_seconds(flow: Flow, rows: Rows, seconds_of: Callable[[Callable[[], ob
     if not parts:
         return 0.0
     exact = copy.deepcopy(parts[0]).cpu().double().eval()
-    x = rows[:ROUNDTRIP_ROWS].cpu().double()
+    x = rows[: _roundtrip_rows(flow)].cpu().double()
     n, columns = (JACOBIAN_ROWS if flow.dim <= JACOBIAN_COLUMNS else 1), min(flow.dim, REHEARSED_COLUMNS)
     copies = x[:n].repeat(columns, 1).requires_grad_()
 
@@ -74,7 +91,8 @@ def checks_seconds(flow: Flow, rows: Rows, seconds_of: Callable[[Callable[[], ob
         torch.autograd.grad(exact.to_noise(copies)[0].sum(), copies)
 
     jacobians = 1 + max((m.univariate.parameters for m in exact.modules() if isinstance(m, MADE)), default=0)
-    each = seconds_of(lambda: _roundtrip(exact, x)) + jacobians * seconds_of(some_columns) * flow.dim / columns
+    times = len(wide.columns_of(flow.dim)) / columns
+    each = seconds_of(lambda: _roundtrip(exact, x)) + jacobians * seconds_of(some_columns) * times
     return len(parts) * each
 
 
@@ -95,7 +113,8 @@ def _roundtrip(flow: Flow, x: Tensor) -> tuple[float, float, str]:
 
 def _log_det_error(flow: Flow, x: Tensor) -> float:
     # what is given passes: its block is the identity, and the determinant that of the others
-    jacobian = torch.cat([rows for _, rows in _jacobian(lambda x: flow.to_noise(x)[0], x)], dim=1)
+    columns = torch.arange(x.shape[1])
+    jacobian = torch.cat([rows for _, rows in _jacobian(lambda x: flow.to_noise(x)[0], x, columns)], dim=1)
     expected = log_abs_det(jacobian.numpy())
     found = flow.to_noise(x)[1].detach().numpy()
     return float((np.abs(found - expected) / (1 + np.abs(expected))).max())
@@ -113,26 +132,22 @@ def log_abs_det(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _order_violation(made: MADE, x: Tensor) -> float:
     """The greatest |∂θ_i/∂x_j| with j ≥ i, of columns and not of the context before them."""
+    before, looked_at = torch.arange(made.dim), wide.columns_of(made.dim)
     return max(
-        float(rows[..., made.context :].triu(start).abs().max())
+        float((rows[..., made.context :] * (before >= columns[:, None])).abs().max())
         for parameter in range(made.univariate.parameters)
-        for start, rows in _jacobian(lambda x: made.parameters_of(x)[parameter], x, made.dim)  # noqa: B023  # used at once
+        for columns, rows in _jacobian(lambda x: made.parameters_of(x)[parameter], x, looked_at)  # noqa: B023  # used at once
     )
 
 
-def _jacobian(
-    function: Callable[[Tensor], Tensor], x: Tensor, outputs: int | None = None
-) -> Iterator[tuple[int, Tensor]]:
-    """∂f_i/∂x_j at x (n, D) as (n, k, D), for k of the outputs i (None: D) from a first one on at a time, by autograd.
+def _jacobian(function: Callable[[Tensor], Tensor], x: Tensor, outputs: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """∂f_i/∂x_j at x (n, D) as (n, k, D), for k of the ``outputs`` i, and these, at a time, by autograd.
 
     Each backward pass is over as many copies of the rows: the k-th is asked for one column.
     """
     n, dim = x.shape
-    outputs = dim if outputs is None else outputs
-    step = max(1, JACOBIAN_VALUES // x.numel())
-    for start in range(0, outputs, step):
-        columns = torch.arange(start, min(start + step, outputs))
+    for columns in outputs.split(max(1, JACOBIAN_VALUES // x.numel())):
         copies = x.detach().repeat(len(columns), 1).requires_grad_()
-        select = torch.nn.functional.one_hot(columns, outputs).to(x).repeat_interleave(n, dim=0)
-        (gradient,) = torch.autograd.grad(function(copies), copies, select)
-        yield start, gradient.view(len(columns), n, dim).transpose(0, 1)
+        wanted = function(copies).gather(1, columns.repeat_interleave(n)[:, None]).sum()
+        (gradient,) = torch.autograd.grad(wanted, copies)
+        yield columns, gradient.view(len(columns), n, dim).transpose(0, 1)

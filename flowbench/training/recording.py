@@ -66,7 +66,7 @@ def gaussian(dataset: Dataset) -> Estimate | None:
     try:
         return _estimate(dataset.gaussian_lls, dataset)
     except DataError as error:
-        warn(f"no Gaussian to stand beside the flow: {error}. A continuous density of such rows can grow without bound")
+        warn(f"no Gaussian to stand beside the flow: {error}")
         return None
 
 

@@ -56,9 +56,19 @@ class Coupling(Transform):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         """u_B = f(x_B; θ(x_A)), log_det = Σ log|∂f/∂x_B|."""
-        passed, moved = x[:, self.passed], x[:, self.moved]
-        u, log_derivative = self.univariate.forward(moved, self._parameters_of(beside(context, passed)))
+        passed, u, log_derivative = self._moved(x, context)
         return torch.cat([passed, u], 1)[:, self.merged], log_derivative.sum(-1)
+
+    def by_column(self, x: Tensor, context: Tensor | None = None) -> Pair:
+        """u_B = f(x_B; θ(x_A)), and log|∂f/∂x_i| (N, D), 0 of what passes."""
+        passed, u, log_derivative = self._moved(x, context)
+        slopes = torch.cat([torch.zeros_like(passed), log_derivative], 1)
+        return torch.cat([passed, u], 1)[:, self.merged], slopes[:, self.merged]
+
+    def _moved(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """x_A, u_B and log|∂f/∂x_B|."""
+        passed, moved = x[:, self.passed], x[:, self.moved]
+        return passed, *self.univariate.forward(moved, self._parameters_of(beside(context, passed)))
 
     def inverse(self, u: Tensor, context: Tensor | None = None) -> Pair:
         """x_B = f⁻¹(u_B; θ(u_A)): the networks see what passes."""
