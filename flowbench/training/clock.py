@@ -136,6 +136,7 @@ def time_flow(flow: Flow, rows: Rows, batches: tuple[int, ...] = BATCHES) -> lis
     return [_time_batch(_works(flow, first, batch), batch) for batch in batches]
 
 
+@torch.no_grad()
 def time_flow_seconds(
     flow: Flow, rows: Rows, seconds_of: Callable[[Callable[[], object]], float], batches: tuple[int, ...] = BATCHES
 ) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -80,3 +81,14 @@ def test_what_takes_very_long_is_run_once() -> None:
     assert calls == [1, 1]  # the first, which compiles, and one warm
     assert found["very"].runs == 1
     assert found["very"].quartiles(1.0) == (7.0, 7.0, 7.0)
+
+
+def test_what_is_foreseen_is_timed_as_it_will_be() -> None:
+    flow, graphs = shaken("realnvp", 3).float(), []
+
+    def seconds_of(work: Callable[[], object]) -> float:
+        graphs.append(torch.is_grad_enabled())
+        return 0.0
+
+    assert timing.time_flow_seconds(flow, torch.randn(5, 3), seconds_of, (10,)) > 0
+    assert graphs == [False, False]
