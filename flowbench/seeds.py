@@ -6,9 +6,9 @@ from typing import Literal
 
 import numpy as np
 
-Use = Literal["split", "noise", "initialisation", "shuffling", "absent"]
+Use = Literal["split", "noise", "initialisation", "shuffling", "absent", "projections"]
 
-_STREAMS: dict[Use, int] = {"split": 0, "noise": 1, "initialisation": 2, "shuffling": 3, "absent": 4}
+_STREAMS: dict[Use, int] = {"split": 0, "noise": 1, "initialisation": 2, "shuffling": 3, "absent": 4, "projections": 5}
 """Numbers that a stream keeps for ever: another one gives other numbers."""
 
 

@@ -107,6 +107,18 @@ def test_ties_are_heavy_where_a_value_or_many_come_again() -> None:
         assert expected in text
 
 
+@pytest.mark.parametrize("rows", [60, 3000])
+def test_near_twins_are_none_by_projection_or_not(rows: int) -> None:
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(rows, 50))
+    table[:, 7] = 2 - 3 * table[:, 4]
+    table[:, 49] = table[:, 4] + 0.02 * rng.normal(size=rows)  # a correlation of 0.9998
+    table[:, 30] = 5  # constant
+    found, correlation = twins(table)
+    assert np.flatnonzero(found >= 0).tolist() == [7]
+    assert (found[7], correlation[7]) == (4, pytest.approx(-1))
+
+
 def test_twins_are_found_across_blocks_and_signs() -> None:
     rows = RNG.normal(size=(100, 2100))
     rows[:, 2000] = -3 * rows[:, 5] + 1e9
