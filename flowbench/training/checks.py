@@ -25,8 +25,8 @@ JACOBIAN_COLUMNS, JACOBIAN_VALUES = 1024, 1 << 20
 fifty times as much of what a flow of five transforms makes of them."""
 
 
-REHEARSED_COLUMNS = 32
-"""Of a Jacobian, to foresee what all of them take."""
+REHEARSED_COLUMNS, REHEARSED_WIDE = 32, 4
+"""Of a Jacobian, to foresee what all of them take, and of a wide one."""
 
 
 def checks(flow: Flow, rows: Rows, test_lls: NDArray[np.float64]) -> dict[str, Check]:
@@ -34,7 +34,7 @@ def checks(flow: Flow, rows: Rows, test_lls: NDArray[np.float64]) -> dict[str, C
 
     Mathematics is checked in float64 on the CPU, where an error is an error of the formula and not of rounding.
     """
-    exact = copy.deepcopy(flow).cpu().double().eval()
+    exact = copy.deepcopy(flow).cpu().double().eval().requires_grad_(False)
     x = rows[: _roundtrip_rows(flow)].cpu().double()
     few = x[: JACOBIAN_ROWS if flow.dim <= JACOBIAN_COLUMNS else 1]
     lost = float(np.count_nonzero(~np.isfinite(test_lls)))
@@ -82,16 +82,20 @@ def checks_seconds(flow: Flow, rows: Rows, seconds_of: Callable[[Callable[[], ob
     parts = [part for part in flow.parts if part.bijective]
     if not parts:
         return 0.0
-    exact = copy.deepcopy(parts[0]).cpu().double().eval()
+    exact = copy.deepcopy(parts[0]).cpu().double().eval().requires_grad_(False)
     x = rows[: _roundtrip_rows(flow)].cpu().double()
-    n, columns = (JACOBIAN_ROWS if flow.dim <= JACOBIAN_COLUMNS else 1), min(flow.dim, REHEARSED_COLUMNS)
-    copies = x[:n].repeat(columns, 1).requires_grad_()
+    n, looked_at = (JACOBIAN_ROWS if flow.dim <= JACOBIAN_COLUMNS else 1), wide.columns_of(flow.dim)
+    some = looked_at[: REHEARSED_COLUMNS if flow.dim <= WIDE else REHEARSED_WIDE]
+    copies = x[:n].repeat(len(some), 1).requires_grad_()
 
     def some_columns() -> None:
-        torch.autograd.grad(exact.to_noise(copies)[0].sum(), copies)
+        if flow.dim <= WIDE:
+            torch.autograd.grad(exact.to_noise(copies)[0].sum(), copies)
+        else:
+            wide.log_det_error(exact, x[:n], some)
 
     jacobians = 1 + max((m.univariate.parameters for m in exact.modules() if isinstance(m, MADE)), default=0)
-    times = len(wide.columns_of(flow.dim)) / columns
+    times = len(looked_at) / len(some)
     each = seconds_of(lambda: _roundtrip(exact, x)) + jacobians * seconds_of(some_columns) * times
     return len(parts) * each
 

@@ -32,13 +32,17 @@ def columns_of(dim: int) -> Tensor:
     return torch.cat([torch.tensor([0, dim - 1]), drawn]).sort().values
 
 
-def log_det_error(flow: Flow, x: Tensor) -> float | None:
-    """The greatest error of what ``WHAT`` says at x (N, G + D); None where a leaf is not known to be triangular."""
+def log_det_error(flow: Flow, x: Tensor, columns: Tensor | None = None) -> float | None:
+    """The greatest error of what ``WHAT`` says at x (N, G + D), of some ``columns`` or those that are drawn.
+
+    None where a leaf is not known to be triangular.
+    """
+    columns = columns_of(flow.dim) if columns is None else columns
     given, own = flow.apart(x)
     context = () if flow.given is None or given is None else (flow.given(given).detach(),)
     own, summed, worst = own.detach(), x.new_zeros(len(x)), 0.0
     for leaf, inverted in flow.transform.leaves():
-        error, own, term = _of_leaf(leaf, inverted, own, context if leaf.context else ())
+        error, own, term = _of_leaf(leaf, inverted, own, context if leaf.context else (), columns)
         if error is None:
             return None
         summed, worst = summed + term, max(worst, error)
@@ -46,7 +50,7 @@ def log_det_error(flow: Flow, x: Tensor) -> float | None:
 
 
 def _of_leaf(
-    leaf: Transform, inverted: bool, x: Tensor, context: tuple[Tensor, ...]
+    leaf: Transform, inverted: bool, x: Tensor, context: tuple[Tensor, ...], columns: Tensor
 ) -> tuple[float | None, Tensor, Tensor]:
     """A leaf's error at x (N, D), what it makes of x, and its log-determinant (N,)."""
     with torch.no_grad():
@@ -61,7 +65,7 @@ def _of_leaf(
     before = before.detach().requires_grad_()
     moved, slopes = leaf.by_column(before, *context)
     errors = [_off(log_det, slopes.detach().sum(-1))]
-    for i in columns_of(x.shape[1]).tolist():
+    for i in columns.tolist():
         (row,) = torch.autograd.grad(moved[:, i].sum(), before, retain_graph=True)
         errors.append(_off(slopes[:, i].detach(), row[:, i].abs().log()))
         row[:, i] = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from flow_cases import shaken
@@ -82,3 +84,16 @@ def test_a_planted_error_is_found(name: str, fault: str) -> None:
     found = wide.log_det_error(flow, torch.randn(2, DIM).double())
     assert found is not None
     assert found > 1e-4
+
+
+@pytest.mark.parametrize("name", ["maf", "nsf-ar", "gaussian"])
+def test_what_it_takes_is_foreseen_by_a_few_columns(name: str) -> None:
+    done: list[object] = []
+
+    def seconds_of(work: Callable[[], object]) -> float:
+        done.append(work())
+        return 1.0
+
+    seconds = closing.checks_seconds(shaken(name, DIM).float(), torch.randn(5, DIM), seconds_of)
+    assert len(done) == 2
+    assert seconds >= 1 + 8 / 4
