@@ -16,6 +16,7 @@ from flowbench.errors import DivergedError
 from flowbench.flows import Flow
 from flowbench.flows.core.density import log_likelihoods
 from flowbench.interrupts import unbroken
+from flowbench.memory import give_back_freed
 from flowbench.training.calibration import begin, calibrate
 from flowbench.training.divergence import divergence
 from flowbench.training.rehearsal import Rehearsal
@@ -149,7 +150,8 @@ class Fit:
             self._evaluation = rehearsal.training(rows, self._validation, self._options, batch)
             closing = rehearsal.closing(self._test) if self._options.max_seconds and self._test is not None else 0.0
         spent = (start.numbers["seconds"] if start else 0.0) + (rehearsal.spent if self._options.max_seconds else 0.0)
-        del rehearsal  # and its copy of the flow
+        del rehearsal
+        give_back_freed()  # what is taken from here on has other sizes, and would not go where the copy was
         self._best, self._descent = Best(flow), Descent(flow, self._options)
         self._losses = torch.empty(self._plan.steps, device=rows.device)
         self._drawn = self._generator.get_state()  # before the epoch's order is drawn
