@@ -75,7 +75,7 @@ def prepare(
         return NAME, int(np.flatnonzero(numbers[:, place] == value)[0]) + 1
 
     kinds = compressed(NAME, profile, kinds, [(numbers, trained)], row_of)
-    for remark in remarks(profile, kinds, lambda transforms: f"column_transforms={dict(transforms)}"):
+    for remark in remarks(profile, kinds, lambda name, transform: f"column_transforms={{{name!r}: {transform!r}}}"):
         warnings.warn(remark, stacklevel=3)
     encoded = kinds.encoded(numbers, random.random_sample((len(rows), kinds.noisy.size)))
     there, dim = encoded[:, len(kinds.atoms) :], numbers.shape[1]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -90,7 +90,7 @@ def convert(
         given=given,
         discrete=discrete,
         tied=kinds.tied,
-        remarks=remarks(profile, kinds, _options),
+        remarks=remarks(profile, kinds, _option),
         source=source.path,
     )
 
@@ -154,9 +154,8 @@ def _made(
     return (f"  {what:13}  {', '.join(columns)}" for what, columns in found.items() if columns)
 
 
-def _options(transforms: Mapping[str, str]) -> str:
-    named = " ".join(f"--transform {shlex.quote(f'{column}={transform}')}" for column, transform in transforms.items())
-    return named if len(transforms) == 1 else f"{named}, or --transform found,"
+def _option(column: str, transform: str) -> str:
+    return f"--transform {shlex.quote(f'{column}={transform}')}"
 
 
 def _row_of(source: Sources, names: Sequence[str]) -> RowOf:

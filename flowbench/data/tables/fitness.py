@@ -96,8 +96,8 @@ def refuse_ties(path: Path | str, profile: Profile, ties: NDArray[np.bool_]) -> 
         listed_too = [f"{profile.columns[i]!r} ({resolution})" for i, resolution in lost.items()]
         which = "column" if len(lost) == 1 else "columns"
         raise DataError(
-            f"{path}: {which} {listed(listed_too)} differ by no more than floating point can tell so far from zero: what "
-            "set their values apart is lost",
+            f"{path}: {which} {listed(listed_too)} differ by no more than floating point can tell so far from zero: "
+            "what set their values apart is lost",
             "subtract an offset before they are rounded to it; "
             f"or {_drop(profile, np.isin(np.arange(len(ties)), list(lost)))}",
         )

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from flowbench.data.tables.fitness import followed, listed
+from flowbench.data.tables.fitness import followed
 from flowbench.data.tables.kinds import Kinds
 from flowbench.data.tables.profile import Profile
 from flowbench.data.tables.tails import MERGED
 
 NAMED = 10
-"""Columns a sentence."""
+"""Columns with a sentence of their own."""
 
-Proposal = Callable[[Mapping[str, str]], str]
-"""Transforms of columns, by name, as the caller of all this would ask for them."""
+Proposal = Callable[[str, str], str]
+"""A column's name and its transform, as the caller of all this would ask for it."""
 
 
 def remarks(profile: Profile, kinds: Kinds, proposal: Proposal) -> tuple[str, ...]:
@@ -39,16 +39,15 @@ def _heavy_tailed(profile: Profile, kinds: Kinds, proposal: Proposal) -> Iterato
     proposed = {i: transform for i in left if (transform := profile.tails[i].transform)}
     if not proposed:
         return
-    names = []
-    for i in proposed:
-        tail = profile.tails[i]
-        merged = f"; {tail.merged:.0%} are another's once standardised in float32"
-        reach = f"the farthest value is {tail.reach:.1g} times as far from the median as half of them are"
-        names.append(f"{profile.columns[i]!r} ({reach}{merged if tail.merged > MERGED else ''})")
-    asked = {profile.columns[i]: transform for i, transform in list(proposed.items())[:NAMED]}
-    which = "column" if len(names) == 1 else "columns"
-    has = "has" if len(names) == 1 else "have"
-    yield f"{which} {listed(names)} {has} heavy tails: {proposal(asked)} may help"
+    for i in list(proposed)[:NAMED]:
+        name, tail = profile.columns[i], profile.tails[i]
+        merged = f", and {tail.merged:.0%} are another's once standardised in float32" if tail.merged > MERGED else ""
+        yield (
+            f"column {name!r} has heavy tails: its farthest value is {tail.reach:.1g} times as far from the median as "
+            f"half of them are{merged}. {proposal(name, proposed[i])} may help"
+        )
+    if len(proposed) > NAMED:
+        yield f"{len(proposed) - NAMED:,} more columns have heavy tails"
 
 
 def _merged(profile: Profile, kinds: Kinds) -> Iterator[str]:
