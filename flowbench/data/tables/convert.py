@@ -98,9 +98,11 @@ def convert(
 def _apart(source: Sources, columns: Sequence[str], options: TableOptions) -> tuple[list[str], list[str]]:
     """The columns that are categories, and those of numbers."""
     for name in columns:
-        if source.is_text(name) and (options.kind_of(name) not in (None, CATEGORY) or name in options.bounds):
+        said = name in options.bounds or name in options.column_transforms
+        if source.is_text(name) and (said or options.kind_of(name) not in (None, CATEGORY)):
             raise UsageError(
-                f"column {name!r} of {source.label} is text: it is a category", "leave its kind and bounds out"
+                f"column {name!r} of {source.label} is text: it is a category",
+                "leave its kind, bounds and transform out",
             )
     categories = [name for name in columns if options.kind_of(name) == CATEGORY or source.is_text(name)]
     numbers = [name for name in columns if name not in categories]

@@ -45,7 +45,12 @@ class Tail(NamedTuple):
 
 
 def tail_of(values: Float64, positive: bool) -> Tail:
-    """The tail of values (n,) in ascending order; ``positive``, whether all that the column can have are above 0."""
+    """The tail of values (n,) in ascending order; ``positive``, whether all that the column can have are above 0.
+
+    Where one value fills the middle half, it is that of the others.
+    """
+    if len(values) and values[len(values) // 4] == values[len(values) * 3 // 4]:
+        values = values[values != values[len(values) // 2]]
     if len(values) < FEWEST_VALUES or values[0] == values[-1]:
         return Tail()
     location, scale = middle(values)
