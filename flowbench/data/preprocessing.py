@@ -105,7 +105,7 @@ class Compress(_Step):
             if by == "log":
                 u[:, i] = np.log(np.where(x[:, i] > 0, x[:, i], np.nan))
             if by == "asinh":
-                u[:, i] = np.arcsinh((x[:, i] - location) / scale)
+                u[:, i] = asinh(x[:, i], location, scale)
         return u
 
 
@@ -122,6 +122,12 @@ class SubtractMean(_Step):
 
     kind: Literal["subtract-mean"] = "subtract-mean"
     levels: PositiveInt
+
+
+def asinh(x: NDArray[np.float64], location: float, scale: float) -> NDArray[np.float64]:
+    """asinh((x − location)/scale), infinite where that is too far for floating point."""
+    with np.errstate(over="ignore"):
+        return np.asarray(np.arcsinh((x - location) / scale))
 
 
 def bounds_in_words(pair: tuple[float | None, float | None]) -> str:

@@ -126,7 +126,7 @@ def _resolution(profile: Profile, column: int) -> str | None:
     """What floating point leaves of a column's values, in words, where that is why there are ties."""
     low, high, step = profile.low[column], profile.high[column], profile.step[column]
     nearest, farthest = np.sort(np.abs([low, high]))
-    if low * high <= 0 or high - low > nearest:
+    if not (low > 0 or high < 0) or high - low > nearest:
         return None
     if np.isnan(step):  # ties are due as soon as there are about as many rows as there are numbers in the range
         lost = float(np.spacing(farthest))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from flowbench.data.dataset import Float64
 from flowbench.data.discrete import Atoms, Category, Discrete, none_if_empty
-from flowbench.data.preprocessing import Bounded, Compress, Dequantise, Standardise, Step, bounds_in_words
+from flowbench.data.preprocessing import Bounded, Compress, Dequantise, Standardise, Step, asinh, bounds_in_words
 from flowbench.data.tables.fitness import refuse_ties, refuse_without_atoms
 from flowbench.data.tables.options import ASINH, CONTINUOUS, LOG, MIXED, WHOLE, TableOptions
 from flowbench.data.tables.profile import Profile, Sample
@@ -222,28 +223,32 @@ def compressed(path: Path | str, profile: Profile, kinds: Kinds, numbers: Number
     if not kinds.transforms:
         return kinds
     at = {name: [i for i, own in kinds.transforms.items() if own == name] for name in (LOG, ASINH)}
-    sample = Sample(len(at[ASINH]))
+    sample, dim = Sample(len(at[ASINH])), len(kinds.widths)
     for chunk, trained in numbers:
         _, there = kinds.apart(chunk)
         for place in at[LOG]:
-            column = there[:, place]
-            without = np.flatnonzero((column < 0) | (column + kinds.widths[place] <= 0))
-            if without.size:
-                file, row = row_of(place, float(column[without[0]]))
-                raise DataError(
-                    f"{file}: column {profile.columns[place]!r} has {column[without[0]]:g} in row {row}: "
-                    "there is no logarithm of it",
-                    "--transform COLUMN=asinh takes all numbers; or --kind COLUMN=mixed, if it is one with a meaning "
-                    "of its own that many rows have",
-                )
+            _refuse_without_log(profile.columns[place], there[:, place], kinds.widths[place], partial(row_of, place))
         sample.add((there + kinds.widths / 2)[trained][:, at[ASINH]])
-    dim = len(kinds.widths)
     location, scale, merged = np.zeros(dim), np.ones(dim), {}
     for place, values in zip(at[ASINH], sample.rows().T, strict=True):
         there = np.sort(values[~np.isnan(values)])
         if there.size:  # or it is refused as constant
             location[place], scale[place] = middle(there)
-            merged[place] = merged_share(np.arcsinh((there - location[place]) / scale[place]))
+            merged[place] = merged_share(asinh(there, location[place], scale[place]))
     by = tuple(kinds.transforms.get(i) for i in range(dim))
     found = Compress.model_validate({"by": by, "location": location.tolist(), "scale": scale.tolist()})
     return replace(kinds, compress=found, merged=merged)
+
+
+def _refuse_without_log(
+    name: str, values: Float64, width: float, row_of: Callable[[float], tuple[Path | str, int]]
+) -> None:
+    """Raise DataError where one of the values (n,) of a column is not above 0, all of its step of this width."""
+    without = values[(values < 0) | (values + width <= 0)]
+    if without.size:
+        file, row = row_of(float(without[0]))
+        raise DataError(
+            f"{file}: column {name!r} has {without[0]:g} in row {row}: there is no logarithm of it",
+            "--transform COLUMN=asinh takes all numbers; or --kind COLUMN=mixed, if it is one with a meaning of its "
+            "own that many rows have",
+        )
