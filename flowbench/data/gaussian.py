@@ -105,7 +105,8 @@ def _cholesky(covariance: Float64) -> Float64:
     # what is left of each column's variance once the columns before it are known; rounding alone leaves about 1e-15
     if not (np.diag(cholesky) ** 2 > _LEAST_VARIANCE_LEFT * np.diag(covariance)).all():
         raise DataError(
-            "the covariance of the training rows is singular: some column is a linear combination of others",
+            "the covariance of the training rows is singular: some column is a linear combination of others, or there "
+            "are no more rows than columns",
             "drop it, or add noise below the columns' resolution",
         )
     return cholesky

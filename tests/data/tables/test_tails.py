@@ -84,7 +84,7 @@ def test_a_tail_does_not_depend_on_units_and_survives_the_edges_of_floating_poin
             reach=pytest.approx(tail_of(values, positive=False).reach)
         )
     assert tail_of(np.r_[np.zeros(999), 1e308], positive=False).transform is None
-    assert tail_of(np.full(1000, 3.0), positive=True) == tail_of(values[:49], positive=False) == Tail()
+    assert tail_of(np.full(1000, 3.0), positive=True) == tail_of(values[:99], positive=False) == Tail()
     assert middle(np.array([3.0])) == (3.0, 1.0)
     assert middle(np.r_[np.zeros(980), np.ones(20)]) == (0, 0.5)
 
