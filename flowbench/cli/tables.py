@@ -45,6 +45,16 @@ Bounds = Annotated[
         show_default=False,
     ),
 ]
+ColumnTransform = Annotated[
+    list[str] | None,
+    typer.Option(
+        **_PANEL,
+        metavar="COLUMN=TRANSFORM",
+        help="What brings in a column's heavy tails before it is standardised: log, of numbers above 0, or asinh. "
+        "`found` alone takes what the table's profile proposes for the others. May be repeated.",
+        show_default=False,
+    ),
+]
 AllowTies = Annotated[
     str | None,
     typer.Option(
@@ -88,8 +98,16 @@ def kinds_from(given: Sequence[str]) -> tuple[dict[str, str], bool]:
     Raises:
         UsageError: one is not COLUMN=KIND.
     """
-    pairs = [each for each in given if each != "found"]
-    return dict(_pair("--kind", each, "COLUMN=KIND, or found") for each in pairs), len(pairs) < len(given)
+    return _pairs("--kind", given, "COLUMN=KIND, or found")
+
+
+def transforms_from(given: Sequence[str]) -> tuple[dict[str, str], bool]:
+    """The transforms of columns, and whether those that are found are taken for the others.
+
+    Raises:
+        UsageError: one is not COLUMN=TRANSFORM.
+    """
+    return _pairs("--transform", given, "COLUMN=log, COLUMN=asinh, or found")
 
 
 def bounds_from(given: Sequence[str]) -> dict[str, tuple[float | None, float | None]]:
@@ -109,6 +127,11 @@ def bounds_from(given: Sequence[str]) -> dict[str, tuple[float | None, float | N
             ) from error
         found[column] = low, high
     return found
+
+
+def _pairs(option: str, given: Sequence[str], form: str) -> tuple[dict[str, str], bool]:
+    pairs = [each for each in given if each != "found"]
+    return dict(_pair(option, each, form) for each in pairs), len(pairs) < len(given)
 
 
 def _pair(option: str, text: str, form: str) -> tuple[str, str]:

@@ -131,6 +131,7 @@ def train(
     dropna: tables.DropNA = False,
     kind: tables.Kind = None,
     bounds: tables.Bounds = None,
+    transform: tables.ColumnTransform = None,
     allow_ties: tables.AllowTies = None,
     likelihood: tables.Likelihood = "density",
     split: tables.Split = "random",
@@ -206,6 +207,7 @@ def train(
         order = order.model_copy(update={key: value for key, value in where.items() if value is not None})
     else:
         named_kinds, found = tables.kinds_from(kind or [])
+        column_transforms, tails_found = tables.transforms_from(transform or [])
         table = TableOptions(
             columns=csv_names(columns),
             drop_columns=csv_names(drop_columns),
@@ -219,6 +221,8 @@ def train(
             found=found,
             bounds=tables.bounds_from(bounds or []),
             allow_ties=csv_names(allow_ties),
+            column_transforms=column_transforms,
+            tails_found=tails_found,
             likelihood=likelihood,
         )
         own = {"max_epochs": max_epochs, "max_seconds": max_seconds, "on_divergence": on_divergence}

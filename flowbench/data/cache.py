@@ -74,7 +74,8 @@ def whole(folder: Path, fingerprint: str) -> Splits | None:
         steps = _STEPS.validate_python(meta["preprocessing"])
         true_ll, groups = arrays.get("test_true_ll"), arrays.get("test_groups")
         given, discrete = _GIVEN.validate_python(meta["given"]), _DISCRETE.validate_python(meta["discrete"])
-        return Splits(train, validation, test, true_ll, columns, steps, groups, given, discrete, tuple(meta["tied"]))
+        tied, remarks = tuple(meta["tied"]), tuple(meta["remarks"])
+        return Splits(train, validation, test, true_ll, columns, steps, groups, given, discrete, tied, remarks)
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
 
@@ -100,6 +101,7 @@ def write(folder: Path, fingerprint: str, splits: Splits) -> Splits:
             given=splits.given,
             discrete=splits.discrete,
             tied=splits.tied,
+            remarks=splits.remarks,
         )
     stored = read(folder, fingerprint)
     if stored is None:
@@ -161,6 +163,7 @@ def write_meta(
     given: tuple[GivenColumn, ...] = (),
     discrete: Discrete | None = None,
     tied: tuple[str, ...] = (),
+    remarks: tuple[str, ...] = (),
     source: Path | None = None,
 ) -> None:
     """Write what ``read`` holds the arrays in ``place`` against, and what else there is to know (strict JSON).
@@ -172,7 +175,7 @@ def write_meta(
     meta = {
         "fingerprint": fingerprint, "shapes": listed, "columns": columns, "preprocessing": steps, "about": about,
         "given": _GIVEN.dump_python(given, mode="json"), "discrete": _DISCRETE.dump_python(discrete, mode="json"),
-        "tied": tied, "source": source and str(source.absolute()),
+        "tied": tied, "remarks": remarks, "source": source and str(source.absolute()),
     }  # fmt: skip
     (place / "meta.json").write_text(json.dumps(meta, indent=1), "utf-8")
 

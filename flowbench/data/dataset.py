@@ -14,7 +14,7 @@ from flowbench.data import digests, gaussian
 from flowbench.data.card import Card, Space
 from flowbench.data.discrete import Discrete, dequantised, log_fill
 from flowbench.data.given import GivenColumn
-from flowbench.data.preprocessing import Bounded, Preprocessing, bounds_in_words, noise_widths
+from flowbench.data.preprocessing import Bounded, Compress, Preprocessing, bounds_in_words, noise_widths
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -34,7 +34,7 @@ class Splits:
 
     Of rows with a ``discrete`` part, its codes stand between what is given and the numbers: (N, G + C + D). ``columns``
     are then those of classes, and of numbers. ``tied`` are columns with heavy ties, of which a density is learnt all
-    the same.
+    the same. ``remarks`` are what a run on them should be doubted for, each in a sentence.
     """
 
     train: Float32
@@ -47,6 +47,7 @@ class Splits:
     given: tuple[GivenColumn, ...] = ()
     discrete: Discrete | None = None
     tied: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def rows(self) -> tuple[int, int, int]:
@@ -138,6 +139,8 @@ class Dataset(Splits):
                 high = None if beyond is None else beyond - width  # noise reaches a step beyond the bound
                 if not (low is None and high is None):
                     found[name] = [f"bounded {bounds_in_words((low, high))}"]
+        for compress in (step for step in self.preprocessing or () if isinstance(step, Compress)):
+            found |= {name: [by] for name, by in zip(numbers, compress.by, strict=True) if by}
         found |= {name: ["mass of steps"] for name, width in zip(numbers, discrete.steps, strict=False) if width}
         for atoms in discrete.atoms:
             found.setdefault(numbers[atoms.column], []).append(f"apart {atoms}")

@@ -28,6 +28,10 @@ _MATRICES = 3  # of D × D at a time: the covariance, a chunk's part of it, and 
 _LEAST_LEFT_OF_GIVEN = 1e-9  # what is given may follow from other columns, and is then left out in good time
 
 
+class TooWideError(DataError):
+    """Rows of more columns than a covariance is worked out for; there may well be a density of them."""
+
+
 def gaussian_ll(train: Float32, test: Float32, classes: Sequence[int] = ()) -> Float64:
     """Log-likelihood (N_test,) in nats of each test row under the maximum-likelihood Gaussian of the training rows.
 
@@ -38,11 +42,12 @@ def gaussian_ll(train: Float32, test: Float32, classes: Sequence[int] = ()) -> F
     the terms of x.
 
     Raises:
-        DataError: the covariance is singular, so that no density exists, or has more columns than a yardstick is worth.
+        DataError: the covariance is singular, so that no density exists.
+        TooWideError: it has more columns than a yardstick is worth.
     """
     dim = train.shape[1] - len(classes)
     if train.shape[1] > WIDEST:
-        raise DataError(f"the covariance of {train.shape[1]:,} columns takes too much memory and time")
+        raise TooWideError(f"the covariance of {train.shape[1]:,} columns takes too much memory and time")
     if len(train) <= dim:  # known without the work
         raise _singular(f"{len(train):,} training rows are too few for {dim:,} columns")
     mean, covariance = _mean_and_covariance(lambda: _chunks(train, classes))

@@ -86,6 +86,29 @@ class Bounded(_Step):
         return u
 
 
+class Compress(_Step):
+    """What has heavy tails to what has none: log x, or asinh((x − ``location``)/``scale``).
+
+    ``by`` says which of the D columns becomes what, None of one that is left alone; ``location`` and ``scale`` are
+    those of asinh, 0 and 1 elsewhere.
+    """
+
+    kind: Literal["compress"] = "compress"
+    by: tuple[Literal["log", "asinh"] | None, ...]
+    location: tuple[FiniteFloat, ...]
+    scale: tuple[Positive, ...]
+
+    def compressed(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What numbers x (n, D) become; NaN stays, and is what a number becomes that has no logarithm."""
+        u = x.copy()
+        for i, (by, location, scale) in enumerate(zip(self.by, self.location, self.scale, strict=True)):
+            if by == "log":
+                u[:, i] = np.log(np.where(x[:, i] > 0, x[:, i], np.nan))
+            if by == "asinh":
+                u[:, i] = asinh(x[:, i], location, scale)
+        return u
+
+
 class Logit(_Step):
     """Pixel values v on [0, ``levels``) become logit(alpha + (1 − 2 alpha)·v/levels) (MAF paper, section 4.3)."""
 
@@ -101,6 +124,12 @@ class SubtractMean(_Step):
     levels: PositiveInt
 
 
+def asinh(x: NDArray[np.float64], location: float, scale: float) -> NDArray[np.float64]:
+    """asinh((x − location)/scale), infinite where that is too far for floating point."""
+    with np.errstate(over="ignore"):
+        return np.asarray(np.arcsinh((x - location) / scale))
+
+
 def bounds_in_words(pair: tuple[float | None, float | None]) -> str:
     """As an option has them: low:high, or one of them."""
     return ":".join("" if bound is None else f"{bound:g}" for bound in pair)
@@ -111,7 +140,7 @@ def noise_widths(preprocessing: Preprocessing | None) -> tuple[float, ...]:
     return next((step.steps for step in preprocessing or () if isinstance(step, Dequantise)), ())
 
 
-Step = Annotated[Dequantise | Bounded | Standardise | Logit | SubtractMean, Field(discriminator="kind")]
+Step = Annotated[Dequantise | Bounded | Compress | Standardise | Logit | SubtractMean, Field(discriminator="kind")]
 
 Preprocessing = tuple[Step, ...]
 """The steps from raw values to the space of a flow, the first one first; none where rows are taken as they are."""

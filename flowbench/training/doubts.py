@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from flowbench.data import Dataset
+from flowbench.data.gaussian import TooWideError
 from flowbench.errors import DataError
 from flowbench.flows import Flow
 from flowbench.flows.core.density import log_likelihoods
@@ -39,7 +40,8 @@ def doubts(
     """
     if not np.isfinite(test_lls).all():
         return ()
-    found = [_below_the_gaussian(dataset, test_lls), _by_heart(dataset, train_ll, validation_ll, test_lls)]
+    found: list[str | None] = [*dataset.remarks]
+    found += [_below_the_gaussian(dataset, test_lls), _by_heart(dataset, train_ll, validation_ll, test_lls)]
     found += [_other_rows(dataset, validation_ll, test_lls), *_spikes(flow, dataset)]
     return tuple(doubt for doubt in found if doubt)
 
@@ -47,8 +49,10 @@ def doubts(
 def _below_the_gaussian(dataset: Dataset, test_lls: Lls) -> str | None:
     try:
         below, error = _mean_and_stderr(dataset, dataset.gaussian_lls - test_lls)
-    except DataError:  # there is none
+    except TooWideError:
         return None
+    except DataError as singular:
+        return str(singular)
     if not below > 2 * error:
         return None
     return f"the flow is {below:.3f} ± {2 * error:.3f} nats below a Gaussian with mean and covariance: train it longer"

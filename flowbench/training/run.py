@@ -193,7 +193,8 @@ class _Run:
         train_ll = best.train_ll_nats if best else None
         outcome.doubts = doubts(self._flow, self._dataset, train_ll, outcome.validation_ll_nats, outcome.test_lls)
         for doubt in outcome.doubts:
-            warn(doubt)
+            if doubt not in self._dataset.remarks:  # which were said when the table was read
+                warn(doubt)
         failed = [
             f"{check.what} is {check.value}, limit {check.limit}"
             for check in outcome.checks.values()

@@ -102,6 +102,37 @@ class Bounded(Columnwise):
         return torch.minimum(torch.maximum(x, self.lower), inside), torch.where(self._low | self._high, terms, 0)
 
 
+class Compress(Columnwise):
+    """u = log x of some columns, log_det = −Σ log x; asinh(z) of others with z = (x − location)/scale.
+
+    The log_det of these is −Σ log scale + ½ log(1 + z²). ``log`` and ``asinh`` (D,) say which columns they are, the
+    others are left alone; ``location`` and ``scale`` are (D,). The inverse of a logarithm leads to no number below the
+    least normal one: nothing underflows to 0, which has none.
+    """
+
+    def __init__(self, log: Tensor, asinh: Tensor, location: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.log, self.asinh = log.bool(), asinh.bool()
+        self.location, self.scale = location.double(), scale.double()
+
+    def by_column(self, x: Tensor) -> Pair:
+        """Numbers x (N, D) to u; NaN where one has no logarithm."""
+        x = x.double()
+        positive = torch.where(self.log & (x > 0), x, 1)
+        z = torch.where(self.asinh, (x - self.location) / self.scale, 0)
+        u = torch.where(self.log, positive.log(), torch.where(self.asinh, z.asinh(), x))
+        terms = torch.where(self.asinh, -self.scale.log() - torch.hypot(z, torch.ones_like(z)).log(), -positive.log())
+        return u.masked_fill(self.log & ~(x > 0), math.nan), terms
+
+    def inverse_terms(self, u: Tensor) -> Pair:
+        """All numbers u (N, D) to x."""
+        u = u.double()
+        least = torch.finfo(u.dtype).tiny
+        x = torch.where(self.log, u.exp().clamp(min=least), torch.where(self.asinh, u.sinh(), u))
+        slopes = torch.where(self.asinh, torch.logaddexp(u, -u) - math.log(2) + self.scale.log(), 0)
+        return torch.where(self.asinh, self.location + self.scale * x, x), torch.where(self.log, u, slopes)
+
+
 class Standardise(Columnwise):
     """u = (x − location)/scale, log_det = −Σ log scale, with ``location`` and ``scale`` (D,)."""
 

@@ -54,6 +54,8 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         kinds: what columns are, by their places in X or names: ``continuous``, ``whole`` (as with ``dequantise``),
             ``mixed`` (continuous but for values that many rows have, which are taken apart) or ``category``.
         bounds: (lower, upper) of columns, by their places or names, None where there is none; draws lie between them.
+        column_transforms: what brings in the heavy tails of columns, by their places or names: ``log``, of numbers
+            above 0, or ``asinh``; a UserWarning says where it may help.
         missing: ``refuse`` NaN, or model by an ``indicator`` whether a value is missing; draws have NaN, too.
         allow_ties: columns with heavy ties and no step, by their places or names, that are learnt all the same, or
             ``all``: the likelihood of such rows can grow without bound.
@@ -95,6 +97,7 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         dequantise: bool = False,
         kinds: Mapping[int | str, str] | None = None,
         bounds: Mapping[int | str, tuple[float | None, float | None]] | None = None,
+        column_transforms: Mapping[int | str, str] | None = None,
         missing: Literal["refuse", "indicator"] = "refuse",
         allow_ties: Sequence[int | str] | Literal["all"] = (),
         given: Sequence[int | str] = (),
@@ -114,6 +117,7 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         self.dequantise = dequantise
         self.kinds = kinds
         self.bounds = bounds
+        self.column_transforms = column_transforms
         self.missing = missing
         self.allow_ties = allow_ties
         self.given = given
@@ -233,6 +237,10 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
             dequantise=self.dequantise,
             kinds={self._named(column, "kinds"): kind for column, kind in (self.kinds or {}).items()},
             bounds={self._named(column, "bounds"): tuple(pair) for column, pair in (self.bounds or {}).items()},  # type: ignore[misc]
+            column_transforms={
+                self._named(column, "column_transforms"): transform
+                for column, transform in (self.column_transforms or {}).items()
+            },
             allow_ties=(ALL,)
             if self.allow_ties == ALL
             else tuple(self._named(column, "allow_ties") for column in ties),
@@ -244,9 +252,10 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         given = [self._named(column, "given") for column in self.given]
         if len(set(given)) < len(given):
             raise UsageError("given names the columns of X, each once")
-        idle = [name for name in given if name in options.kinds or name in options.bounds]
+        said = {*options.kinds, *options.bounds, *options.column_transforms}
+        idle = [name for name in given if name in said]
         if idle:
-            raise UsageError(f"column {idle[0]!r} is given, so it has no kind and no bounds")
+            raise UsageError(f"column {idle[0]!r} is given, so it has no kind, no bounds and no transform")
         categories = [name for name in names if options.kind_of(name) == CATEGORY]
         numbers = [name for name in names if name not in given and name not in categories]
         if not numbers:
@@ -290,8 +299,9 @@ def _own_hint() -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        hint = "leave such columns out, or say what they are (kinds, bounds, missing, dequantise, allow_ties); give at "
-        raise DataError(str(error), hint + f"least {FEWEST_ROWS} rows") from error
+        settings = "kinds, bounds, column_transforms, missing, dequantise, allow_ties"
+        hint = f"leave such columns out, or say what they are ({settings}); give at least {FEWEST_ROWS} rows"
+        raise DataError(str(error), hint) from error
 
 
 def _fit(

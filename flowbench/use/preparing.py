@@ -15,11 +15,12 @@ from flowbench.data.discrete import Category, Discrete
 from flowbench.data.given import GivenColumn, standardised
 from flowbench.data.moments import Moments
 from flowbench.data.preprocessing import Preprocessing
-from flowbench.data.tables.fitness import refuse_unfit, refuse_unscalable
+from flowbench.data.tables.fitness import refuse_dependent, refuse_unfit, refuse_unscalable
 from flowbench.data.tables.given import MISSING
-from flowbench.data.tables.kinds import between_bounds, kinds_of
+from flowbench.data.tables.kinds import between_bounds, compressed, kinds_of
 from flowbench.data.tables.options import TableOptions
 from flowbench.data.tables.profile import Profiler
+from flowbench.data.tables.remarks import remarks
 from flowbench.errors import DataError
 
 NAME = Path("X")
@@ -49,7 +50,7 @@ def prepare(
 
     Location and scale are those of the rows that are ``kept``; ``random`` draws the noise.
 
-    A column that has a step but no noise is learnt as it is, with a UserWarning.
+    A column that has a step but no noise is learnt as it is, with a UserWarning; so is what else is remarked on.
 
     Raises:
         DataError: they have no density; the message names the column.
@@ -66,7 +67,16 @@ def prepare(
         kinds = kinds_of(NAME, profile, options, lenient=True)
         hint = "dequantise=True adds uniform noise as wide as a column's step"
         warnings.warn(f"{refused}: {hint}", stacklevel=3)
+    refuse_dependent(NAME, profile, kinds.widths > 0)
     kinds = between_bounds(NAME, profile, kinds, [numbers])
+    trained = np.isin(np.arange(len(rows)), kept)
+
+    def row_of(place: int, value: float) -> tuple[Path, int]:
+        return NAME, int(np.flatnonzero(numbers[:, place] == value)[0]) + 1
+
+    kinds = compressed(NAME, profile, kinds, [(numbers, trained)], row_of)
+    for remark in remarks(profile, kinds, lambda name, transform: f"column_transforms={{{name!r}: {transform!r}}}"):
+        warnings.warn(remark, stacklevel=3)
     encoded = kinds.encoded(numbers, random.random_sample((len(rows), kinds.noisy.size)))
     there, dim = encoded[:, len(kinds.atoms) :], numbers.shape[1]
     moments = Moments(dim)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -52,6 +53,19 @@ def test_a_flow_below_the_gaussian(flow: Flow, dataset: Dataset) -> None:
     assert (
         doubts(flow, dataset, None, None, dataset.gaussian_lls + noise - noise.mean() - 0.02) == ()
     )  # within its error
+
+
+def test_what_is_remarked_on_in_a_table_is_a_doubt_and_so_is_a_singular_covariance(
+    flow: Flow, dataset: Dataset
+) -> None:
+    lls = dataset.gaussian_lls
+    remarked = dataclasses.replace(dataset, remarks=("column 'a' has heavy tails",))
+    assert doubts(flow, remarked, None, None, lls + 0.1) == remarked.remarks
+    train = np.array(dataset.train)
+    train[:, 1] = train[:, 0]
+    (found,) = doubts(flow, dataclasses.replace(dataset, train=train, folder=None), None, None, lls)
+    assert "is singular" in found
+    assert "can grow without bound" in found
 
 
 def test_rows_that_are_known_by_heart(flow: Flow, dataset: Dataset) -> None:

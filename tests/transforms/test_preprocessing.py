@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from flowbench.data import preprocessing as steps
 from flowbench.data.preparing.images import dequantised_logits, patch_columns
 from flowbench.transforms import Transform
-from flowbench.transforms.preprocessing import Dequantise, Logit, Standardise, SubtractMean
+from flowbench.transforms.preprocessing import Compress, Dequantise, Logit, Standardise, SubtractMean
 
 
 def tensor(*values: float) -> Tensor:
@@ -89,6 +92,7 @@ ALL: steps.Preprocessing = (
     steps.Dequantise(steps=(1.0,), origin=None),
     steps.Dequantise(steps=(0.0, 0.1), origin=(0.0, 1 / 3)),
     steps.Standardise.of(np.array([1 / 3, -1e300]), np.array([1e-300, 0.1])),
+    steps.Compress(by=("log", None, "asinh"), location=(0.0, 0.0, 1 / 3), scale=(1.0, 1.0, 0.1)),
     steps.Logit(alpha=1e-6, levels=256),
     steps.SubtractMean(levels=256),
 )
@@ -113,3 +117,41 @@ def test_steps_are_strict_json_and_come_back_to_the_bit() -> None:
 def test_steps_that_are_no_bijection_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(steps.Preprocessing).validate_python([wrong])
+
+
+COMPRESS = steps.Compress(by=("log", None, "asinh"), location=(0, 0, -2e3), scale=(1, 1, 5))
+
+
+def compress() -> Compress:
+    log, asinh = (torch.tensor([by == name for by in COMPRESS.by]) for name in ("log", "asinh"))
+    return Compress(log, asinh, tensor(*COMPRESS.location), tensor(*COMPRESS.scale))
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(1e-300, 1e300), st.floats(-1e300, 1e300), st.floats(-1e150, 1e150).map(lambda x: x - 2e3)),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_log_and_asinh_are_those_of_the_tables_and_come_back(rows: list[tuple[float, float, float]]) -> None:
+    x, transform = tensor(*rows).reshape(-1, 3), compress()
+    u, terms = transform.by_column(x)
+    np.testing.assert_allclose(COMPRESS.compressed(x.numpy()), u, rtol=1e-12, atol=1e-12)
+    assert terms.isfinite().all()
+    back, back_terms = transform.inverse_terms(u)
+    # of a number near the location the distance to it is what is kept
+    torch.testing.assert_close(back, x, rtol=1e-11, atol=1e-9)
+    torch.testing.assert_close(back_terms, -terms, rtol=1e-9, atol=1e-9)
+    slopes = torch.autograd.functional.jacobian(lambda r: transform.by_column(r)[0].sum(0), x).diagonal(dim1=0, dim2=2)
+    torch.testing.assert_close(slopes.abs().log(), terms, rtol=1e-9, atol=1e-9)
+
+
+def test_what_has_no_logarithm_is_nan_and_what_underflows_keeps_one() -> None:
+    transform = compress()
+    u, _ = transform.by_column(tensor(0, 1, 1, -1, 1, 1, math.nan, 1, 1).reshape(3, 3))
+    assert u[:, 0].isnan().all()
+    assert u[:, 1:].isfinite().all()
+    x, _ = transform.inverse_terms(tensor(-1e4, 0, 0)[None])
+    assert x[0, 0] > 0
+    assert transform.by_column(x)[0].isfinite().all()

@@ -95,3 +95,32 @@ def test_given_columns_go_with_kinds() -> None:
     assert drawn.shape == (5, 6)
     np.testing.assert_array_equal(drawn[:, 0], 0.5)
     assert np.isfinite(density.score_samples(rows)).all()
+
+
+def test_heavy_tails_are_warned_of_and_brought_in() -> None:
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame({"x": random.normal(size=N), "amount": random.lognormal(0, 4, N)})
+    with pytest.warns(UserWarning, match=r"'amount' has heavy tails.*column_transforms=\{'amount': 'log'\} may help"):
+        plain = FlowDensity("gaussian", random_state=0).fit(rows)
+    density = FlowDensity("gaussian", column_transforms={"amount": "log"}, random_state=0).fit(rows)
+    by_place = FlowDensity("gaussian", column_transforms={1: "log"}, random_state=0).fit(rows.to_numpy())
+    entropy = 0.5 * np.log(2 * np.pi * np.e) * 2 + np.log(4)
+    assert density.score(rows) == pytest.approx(-entropy, abs=0.4)
+    assert by_place.score(rows.to_numpy()) == pytest.approx(density.score(rows))
+    assert density.score(rows) > plain.score(rows) + 5
+    drawn = density.sample(2000, random_state=0)
+    assert (drawn[:, 1] > 0).all()
+    assert np.median(drawn[:, 1]) == pytest.approx(1, rel=0.4)
+    assert np.isnan(density.score_samples(rows.head(1).assign(amount=-1.0)))
+    with pytest.raises(ValueError, match="column 'amount' has -1 in row 4: there is no logarithm"):
+        density.fit(rows.assign(amount=rows["amount"].where(rows.index != 3, -1.0)))
+    with pytest.raises(ValueError, match="'x' is given, so it has no kind, no bounds and no transform"):
+        FlowDensity("maf", given=["x"], column_transforms={"x": "asinh"}, **SMALL).fit(rows)
+
+
+def test_what_follows_from_other_columns_is_refused_and_nearly_so_is_warned_of() -> None:
+    rows = np.random.default_rng(0).normal(size=(N, 3))
+    with pytest.raises(ValueError, match="column '3' follows from '0', '1'"):
+        FlowDensity("gaussian").fit(np.c_[rows, rows[:, 0] - rows[:, 1]])
+    with pytest.warns(UserWarning, match="column '3' follows from '0', '2', but for"):
+        FlowDensity("gaussian").fit(np.c_[rows, rows[:, 0] + rows[:, 2] * (1 + 1e-5 * rows[:, 1])])

@@ -8,6 +8,7 @@ lost in float32.
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,11 +25,12 @@ from flowbench.data.given import GivenColumn
 from flowbench.data.moments import Moments
 from flowbench.data.preprocessing import bounds_in_words
 from flowbench.data.tables.files import TableFile
-from flowbench.data.tables.fitness import refuse_unfit, refuse_unscalable
+from flowbench.data.tables.fitness import refuse_dependent, refuse_unfit, refuse_unscalable
 from flowbench.data.tables.given import Classes, complete, numbered, with_given
-from flowbench.data.tables.kinds import Kinds, between_bounds, kinds_of
+from flowbench.data.tables.kinds import Kinds, RowOf, between_bounds, compressed, kinds_of
 from flowbench.data.tables.options import CATEGORY, TRAIN, Seeds, TableOptions
 from flowbench.data.tables.profile import Profile, Profiler
+from flowbench.data.tables.remarks import remarks
 from flowbench.data.tables.repeated import repeated_rows
 from flowbench.data.tables.sources import Sources
 from flowbench.data.tables.spool import Parts, Spool
@@ -60,9 +62,12 @@ def convert(
         say(source, said if profile.rows else [])
         refuse_unfit(path, profile, options, source.locate if source.roles else None)
         kinds = kinds_of(source.path, profile, options)
+        refuse_dependent(source.path, profile, kinds.widths > 0)
         parts = source.assign(usable, options, seeds, groups)
         said += _repeated(source, rows, parts, usable)
-        rows.kinds = kinds = between_bounds(path, profile, kinds, rows.numbers(parts))
+        kinds = between_bounds(path, profile, kinds, rows.numbers(parts))
+        trained = ((chunk[:, first:], part == TRAIN) for chunk, part in rows.chunks(parts))
+        rows.kinds = kinds = compressed(path, profile, kinds, trained, _row_of(source, numbers))
         given, labelled = _settle(rows, parts, options.given, categories, classes)
         moments, extremes = _moments(rows, parts, first, len(kinds.atoms), len(numbers))
         of_numbers = moments.of(slice(-len(numbers), None))
@@ -85,6 +90,7 @@ def convert(
         given=given,
         discrete=discrete,
         tied=kinds.tied,
+        remarks=remarks(profile, kinds, _option),
         source=source.path,
     )
 
@@ -92,9 +98,11 @@ def convert(
 def _apart(source: Sources, columns: Sequence[str], options: TableOptions) -> tuple[list[str], list[str]]:
     """The columns that are categories, and those of numbers."""
     for name in columns:
-        if source.is_text(name) and (options.kind_of(name) not in (None, CATEGORY) or name in options.bounds):
+        said = name in options.bounds or name in options.column_transforms
+        if source.is_text(name) and (said or options.kind_of(name) not in (None, CATEGORY)):
             raise UsageError(
-                f"column {name!r} of {source.label} is text: it is a category", "leave its kind and bounds out"
+                f"column {name!r} of {source.label} is text: it is a category",
+                "leave its kind, bounds and transform out",
             )
     categories = [name for name in columns if options.kind_of(name) == CATEGORY or source.is_text(name)]
     numbers = [name for name in columns if name not in categories]
@@ -139,12 +147,32 @@ def _made(
         "noise added": [f"{names[i]!r} [0, {kinds.widths[i]:g})" for i in kinds.noisy if not kinds.mass[i]],
         "mass": [f"{names[i]!r} (step {kinds.widths[i]:g})" for i in np.flatnonzero(kinds.mass)],
         "bounded": [f"{names[i]!r} {bounds_in_words(pair)}" for i, pair in kinds.bounds.items()],
+        "compressed": [f"{names[i]!r} by {transform}" for i, transform in kinds.transforms.items()],
         "apart": [f"{names[atoms.column]!r} ({atoms})" for atoms in kinds.atoms],
         "categories": [f"{column.name!r} ({column.classes})" for column in categories],
         "ties allowed": [f"{name!r}: its likelihood can grow without bound" for name in kinds.tied],
         "given": [str(column) for column in given],
     }
     return (f"  {what:13}  {', '.join(columns)}" for what, columns in found.items() if columns)
+
+
+def _option(column: str, transform: str) -> str:
+    return f"--transform {shlex.quote(f'{column}={transform}')}"
+
+
+def _row_of(source: Sources, names: Sequence[str]) -> RowOf:
+    """Where a value is in a column of numbers, for a message: the table is read for it once more."""
+
+    def row_of(place: int, value: float) -> tuple[Path, int]:
+        before = 0
+        for values in source.batches([names[place]]):
+            found = np.flatnonzero(values[:, 0] == value)
+            before += len(values)
+            if found.size:
+                return source.locate(before - len(values) + int(found[0]) + 1)
+        raise DataError(f"{source.label} has changed while it was read", "start again")
+
+    return row_of
 
 
 def say(source: Sources, profile: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from flowbench.data.dataset import Float64
 from flowbench.data.moments import Moments
+from flowbench.data.tables.dependence import Dependence
 from flowbench.data.tables.options import KINDS, TableOptions
 from flowbench.data.tables.profile import Profile
 from flowbench.errors import DataError
@@ -57,13 +58,30 @@ def refuse_unfit(
         raise DataError(f"{path}: {_names(profile, empty)} no values", _drop(profile, empty))
     if profile.constant.any():
         values = [f"{profile.columns[i]!r} is constant ({profile.low[i]:g})" for i in _at(profile.constant)]
-        raise DataError(f"{path}: column {_listed(values)}, so there is no density", _drop(profile, profile.constant))
+        raise DataError(f"{path}: column {listed(values)}, so there is no density", _drop(profile, profile.constant))
     twins = [f"{profile.columns[i]!r} from {profile.columns[profile.twin[i]]!r}" for i in _at(profile.twin >= 0)]
     if twins:
         raise DataError(
             f"{path} has columns that follow from others (their correlation is above 0.9999): "
-            f"{_listed(twins)}, so there is no density",
+            f"{listed(twins)}, so there is no density",
             _drop(profile, profile.twin >= 0),
+        )
+
+
+def refuse_dependent(path: Path | str, profile: Profile, noisy: NDArray[np.bool_]) -> None:
+    """Refuse columns that are linear combinations of others; with one that is ``noisy`` (D,) among them they are none.
+
+    Raises:
+        DataError: there is one.
+    """
+    which = np.zeros(len(profile.columns), np.bool_)
+    found = [each for each in profile.dependences if each.exact and not noisy[[each.column, *each.others]].any()]
+    which[[each.column for each in found]] = True
+    if found:
+        in_words = listed([followed(profile, each) for each in found], "; ")
+        raise DataError(
+            f"{path}: {in_words}, as a linear combination: its rows lie in a plane, so there is no density",
+            _drop(profile, which),
         )
 
 
@@ -73,6 +91,16 @@ def refuse_ties(path: Path | str, profile: Profile, ties: NDArray[np.bool_]) -> 
     Raises:
         DataError: there are any; the hint says what makes a density of them.
     """
+    lost = {i: found for i in _at(ties) if (found := _resolution(profile, int(i)))}
+    if lost:
+        listed_too = [f"{profile.columns[i]!r} ({resolution})" for i, resolution in lost.items()]
+        which = "column" if len(lost) == 1 else "columns"
+        raise DataError(
+            f"{path}: {which} {listed(listed_too)} differ by no more than floating point can tell so far from zero: "
+            "what set their values apart is lost",
+            "subtract an offset before they are rounded to it; "
+            f"or {_drop(profile, np.isin(np.arange(len(ties)), list(lost)))}",
+        )
     stepless = ties & np.isnan(profile.step)
     smooth = stepless & ~profile.discrete
     if smooth.any():
@@ -92,6 +120,27 @@ def refuse_ties(path: Path | str, profile: Profile, ties: NDArray[np.bool_]) -> 
             f"--dequantise adds uniform noise as wide as the column's step; --kind COLUMN={'|'.join(KINDS)} says what "
             f"one column is, and --kind found takes what is found; or {_drop(profile, ties)}",
         )
+
+
+def _resolution(profile: Profile, column: int) -> str | None:
+    """What floating point leaves of a column's values, in words, where that is why there are ties."""
+    low, high, step = profile.low[column], profile.high[column], profile.step[column]
+    nearest, farthest = np.sort(np.abs([low, high]))
+    if not (low > 0 or high < 0) or high - low > nearest:
+        return None
+    if np.isnan(step):  # ties are due as soon as there are about as many rows as there are numbers in the range
+        lost = float(np.spacing(farthest))
+        return (
+            f"float64 has steps of {lost:g} around {farthest:.3g}"
+            if lost * profile.rows > 0.01 * (high - low)
+            else None
+        )
+    if step == np.spacing(nearest):
+        return f"float64 has steps of {step:g} around {nearest:.3g}"
+    # whole numbers of seven or eight digits are no reason to think of float32
+    if step != 1 and step == np.spacing(np.float32(nearest)):
+        return f"float32 has steps of {step:g} around {nearest:.3g}"
+    return None
 
 
 def _ways_with_ties(profile: Profile, stepless: NDArray[np.bool_]) -> Iterator[str]:
@@ -161,6 +210,12 @@ def refuse_unscalable(
         )
 
 
+def followed(profile: Profile, dependence: Dependence) -> str:
+    """A dependence in words."""
+    others = listed([repr(profile.columns[i]) for i in dependence.others])
+    return f"column {profile.columns[dependence.column]!r} follows from {others}"
+
+
 def _refuse_values(
     path: Path | str,
     profile: Profile,
@@ -183,12 +238,13 @@ def _at(which: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 def _names(profile: Profile, which: NDArray[np.bool_], one: str = "has", many: str = "have") -> str:
     at = _at(which)
-    names = _listed([repr(profile.columns[i]) for i in at])
+    names = listed([repr(profile.columns[i]) for i in at])
     return f"column {names} {one}" if len(at) == 1 else f"columns {names} {many}"
 
 
-def _listed(items: list[str]) -> str:
-    return ", ".join(items[:10]) + (f" and {len(items) - 10:,} more" if len(items) > 10 else "")
+def listed(items: list[str], mark: str = ", ") -> str:
+    """The first ten of them, and how many more there are."""
+    return mark.join(items[:10]) + (f" and {len(items) - 10:,} more" if len(items) > 10 else "")
 
 
 def _quoted(names: list[str]) -> str:
@@ -200,5 +256,5 @@ def _quoted(names: list[str]) -> str:
 
 def _drop(profile: Profile, which: NDArray[np.bool_]) -> str:
     names = [profile.columns[i] for i in _at(which)]
-    listed = _quoted(names)
-    return f"leave out what has no density with --drop-columns {listed}" + (" and more" if len(names) > 10 else "")
+    more = " and more" if len(names) > 10 else ""
+    return f"leave out what has no density with --drop-columns {_quoted(names)}{more}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 
 from flowbench.data.dataset import Float64
 from flowbench.data.discrete import Atoms, Category, Discrete, none_if_empty
-from flowbench.data.preprocessing import Bounded, Dequantise, Standardise, Step, bounds_in_words
+from flowbench.data.preprocessing import Bounded, Compress, Dequantise, Standardise, Step, asinh, bounds_in_words
 from flowbench.data.tables.fitness import refuse_ties, refuse_without_atoms
-from flowbench.data.tables.options import CONTINUOUS, MIXED, WHOLE, TableOptions
-from flowbench.data.tables.profile import Profile
+from flowbench.data.tables.options import ASINH, CONTINUOUS, LOG, MIXED, WHOLE, TableOptions
+from flowbench.data.tables.profile import Profile, Sample
+from flowbench.data.tables.tails import merged_share, middle
 from flowbench.errors import DataError
 
 FINEST_MARGIN = 1e-6
@@ -28,7 +30,9 @@ class Kinds:
     ``widths`` (D,) are those of uniform noise, 0 for a column that gets none, ``low`` (D,) the columns' least values;
     ``atoms`` are values apart, ``bounds`` the columns' (lower, upper) by their places; ``tied`` names the columns of
     which a density is learnt though ties have none. Where ``mass`` (D,) is true, the widths are those of steps that
-    have a probability, and noise is none: numbers are put to the middle of their step.
+    have a probability, and noise is none: numbers are put to the middle of their step. ``transforms`` are
+    names of what brings in tails, by places, and ``compress`` is what does it, as soon as it is known; ``merged`` are
+    then the shares of values that asinh leaves too near to each other for float32.
     """
 
     widths: Float64
@@ -38,6 +42,9 @@ class Kinds:
     bounds: Mapping[int, tuple[float | None, float | None]] = field(default_factory=dict)
     tied: tuple[str, ...] = ()
     margin: Float64 | None = None
+    transforms: Mapping[int, str] = field(default_factory=dict)
+    compress: Compress | None = None
+    merged: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def noisy(self) -> NDArray[np.int64]:
@@ -55,6 +62,7 @@ class Kinds:
             there = there.copy()
             there[:, noisy] += np.where(self.mass[noisy], 0.5, uniform) * self.widths[noisy]
         there = bounded.unbounded(there) if bounded else there
+        there = self.compress.compressed(there) if self.compress else there
         return np.concatenate([codes, there], axis=1) if self.atoms else there
 
     def apart(self, numbers: Float64) -> tuple[Float64, Float64]:
@@ -77,7 +85,8 @@ class Kinds:
         """The preprocessing that leads from raw numbers to standardised ones."""
         noise = (Dequantise.of(self.widths, self.low),) if self.noisy.size else ()
         bounded = self._bounded()
-        return (*noise, *((bounded,) if bounded else ()), Standardise.of(location, scale))
+        maps = [step for step in (bounded, self.compress) if step is not None]
+        return (*noise, *maps, Standardise.of(location, scale))
 
     def discrete(self, categories: Sequence[Category], location: Float64, scale: Float64) -> Discrete | None:
         """What of rows is discrete where a column's numbers have this ``location`` and ``scale``."""
@@ -128,12 +137,18 @@ def kinds_of(path: Path | str, profile: Profile, options: TableOptions, lenient:
     mass = options.mass & whole & stepped & np.array([not each for each in values])
     if options.mass:
         _refuse_idle_mass(path, profile, options, mass)
+    transforms = {i: options.column_transforms.get(name) for i, name in enumerate(profile.columns)}
+    if options.tails_found:
+        said = {*options.column_transforms, *options.bounds}
+        unsaid = (i for i, name in enumerate(profile.columns) if name not in said and not mass[i])
+        transforms |= {i: profile.tails[i].transform for i in unsaid}
     return Kinds(
         mass=mass,
         widths=np.where((whole | rest) & stepped, profile.step, 0.0),
         low=profile.low,
         atoms=tuple(Atoms(column=i, values=each) for i, each in enumerate(values) if each),
         bounds={i: options.bounds[name] for i, name in enumerate(profile.columns) if name in options.bounds},
+        transforms={i: transform for i, transform in transforms.items() if transform},
         tied=tuple(
             name
             for i, name in enumerate(profile.columns)
@@ -143,18 +158,22 @@ def kinds_of(path: Path | str, profile: Profile, options: TableOptions, lenient:
 
 
 def _refuse_idle_mass(path: Path | str, profile: Profile, options: TableOptions, mass: NDArray[np.bool_]) -> None:
-    """Raise DataError where no column has the ``mass`` (D,) that is asked for, or one with bounds has."""
+    """Raise DataError where no column has the ``mass`` (D,) that is asked for, or one with bounds or a transform."""
     if not mass.any():
         raise DataError(
             f"{path} has no column whose values come in steps, all of them, and none is missing",
             "leave --likelihood mass out: where values are apart or missing, the others get noise (--dequantise)",
         )
-    bounded = [name for name, has in zip(profile.columns, mass, strict=True) if has and name in options.bounds]
-    if bounded:
-        raise DataError(
-            f"{path}: column {bounded[0]!r} has a probability mass, whose steps a map of bounds would make unequal",
-            "leave its bounds out, or --likelihood mass",
-        )
+    for what, bends, named in (
+        ("bounds", "a map of bounds", options.bounds),
+        ("transform", "a transform", options.column_transforms),
+    ):
+        bent = [name for name, has in zip(profile.columns, mass, strict=True) if has and name in named]
+        if bent:
+            raise DataError(
+                f"{path}: column {bent[0]!r} has a probability mass, whose steps {bends} would make unequal",
+                f"leave its {what} out, or --likelihood mass",
+            )
 
 
 def _allowed(profile: Profile, options: TableOptions) -> NDArray[np.bool_]:
@@ -186,3 +205,50 @@ def between_bounds(path: Path | str, profile: Profile, kinds: Kinds, chunks: Ite
             "give wider bounds, or --kind COLUMN=mixed if they are single values with a meaning of their own",
         )
     return kinds.kept_apart(nearest)
+
+
+Numbers = Iterable[tuple[Float64, NDArray[np.bool_]]]
+"""All numbers (n, D) some at a time, and which of these rows (n,) are trained on."""
+
+RowOf = Callable[[int, float], tuple[Path | str, int]]
+"""The file and the row there in which the column at this place has this value."""
+
+
+def compressed(path: Path | str, profile: Profile, kinds: Kinds, numbers: Numbers, row_of: RowOf) -> Kinds:
+    """The kinds with what their ``transforms`` do: of asinh by location and scale of the training rows.
+
+    Raises:
+        DataError: a number has no logarithm.
+    """
+    if not kinds.transforms:
+        return kinds
+    at = {name: [i for i, own in kinds.transforms.items() if own == name] for name in (LOG, ASINH)}
+    sample, dim = Sample(len(at[ASINH])), len(kinds.widths)
+    for chunk, trained in numbers:
+        _, there = kinds.apart(chunk)
+        for place in at[LOG]:
+            _refuse_without_log(profile.columns[place], there[:, place], kinds.widths[place], partial(row_of, place))
+        sample.add((there + kinds.widths / 2)[trained][:, at[ASINH]])
+    location, scale, merged = np.zeros(dim), np.ones(dim), {}
+    for place, values in zip(at[ASINH], sample.rows().T, strict=True):
+        there = np.sort(values[~np.isnan(values)])
+        if there.size:  # or it is refused as constant
+            location[place], scale[place] = middle(there)
+            merged[place] = merged_share(asinh(there, location[place], scale[place]))
+    by = tuple(kinds.transforms.get(i) for i in range(dim))
+    found = Compress.model_validate({"by": by, "location": location.tolist(), "scale": scale.tolist()})
+    return replace(kinds, compress=found, merged=merged)
+
+
+def _refuse_without_log(
+    name: str, values: Float64, width: float, row_of: Callable[[float], tuple[Path | str, int]]
+) -> None:
+    """Raise DataError where one of the values (n,) of a column is not above 0, all of its step of this width."""
+    without = values[(values < 0) | (values + width <= 0)]
+    if without.size:
+        file, row = row_of(float(without[0]))
+        raise DataError(
+            f"{file}: column {name!r} has {without[0]:g} in row {row}: there is no logarithm of it",
+            "--transform COLUMN=asinh takes all numbers; or --kind COLUMN=mixed, if it is one with a meaning of its "
+            "own that many rows have",
+        )

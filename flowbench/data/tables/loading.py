@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flowbench.console import warn
 from flowbench.data import cache
 from flowbench.data.dataset import Dataset, Splits
 from flowbench.data.tables.convert import convert, say
@@ -61,6 +62,8 @@ def load_table(
         splits = _prepare(source, columns, options, seeds, folder, fingerprint)
     else:
         say(source, cache.read_about(folder))
+    for remark in splits.remarks:
+        warn(remark)
     return Dataset.of(
         splits,
         folder,

@@ -21,6 +21,10 @@ CONTINUOUS, WHOLE, MIXED, CATEGORY = "continuous", "whole", "mixed", "category"
 KINDS = (CONTINUOUS, WHOLE, MIXED, CATEGORY)
 """What a column can be said to be."""
 
+LOG, ASINH = "log", "asinh"
+TRANSFORMS = (LOG, ASINH)
+"""What brings in a column's heavy tails."""
+
 ALL = "all"
 """Of ``allow_ties``: every column."""
 
@@ -49,7 +53,9 @@ class TableOptions:
     noise as wide as their step; ``mixed``, continuous but for some values that many rows have; or a ``category``, as
     columns of text are. With ``found``, what a table's profile finds is taken for the others. ``bounds`` are (lower,
     upper), None where there is none. Columns that ``allow_ties`` names, or ``all``, are learnt as they are.
-    With the ``likelihood`` ``mass``, values in steps get a probability of their own, and no noise.
+    ``column_transforms`` bring in heavy tails: ``log`` of numbers above 0, ``asinh`` of any; with ``tails_found``,
+    those that the profile proposes are taken for the others. With the ``likelihood`` ``mass``, values in steps get a
+    probability of their own, and no noise.
 
     Raises:
         UsageError: ``test_fraction`` leaves less than a tenth of the rows for training, or nothing for tests.
@@ -67,10 +73,13 @@ class TableOptions:
     found: bool = False
     bounds: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
     allow_ties: tuple[str, ...] = ()
+    column_transforms: dict[str, str] = field(default_factory=dict)
+    tails_found: bool = False
     likelihood: Literal["density", "mass"] = "density"
 
     def __post_init__(self) -> None:
         self._check_kinds()
+        self._check_transforms()
         if not 0 < self.test_fraction <= 0.45:
             raise UsageError(
                 f"the test fraction cannot be {self.test_fraction:g}",
@@ -112,7 +121,13 @@ class TableOptions:
             UsageError: a column is named that is not there, or one is named twice, or none is left.
         """
         ties = [name for name in self.allow_ties if name != ALL]
-        named = (*self.columns, *self.drop_columns, *self.given, *self.kinds, *self.bounds, *ties)
+        said: dict[str, Sequence[str]] = {
+            "--kind": [*self.kinds],
+            "--bounds": [*self.bounds],
+            "--transform": [*self.column_transforms],
+            "--allow-ties": ties,
+        }
+        named = (*self.columns, *self.drop_columns, *self.given, *(name for names in said.values() for name in names))
         for name in (*named, *([self.group] if self.group else [])):
             table.require(name)
         for option, names in (("--columns", self.columns), ("--given", self.given)):
@@ -127,7 +142,7 @@ class TableOptions:
             )
         left_out = {*self.drop_columns, *self.given, self.group}
         chosen = tuple(name for name in self.columns or table.columns if name not in left_out)
-        for option, said_of in (("--kind", self.kinds), ("--bounds", self.bounds), ("--allow-ties", ties)):
+        for option, said_of in said.items():
             idle = [name for name in said_of if name not in chosen]
             if idle:
                 raise UsageError(f"{option} says what modelled columns are; {idle[0]!r} is not modelled")
@@ -163,9 +178,25 @@ class TableOptions:
             if low is not None and high is not None and not low < high:
                 raise UsageError(f"the bounds {low:g}:{high:g} of column {name!r} hold nothing between them")
 
+    def _check_transforms(self) -> None:
+        for name, transform in self.column_transforms.items():
+            if transform not in TRANSFORMS:
+                known = did_you_mean(transform, TRANSFORMS)
+                raise UsageError(f"column {name!r} cannot have the transform {transform!r}", known)
+            if self.kind_of(name) == CATEGORY:
+                raise UsageError(f"column {name!r} is a category, so it has no transform", "leave one of them out")
+            if name in self.bounds:
+                raise UsageError(
+                    f"column {name!r} has bounds and a transform: its bounds are a transform already, "
+                    "a logarithm of the distance to them",
+                    "leave one of them out",
+                )
+
     def settings(self) -> dict[str, Any]:
         """What decides the rows that come of a table; what is said of single columns only where something is."""
-        optional = ("given", "classes", "kinds", "found", "bounds", "allow_ties")
+        optional = (
+            "given", "classes", "kinds", "found", "bounds", "allow_ties", "column_transforms", "tails_found",
+        )  # fmt: skip
         return {key: value for key, value in asdict(self).items() if value or key not in optional}
 
 

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from flowbench.console import plural
 from flowbench.data.dataset import Float64
+from flowbench.data.tables.dependence import Dependence, dependences
 from flowbench.data.tables.steps import Steps
+from flowbench.data.tables.tails import Tail, tail_of
 from flowbench.seeds import stream
 
 SAMPLE_ROWS, SAMPLE_VALUES = 100_000, 1 << 23
@@ -47,7 +49,8 @@ class Profile:
     ``twin``, an earlier column from which it follows, or -1, with their ``correlation``. In the sample, ``heaviest``
     is the share of rows that the most common value, ``common``, has; ``tied``, of those whose value another row has;
     ``heavy``, whether these ties are heavy; ``atoms``, the values that by themselves are in a share of the rows that is
-    heavy, none where there are more than a few; ``rest_heavy``, whether the ties of all others are heavy.
+    heavy, none where there are more than a few; ``rest_heavy``, whether the ties of all others are heavy; ``tails``,
+    what is known of each column's; ``dependences``, the columns that are linear combinations of others, or nearly.
     """
 
     columns: tuple[str, ...]
@@ -70,6 +73,8 @@ class Profile:
     heavy: NDArray[np.bool_]
     atoms: tuple[tuple[float, ...], ...]
     rest_heavy: NDArray[np.bool_]
+    tails: tuple[Tail, ...]
+    dependences: tuple[Dependence, ...]
 
     @property
     def constant(self) -> NDArray[np.bool_]:
@@ -100,6 +105,9 @@ class Profile:
                 lambda i: f"({self.common[i]:g} in {self.heaviest[i]:.1%} of rows; {self.tied[i]:.0%} share a value)",
             ),
         }
+        if any(tail.transform for tail in self.tails):
+            heavy_tailed = np.array([tail.transform is not None for tail in self.tails], np.bool_)
+            facts["heavy tails"] = self._each(heavy_tailed, lambda i: f"({self.tails[i].transform} may help)")
         return lines + [f"  {what:13}  {columns or 'none'}" for what, columns in facts.items()]
 
     def _infinite(self, column: int) -> str:
@@ -121,7 +129,7 @@ class Profiler:
         self._missing, self._infinite = _Count(dim), _Count(dim)
         self._low, self._high = np.full(dim, np.inf), np.full(dim, -np.inf)
         self._steps = Steps(dim)
-        self._sample = _Sample(dim)
+        self._sample = Sample(dim)
 
     def add(
         self, rows: Float64, grouped: NDArray[np.bool_] | None = None, *, held_out: bool = False
@@ -160,6 +168,7 @@ class Profiler:
             # two columns with one mark for what is missing do not follow from each other
             column[np.isin(column, found.atoms) & (not found.rest_heavy)] = np.nan
         twin, correlation = twins(sample)
+        step = self._steps.steps(np.maximum(np.abs(self._low), np.abs(self._high)))
         return Profile(
             columns=self._columns,
             seen=self._seen,
@@ -171,7 +180,7 @@ class Profiler:
             first_infinite=self._infinite.first,
             low=self._low,
             high=self._high,
-            step=self._steps.steps(np.maximum(np.abs(self._low), np.abs(self._high))),
+            step=step,
             whole=self._steps.whole,
             twin=twin,
             correlation=correlation,
@@ -181,6 +190,8 @@ class Profiler:
             heavy=np.array([each.heavy for each in ties], np.bool_),
             atoms=tuple(each.atoms for each in ties),
             rest_heavy=np.array([each.rest_heavy for each in ties], np.bool_),
+            tails=tuple(map(_tail, sample.T, step, self._low, ties)),
+            dependences=dependences(sample),
         )
 
 
@@ -198,15 +209,16 @@ class _Count:
         self.counts += counts
 
 
-class _Sample:
+class Sample:
     """Every 2^k-th row, with k as great as need be: rows evenly spaced, whatever their number will be."""
 
     def __init__(self, dim: int) -> None:
-        self._most = 2 * min(SAMPLE_ROWS, max(1000, SAMPLE_VALUES // dim))
+        self._most = 2 * min(SAMPLE_ROWS, max(1000, SAMPLE_VALUES // max(1, dim)))
         self._kept: list[Float64] = [np.empty((0, dim))]
         self._stride, self._next = 1, 0
 
     def add(self, rows: Float64) -> None:
+        """Take rows (n, D), in their order."""
         taken = rows[self._next :: self._stride].copy()
         self._next += len(taken) * self._stride - len(rows)
         self._kept.append(taken)
@@ -218,6 +230,7 @@ class _Sample:
             self._kept = [kept[::2].copy()]
 
     def rows(self) -> Float64:
+        """Those that are kept, (k, D)."""
         return np.concatenate(self._kept)
 
 
@@ -284,6 +297,15 @@ def _ties(column: Float64) -> _Ties:
         atoms=tuple(float(value) for value in values[apart]),
         rest_heavy=_heavy(counts[~apart]),
     )
+
+
+def _tail(column: Float64, step: float, low: float, ties: _Ties) -> Tail:
+    """The tail of a column without its atoms, of values in steps in the middle of these."""
+    apart = () if ties.rest_heavy else ties.atoms
+    values = np.sort(column[~np.isnan(column)])
+    if step > 0:
+        return tail_of(values + step / 2, positive=low >= 0)
+    return tail_of(values, positive=low > 0 or (low == 0 and 0.0 in apart))
 
 
 def _heavy(counts: NDArray[np.int64]) -> bool:

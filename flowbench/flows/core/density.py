@@ -140,7 +140,7 @@ class Density:
         return found
 
     def unfit(self, rows: Float64) -> NDArray[np.bool_]:
-        """Which values of raw rows (N, G + D) have no density: they are missing, infinite, or outside of bounds."""
+        """Which values of raw rows (N, G + D) have no density: missing, infinite, outside of bounds, without a log."""
         bad, first = ~np.isfinite(rows), len(self.classed)
         numbers, widths = rows[:, first:], np.zeros(1)
         for step in self._columnwise:
@@ -148,6 +148,8 @@ class Density:
                 widths = step.steps.numpy()
             if isinstance(step, transforms.Bounded):
                 bad[:, first:] |= (numbers < step.lower.numpy()) | (numbers > step.upper.numpy() - widths)
+            if isinstance(step, transforms.Compress):
+                bad[:, first:] |= step.log.numpy() & ((numbers < 0) | (numbers + widths <= 0))
         for atoms in self.discrete.atoms if self.discrete else ():
             bad[:, first + atoms.column] &= atoms.codes(numbers[:, atoms.column]) == 0
         return bad
@@ -284,6 +286,8 @@ def _fits(step: steps.Step, dim: int) -> bool:
             return {len(step.steps), len(step.origin or (0.0,))} <= {1, dim}
         case steps.Bounded():
             return len(step.lower) == len(step.upper) == len(step.margin) == dim
+        case steps.Compress():
+            return len(step.by) == len(step.location) == len(step.scale) == dim
     return True
 
 
@@ -295,6 +299,9 @@ def _transform(step: steps.Step) -> Transform:
             lower = [-math.inf if bound is None else bound for bound in step.lower]
             upper = [math.inf if bound is None else bound for bound in step.upper]
             return transforms.Bounded(_tensor(lower), _tensor(upper), _tensor(step.margin))
+        case steps.Compress():
+            log, asinh = (torch.tensor([by == name for by in step.by]) for name in ("log", "asinh"))
+            return transforms.Compress(log, asinh, _tensor(step.location), _tensor(step.scale))
         case steps.Standardise():
             return transforms.Standardise(_tensor(step.location), _tensor(step.scale))
         case steps.Logit():

@@ -133,7 +133,7 @@ def test_twins_are_found_across_blocks_and_signs() -> None:
 @pytest.mark.parametrize("batch", [1, 3, 64, 10_000])
 def test_the_sample_is_evenly_spaced(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_profile, "SAMPLE_ROWS", 50)
-    sample = table_profile._Sample(1)
+    sample = table_profile.Sample(1)
     rows = np.arange(3001.0)[:, None]
     for start in range(0, len(rows), batch):
         sample.add(rows[start : start + batch])
