@@ -28,7 +28,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert found.about == about()
     assert torch.equal(found.state.tensors["flow.weight"], torch.full((3,), 1.5))
     assert found.state.numbers["seconds"] == 1.0
-    assert str(found.state.numbers["epochs"][0]["validation"]) == "nan"
+    assert str(found.state.numbers["epochs"][0]["train_ll_nats"]) == "nan"
     assert abouts(tmp_path) == {tmp_path / "unfinished" / RUN: about()}
 
 
