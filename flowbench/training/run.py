@@ -30,7 +30,7 @@ from flowbench.training.clock import time_flow
 from flowbench.training.doubts import doubts
 from flowbench.training.environment import environment
 from flowbench.training.loop import Fit
-from flowbench.training.needs import refuse_too_large
+from flowbench.training.needs import refuse_too_large, room_to_train
 from flowbench.training.order import Order
 from flowbench.training.schedule import Schedule
 from flowbench.training.state import Epoch, State, UnfitStateError, best_of
@@ -95,7 +95,8 @@ class _Run:
         self._as_it_was = start is not None
         """Whether what an earlier break left is all that there is: nothing was done since."""
         torch.manual_seed(config.stream("initialisation"))
-        flow = flows.build(config.flow, dataset.dim, config.model, dataset.classes, dataset.discrete)
+        with room_to_train(config.device):
+            flow = flows.build(config.flow, dataset.dim, config.model, dataset.classes, dataset.discrete)
         self._flow = flow.to(config.device)
 
     def carried_out(self) -> RunRecord:

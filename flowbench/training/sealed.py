@@ -164,11 +164,11 @@ def _header(content: bytes | bytearray) -> tuple[dict[str, Any], int]:
     if len(content) < end:
         raise ValueError("it ends within its header")
     if text.count(b'"data_offsets"') > TENSORS:
-        raise ValueError(f"it has more than {TENSORS:,} tensors")
+        raise ValueError(f"its tensors are more than {TENSORS:,}")
     try:
         found = json.loads(text, object_pairs_hook=_once)
-    except RecursionError:
-        raise ValueError("its header is too deep") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its header cannot be read: {error}") from error
     if not isinstance(found, dict):
         raise ValueError("its header is no JSON object")
     return found, end
@@ -177,7 +177,7 @@ def _header(content: bytes | bytearray) -> tuple[dict[str, Any], int]:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("its header names something twice")
+        raise ValueError("something is named twice")
     return found
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any
 
-from pydantic import Field, FiniteFloat, NonNegativeInt
+from pydantic import BaseModel, Field, FiniteFloat, NonNegativeInt
 from torch import Tensor
 
 from flowbench.errors import FlowbenchError
@@ -39,8 +39,8 @@ class UnfitStateError(FlowbenchError):
     """A state that is another training's, or damaged."""
 
 
-class Numbers(TypedDict):
-    """Of a state; ``device`` is its kind."""
+class Numbers(BaseModel):
+    """Those of a state; ``device`` is its kind."""
 
     epochs: list[Epoch]
     ended: bool

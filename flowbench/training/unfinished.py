@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flowbench.console import warn, warn_once
 from flowbench.errors import FlowbenchError, UsageError
@@ -164,11 +164,8 @@ def _numbers(text: str) -> dict[str, Any]:
         found = json.loads(text)
     except RecursionError:
         raise ValueError("its numbers are too deep") from None
-    _NUMBERS.validate_python(found)
+    Numbers.model_validate(found)
     return dict(found)
-
-
-_NUMBERS = TypeAdapter(Numbers)
 
 
 def abouts(folder: Path, kin: str | None = None) -> dict[Path, About]:

@@ -27,15 +27,15 @@ from flowbench.data.preprocessing import Preprocessing
 from flowbench.errors import DataError, UsageError, memory_granted, shortage
 from flowbench.files import write_together
 from flowbench.flows import Flow, FlowFile
-from flowbench.flows.core.room import Room
+from flowbench.flows.core.room import OPERATIONS, Room
 from flowbench.training.older import upgraded
 from flowbench.training.sealed import Sealed, first, read, sealed
 
 FORMAT = SEALED = 3
 """Of the weights: with a checksum. Format 2 has none; format 1, which has no number, had them packed (see `older`)."""
 
-BYTES, OPERATIONS = (32, 1 << 26), (512, 1 << 13)
-"""That building a flow may take: by the bytes and the number of its file's tensors, and what is always granted.
+BYTES, EACH = (32, 1 << 26), (256, 1 << 13)
+"""That building a flow may take: bytes by those of its file's tensors, operations by their number; and always granted.
 
 All flows of flowbench's take at most 11 bytes and 40 operations (twice and six times that, were a file of format 1).
 """
@@ -170,7 +170,7 @@ def _built(module: FlowFile, header: _Header, found: Sealed) -> Flow:
     """The flow that the header tells of, within what the file's tensors have room for."""
     options = module.Options.model_validate_json(header.options)
     held = sum(tensor.nbytes for tensor in found.tensors.values())
-    operations = OPERATIONS[0] * len(found.tensors) + OPERATIONS[1]
+    operations = min(OPERATIONS, EACH[0] * len(found.tensors) + EACH[1])
     about = header.about
     # building draws weights; loading must not move the caller's generator
     with torch.random.fork_rng(devices=[]), Room(BYTES[0] * held + BYTES[1], operations=operations):

@@ -10,9 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.filesize import decimal
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
+
+OPERATIONS = 1 << 16
+"""That building any flow may take: five hundred transforms of a MAF take them, in a second or two."""
 
 
 class NoRoomError(ValueError):
@@ -34,7 +38,7 @@ class Room(TorchDispatchMode):
     >>> with Room(made=1 << 20):
     ...     torch.zeros(10**12)
     Traceback (most recent call last):
-    flowbench.flows.core.room.NoRoomError: it takes more than 1,048,576 bytes
+    flowbench.flows.core.room.NoRoomError: it takes more than 1.0 MB
     """
 
     def __init__(self, made: float, drawn: float = math.inf, operations: float = math.inf) -> None:
@@ -52,7 +56,7 @@ class Room(TorchDispatchMode):
         kwargs, kind = kwargs or {}, _kind(func)
         self._done += 1
         if self._done > self._operations:
-            raise NoRoomError(f"it takes more than {self._operations:,.0f} operations to build")
+            raise NoRoomError(f"more than {self._operations:,.0f} operations build it")
         if kind.makes_nothing:
             return func(*args, **kwargs)
         foreseen = 8 * kind.most((*args, *kwargs.values())) > min(self._left, self._undrawn)
@@ -67,7 +71,8 @@ class Room(TorchDispatchMode):
         self._left -= made
         self._undrawn -= made if random else 0
         if min(self._left, self._undrawn) < 0:
-            raise NoRoomError(f"it takes more than {self._made if self._left < 0 else self._drawn:,.0f} bytes")
+            most = self._made if self._left < 0 else self._drawn
+            raise NoRoomError(f"it takes more than {decimal(int(most))}")
 
 
 @dataclass(frozen=True)
