@@ -244,7 +244,7 @@ class _Run:
             about = recording.about(self._config, self._dataset, record.status)
             try:
                 content = weights.content(self._flow, self._config.flow, self._config.model, about)
-            except (RuntimeError, MemoryError) as error:  # a device that has failed; the record is still worth it
+            except (RuntimeError, MemoryError, ValueError) as error:  # a device that failed, or a header too long
                 warn(f"no weights are written: {error}")
         path = write_anywhere(record, self._folder, self._outcome.test_lls, content)
         return store.read(path), path.parent

@@ -15,14 +15,15 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, TypeAdapter, ValidationError
+from rich.filesize import decimal
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from flowbench.files import regular_file
 from flowbench.memory import available_bytes
 
-HEADER_BYTES, TENSORS, DIMENSIONS = 1 << 26, 100_000, 64
-"""The most that a file's header has: of a hundred thousand columns with names and labels it has a tenth of that."""
+HEADER_BYTES, TENSORS, DIMENSIONS = 1 << 25, 100_000, 64
+"""The most that a file's header has: of a hundred thousand columns with their names it has a third of that."""
 
 CHECKSUM = "sha256"
 _AT = 8
@@ -69,13 +70,19 @@ _METADATA, _ENTRIES = TypeAdapter(dict[str, str]), TypeAdapter(dict[str, _Entry]
 
 
 def sealed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """The file's content. Equal tensors and metadata give equal bytes: its header is in one order."""
+    """The file's content. Equal tensors and metadata give equal bytes: its header is in one order.
+
+    Raises:
+        ValueError: its header would be too long to be read again.
+    """
     content = to_bytes({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, dict(metadata))
     size = int.from_bytes(content[:_AT], "little")
     entries = json.loads(content[_AT : _AT + size])
     head = {CHECKSUM: "0" * 64} | dict(sorted(metadata.items()))
     text = json.dumps(entries | {"__metadata__": head}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    if len(text) > HEADER_BYTES:
+        raise ValueError(f"what there is to know of them takes {decimal(len(text))}, more than a header has")
     whole = bytearray(len(text).to_bytes(_AT, "little") + text)
     whole += memoryview(content)[_AT + size :]
     whole[_DIGITS] = _checksum(whole)
@@ -104,7 +111,7 @@ def content_of(path: Path) -> bytearray:
     with regular_file(path) as (file, size):
         available = available_bytes()
         if available is not None and size > available:
-            raise MemoryError(f"it has {size:,} bytes, and {available:,} are available")
+            raise MemoryError(f"it has {decimal(size)}, and {decimal(available)} are available")
         content = bytearray(size)
         view, done = memoryview(content), 0
         while done < size and (got := file.readinto(view[done:])):

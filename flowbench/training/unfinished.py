@@ -79,6 +79,8 @@ class Unfinished:
             self._write(about, state)
         except MemoryError:  # the training goes on without
             warn_once("no checkpoint can be written: there is not enough memory")
+        except ValueError as error:  # of so many epochs that its header is too long
+            warn_once(f"no checkpoint can be written: {error}")
 
     def _write(self, about: About, state: State) -> None:
         # strict JSON has no word for NaN, and a likelihood may be one: as Python has it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -201,7 +202,7 @@ def _load(flow: Flow, state: Mapping[str, Tensor]) -> None:
     try:
         flow.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(shorten(str(error), 500)) from error
 
 
 def _is_finite(tensor: Tensor) -> bool:

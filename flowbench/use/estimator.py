@@ -131,6 +131,7 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
             ValueError: a setting that does not exist or has no such value; rows without a density (a constant column,
                 too few of them).
             DivergedError: the training left the finite.
+            ShortOfMemoryError: the flow and its training cannot fit into the memory that is available.
         """
         rows = self._validated(X, ensure_min_samples=2)
         random = check_random_state(self.random_state)
