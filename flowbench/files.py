@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import os
 import platform
 import stat
@@ -39,6 +40,25 @@ def expanded(path: str | Path) -> Path:
         raise UsageError(f"{path}: there is no such user", "write the whole path, or ./~… for that name") from error
 
 
+@contextmanager
+def regular_file(path: Path) -> Iterator[tuple[io.FileIO, int]]:
+    """A regular file to read from, and its size; no other is waited for, as a pipe would be.
+
+    Raises:
+        OSError: it cannot be read, or is not there.
+        ValueError: it is a folder, a pipe or a device.
+    """
+    descriptor = os.open(path, _AT_ONCE)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is no regular file")
+        with io.FileIO(descriptor, closefd=False) as file:
+            yield file, status.st_size
+    finally:
+        os.close(descriptor)
+
+
 def small_content(path: Path, most: int) -> bytes:
     """What is in a regular file of ``most`` bytes at the most; nothing of any other is read, or waited for.
 
@@ -46,16 +66,10 @@ def small_content(path: Path, most: int) -> bytes:
         OSError: it cannot be read, or is not there.
         ValueError: it is a folder, a pipe, a device or larger.
     """
-    file = os.open(path, _AT_ONCE)
-    try:
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("it is no regular file")
-        if status.st_size > most:
-            raise ValueError(f"it has {decimal(status.st_size)}, and {decimal(most)} are the most that it may")
-        return os.read(file, status.st_size)
-    finally:
-        os.close(file)
+    with regular_file(path) as (file, size):
+        if size > most:
+            raise ValueError(f"it has {decimal(size)}, and {decimal(most)} are the most that it may")
+        return file.read(size)
 
 
 def ensure_writable(folder: Path) -> None:

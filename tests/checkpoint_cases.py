@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from records import ENVIRONMENT
 
-from flowbench.training.state import State
+from flowbench.training.state import Epoch, State
 from flowbench.training.unfinished import About, Unfinished
 
 RUN = "maf-truth-banana-01234567"
@@ -21,7 +22,19 @@ def about(run: str = RUN, kin: str = "kin") -> About:
 
 
 def state(number: float) -> State:
-    return State({"flow.weight": torch.full((3,), number)}, {"epochs": [{"validation": float("nan")}], "seconds": 1.0})
+    epoch = Epoch(1, None, float("nan"), -1.0, True, 10, 0.5, 0.6, 1e-3, 1.0)
+    numbers = {
+        "epochs": [asdict(epoch)],
+        "ended": False,
+        "steps_of_epoch": 0,
+        "descended": 0.0,
+        "peak_rate": 1e-3,
+        "rate": 1e-3,
+        "retries": 0,
+        "seconds": 1.0,
+        "device": "cpu",
+    }
+    return State({"flow.weight": torch.full((3,), number)}, numbers)
 
 
 def written(folder: Path, *numbers: float) -> list[Path]:

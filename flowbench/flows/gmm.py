@@ -5,8 +5,6 @@ scikit-learn's; the number of components is chosen on validation rows.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -34,7 +32,8 @@ class Gaussians(Undirected):
 
     def __init__(self, dim: int, components: int) -> None:
         super().__init__()
-        self.register_buffer("log_weights", torch.full((components,), -math.log(components)))
+        self.register_buffer("log_weights", torch.full((components,), -torch.inf))
+        self.log_weights[0] = 0  # what is not needed has no weight
         self.register_buffer("means", torch.zeros(components, dim))
         self.register_buffer("factors", torch.eye(dim).repeat(components, 1, 1))
 
@@ -85,12 +84,12 @@ class MixtureFlow(Flow):
             best, found, count = reached, fitted, 2 * count
         assert found is not None
         own, size = self.transform, len(found.weights_)
-        own.log_weights.fill_(-torch.inf)  # what is not needed has no weight
+        own.log_weights.fill_(-torch.inf)
         own.log_weights[:size] = torch.from_numpy(found.weights_).log()
         own.means[:size] = torch.from_numpy(found.means_)
         own.factors[:size] = torch.linalg.cholesky(torch.from_numpy(found.covariances_))
 
 
 def build(dim: int, options: Options) -> Flow:
-    """A mixture of Gaussians over rows of ``dim`` columns, all standard until it is fitted."""
+    """A mixture of Gaussians over rows of ``dim`` columns, a standard one until it is fitted."""
     return MixtureFlow(dim, options)

@@ -26,7 +26,7 @@ class Options(OrderedOptions):
     residual: bool = Field(
         True, description="Whether the first layer is what blocks add to: each further width is that of a block."
     )
-    levels: int = Field(256, ge=2, description="Levels of a pixel.")
+    levels: int = Field(256, ge=2, le=1 << 16, description="Levels of a pixel.")
     alpha: float = Field(
         1e-6, gt=0, lt=0.5, description="Of the logit transform: the least share of the range that a pixel becomes."
     )

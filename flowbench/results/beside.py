@@ -15,7 +15,7 @@ DIGITS = 12
 """Of the digest of its content in a file's name."""
 
 
-def content_digest(content: bytes) -> str:
+def content_digest(content: bytes | bytearray) -> str:
     """What a file beside a record is named after."""
     return hashlib.sha256(content).hexdigest()[:DIGITS]
 

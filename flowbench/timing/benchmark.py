@@ -31,6 +31,7 @@ from flowbench.timing.works import Way, evaluation, inverted_by, passes_taken, t
 from flowbench.timing.yardsticks import connections, matrix_rate, peak_bytes
 from flowbench.training.clock import Runner, Sample, measure, repeated, runner
 from flowbench.training.environment import environment
+from flowbench.training.needs import room_to_train
 
 
 def choose(
@@ -118,7 +119,8 @@ def time_shape(name: str, options: FlowOptions, rows: Tensor, plan: Plan, rate: 
     ``rate`` is that of the machine in matrix products, in operations a second.
     """
     torch.manual_seed(0)
-    flow = flows.build(name, rows.shape[1], options).to(rows.device)
+    with room_to_train(rows.device):
+        flow = flows.build(name, rows.shape[1], options).to(rows.device)
     parameters = sum(parameter.numel() for parameter in flow.parameters())
     shape = Shape(flow=name, dim=flow.dim, options=options.model_dump(), parameters=parameters, costs=[])
     for batch in plan.batches:

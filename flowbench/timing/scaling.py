@@ -13,6 +13,7 @@ from flowbench.config import FlowOptions
 from flowbench.results.costs import Exponent
 from flowbench.timing.works import evaluation
 from flowbench.training.clock import measure, runner
+from flowbench.training.needs import room_to_train
 
 DIMS = (64, 128, 256, 512, 1024)
 
@@ -24,7 +25,8 @@ def exponents(
     costs: dict[str, list[float]] = {"density": [], "sampling": []}
     for dim in DIMS:
         torch.manual_seed(0)
-        flow = flows.build(name, dim, options).to(device)
+        with room_to_train(device):
+            flow = flows.build(name, dim, options).to(device)
         works = evaluation(flow, torch.randn(batch, dim, device=device))
         runners = {work: runner(works[work]) for work in costs}
         samples = measure(runners, seconds, lambda work, dim=dim: on_run(f"{name} {work} D={dim}"))  # type: ignore[misc]

@@ -23,6 +23,7 @@ from flowbench.timing.training_memory import training_bytes
 from flowbench.timing.works import works
 from flowbench.training.clock import Runner, runner
 from flowbench.training.environment import environment, resolve_device
+from flowbench.training.needs import room_to_train
 
 PROTOCOL = 1
 
@@ -83,7 +84,8 @@ class Worker:
     def _build(self) -> Flow:
         order = self._order
         torch.manual_seed(0)
-        flow = flows.build(order.flow, order.shape[1], _options(order))
+        with room_to_train(self._rows.device):
+            flow = flows.build(order.flow, order.shape[1], _options(order))
         return flow.to(self._rows.device)
 
 

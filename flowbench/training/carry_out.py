@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from flowbench.config import RunConfig
 from flowbench.console import Progress, note, plural, warn
 from flowbench.data import Dataset
@@ -18,6 +20,7 @@ from flowbench.training.holding import HeldError, held
 from flowbench.training.memory import keep_freed_memory
 from flowbench.training.order import How, Order
 from flowbench.training.run import Keeping, run, run_name
+from flowbench.training.sealed import first
 from flowbench.training.unfinished import About, Unfinished
 
 
@@ -132,6 +135,7 @@ def order_of(run: str, folder: Path) -> Order:
 
     Raises:
         UsageError: there is no checkpoint of such a run.
+        DataError: it has no order that can be carried out.
     """
     found = unfinished.abouts(folder)
     # one that was taken over lies in a folder of its new name until the next is written
@@ -142,4 +146,8 @@ def order_of(run: str, folder: Path) -> Order:
         raise UsageError(f"{folder} has no checkpoint of a run {name!r}", there)
     about = known[name]
     had = {"device": about.environment.device, "threads": about.environment.threads}
-    return Order.model_validate(about.order | had)
+    try:
+        return Order.model_validate(about.order | had)
+    except ValidationError as error:
+        hint = "train it again, as it was ordered"
+        raise DataError(f"{name} was broken off, and its order cannot be read: {first(error)}", hint) from error

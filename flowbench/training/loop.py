@@ -21,7 +21,7 @@ from flowbench.training.calibration import begin, calibrate
 from flowbench.training.divergence import divergence
 from flowbench.training.rehearsal import Rehearsal
 from flowbench.training.schedule import Clock, Saves, Schedule
-from flowbench.training.state import Best, Epoch, State, best_of
+from flowbench.training.state import Best, Epoch, State, UnfitStateError, best_of, fitting
 from flowbench.training.step import Descent
 
 RETRIES = 3
@@ -101,6 +101,7 @@ class Fit:
 
         Raises:
             DivergedError: a loss or every validation likelihood is not finite.
+            UnfitStateError: where it was to go on is another training's; nothing was done.
         """
         if not self._begin():
             return  # nothing to descend on
@@ -138,7 +139,7 @@ class Fit:
             flow.fit_closed_form(rows, self._validation)
             begin(flow, rows)
         else:
-            flow.load_state_dict(start.part("flow"))
+            flow.load_state_dict(fitting(start.part("flow"), flow.state_dict()))
         flow.eval()
         if not any(p.requires_grad for p in flow.parameters()):
             return False
@@ -286,16 +287,22 @@ class Fit:
         numbers, random = state.numbers, state.part("random")
         if best := best_of(self.epochs):
             self._best.epoch, self._best.validation_ll = best.number, best.validation_ll_nats
-        self._best.state = {key: value.to(self._rows.device) for key, value in state.part("best").items()}
-        for key, value in state.part("optimizer").items():
+        best_state = fitting(state.part("best"), self._best.state)
+        self._best.state = {key: value.to(self._rows.device) for key, value in best_state.items()}
+        for key, value in fitting(state.part("optimizer"), self._descent.state).items():
             self._descent.state[key].copy_(value)
         self._plan.peak_rate, self._rate = numbers["peak_rate"], numbers["rate"]
         if numbers["device"] != self._rows.device.type:
             self._next_epoch()  # another device draws other orders: the epoch that was under way begins anew
             return
         self._done, self._descended = numbers["steps_of_epoch"], numbers["descended"]
-        self._losses[: self._done] = state.tensors["epoch.losses"]
-        self._drawn = random["order"]
-        torch.set_rng_state(random["torch"])
-        if "cuda" in random:
-            torch.cuda.set_rng_state(random["cuda"], self._rows.device)
+        try:
+            fitting(state.part("epoch"), {"losses": self._losses[: self._done]})
+            self._losses[: self._done] = state.tensors["epoch.losses"]
+            self._drawn = random["order"]
+            self._generator.set_state(self._drawn)
+            torch.set_rng_state(random["torch"])
+            if "cuda" in random:
+                torch.cuda.set_rng_state(random["cuda"], self._rows.device)
+        except (KeyError, TypeError, RuntimeError) as error:  # random numbers' states are checked where they are taken
+            raise UnfitStateError(f"its random numbers go on from nowhere: {error}") from error

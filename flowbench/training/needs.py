@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
 from rich.filesize import decimal
 
 from flowbench.console import plural
@@ -13,6 +17,7 @@ from flowbench.engines import choose
 from flowbench.errors import ShortOfMemoryError
 from flowbench.flows import Flow
 from flowbench.flows.core.batches import free_bytes
+from flowbench.flows.core.room import OPERATIONS, NoRoomError, Room
 from flowbench.transforms import WithStatistics
 
 PARAMETERS, STATES = 11, 6
@@ -28,6 +33,9 @@ for a checkpoint.
 ON_A_GPU = 7, 2
 """The same there, where no checkpoint is put together; not measured yet."""
 
+PACKED = 0.5
+"""Of a network's weights, the part that masks may leave to train."""
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -41,6 +49,27 @@ class Needs:
     def total(self) -> int:
         """All of it."""
         return self.parameters + self.batch + self.data
+
+
+@contextmanager
+def room_to_train(device: str | torch.device) -> Iterator[None]:
+    """Building a flow, as far as the memory that is available has room for it and for its training on a device.
+
+    Raises:
+        ShortOfMemoryError: it has not; found as soon as too many weights are asked for, before they are there.
+    """
+    free, own = (free_bytes(torch.device(where)) for where in (device, "cpu"))
+    parameters, states = ON_A_GPU if torch.device(device).type == "cuda" else (PARAMETERS, STATES)
+    drawn = math.inf if free is None else free / (PACKED * parameters + states)
+    try:
+        with Room(math.inf if own is None else own, drawn, OPERATIONS):
+            yield
+    except NoRoomError as error:
+        there = "" if free is None else f", and {decimal(free)} are available to train it, which holds it many times"
+        raise ShortOfMemoryError(f"the flow is too large: {error}{there}", SMALLER) from error
+
+
+SMALLER = "take a smaller hidden or fewer transforms"
 
 
 def needs(flow: Flow, batch: int, data: int = 0) -> Needs:
@@ -91,4 +120,4 @@ def _what_fits(flow: Flow, batch: int, left: int) -> str:
     while too_many - fits > 1:
         middle = (fits + too_many) // 2
         fits, too_many = (middle, too_many) if batch_bytes(flow, middle) <= left else (fits, middle)
-    return f"--set batch_size={fits} fits" if fits else "no batch fits: take a smaller hidden or fewer transforms"
+    return f"--set batch_size={fits} fits" if fits else f"no batch fits: {SMALLER}"

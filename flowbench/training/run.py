@@ -30,10 +30,10 @@ from flowbench.training.clock import time_flow
 from flowbench.training.doubts import doubts
 from flowbench.training.environment import environment
 from flowbench.training.loop import Fit
-from flowbench.training.needs import refuse_too_large
+from flowbench.training.needs import refuse_too_large, room_to_train
 from flowbench.training.order import Order
 from flowbench.training.schedule import Schedule
-from flowbench.training.state import Epoch, State, best_of
+from flowbench.training.state import Epoch, State, UnfitStateError, best_of
 from flowbench.training.unfinished import About, Checkpoint, Unfinished
 
 UNCLOSED = "its closing checks and times were not done"
@@ -83,16 +83,21 @@ class _Run:
         self._config, self._dataset, self._folder, self._progress = config, dataset, folder, progress
         self._keeping = keeping
         self._name = run_name(config, dataset)
-        start = keeping.start.about if keeping and keeping.start else None
-        self._began = time.perf_counter() - (start.seconds if start else 0.0)
-        self._started = start.started_at if start else datetime.now(UTC).isoformat(timespec="seconds")
         self._outcome = recording.Outcome(recording.gaussian(dataset), changed=keeping.changed if keeping else ())
+        self._begin(keeping.start if keeping else None)
+
+    def _begin(self, start: Checkpoint | None) -> None:
+        """Build the flow, and reckon from where the run begins or goes on."""
+        config, dataset, about = self._config, self._dataset, start.about if start else None
+        self._began = time.perf_counter() - (about.seconds if about else 0.0)
+        self._started = about.started_at if about else datetime.now(UTC).isoformat(timespec="seconds")
+        self._start = start
         self._as_it_was = start is not None
         """Whether what an earlier break left is all that there is: nothing was done since."""
         torch.manual_seed(config.stream("initialisation"))
-        self._flow = flows.build(config.flow, dataset.dim, config.model, dataset.classes, dataset.discrete).to(
-            config.device
-        )
+        with room_to_train(config.device):
+            flow = flows.build(config.flow, dataset.dim, config.model, dataset.classes, dataset.discrete)
+        self._flow = flow.to(config.device)
 
     def carried_out(self) -> RunRecord:
         outcome, place, over = self._outcome, self._folder, True
@@ -100,7 +105,7 @@ class _Run:
             with memory_granted():
                 self._refuse_too_large()
                 test = self._on_device("test")
-                self._train(test)
+                self._train_from_what_fits(test)
                 self._evaluate(test)
                 outcome.status, outcome.error = "interrupted", UNCLOSED
                 self._write()  # before anything else takes time
@@ -147,10 +152,25 @@ class _Run:
     def _on_device(self, split: str) -> Rows:
         return on_device(getattr(self._dataset, split), self._config.device)
 
+    def _train_from_what_fits(self, test: Rows) -> None:
+        """Train from the newest checkpoint, or where it is another training's from one before it, or anew."""
+        try:
+            self._train(test)
+        except UnfitStateError as error:
+            keeping, start = self._keeping, self._start
+            if keeping is None or start is None:
+                raise
+            self._begin(keeping.unfinished.newest(start.path))
+            if self._start is None and keeping.finish:
+                raise UsageError(f"{start.path} does not fit: {error}", "--restart trains it anew") from error
+            instead = "the checkpoint before it is taken" if self._start else "the training begins anew"
+            warn(f"{start.path} does not fit: {error}; {instead}")
+            self._train_from_what_fits(test)
+
     def _train(self, test: Rows) -> None:
         config, keeping, outcome, progress = self._config, self._keeping, self._outcome, self._progress
         rows, validation = self._on_device("train"), self._on_device("validation")
-        start = keeping.start.state if keeping and keeping.start else None
+        start = self._start.state if self._start else None
         fit = Fit(self._flow, rows, validation, config.training, config.stream("shuffling"), start, test)
         outcome.epochs = fit.epochs
         if keeping:
@@ -225,7 +245,7 @@ class _Run:
             about = recording.about(self._config, self._dataset, record.status)
             try:
                 content = weights.content(self._flow, self._config.flow, self._config.model, about)
-            except (RuntimeError, MemoryError) as error:  # a device that has failed; the record is still worth it
+            except (RuntimeError, MemoryError, ValueError) as error:  # a device that failed, or a header too long
                 warn(f"no weights are written: {error}")
         path = write_anywhere(record, self._folder, self._outcome.test_lls, content)
         return store.read(path), path.parent

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BaseModel, Field, FiniteFloat, NonNegativeInt
 from torch import Tensor
 
+from flowbench.errors import FlowbenchError
 from flowbench.flows import Flow
 
 
@@ -33,6 +35,24 @@ class Epoch:
     """The mean over its steps, before clipping."""
 
 
+class UnfitStateError(FlowbenchError):
+    """A state that is another training's, or damaged."""
+
+
+class Numbers(BaseModel):
+    """Those of a state; ``device`` is its kind."""
+
+    epochs: list[Epoch]
+    ended: bool
+    steps_of_epoch: NonNegativeInt
+    descended: FiniteFloat
+    peak_rate: FiniteFloat
+    rate: FiniteFloat
+    retries: NonNegativeInt
+    seconds: Annotated[FiniteFloat, Field(ge=0)]
+    device: str
+
+
 def best_of(epochs: Sequence[Epoch]) -> Epoch | None:
     """The one whose weights are kept: the last that was the best so far; None where none was."""
     return next((epoch for epoch in reversed(epochs) if epoch.best), None)
@@ -50,6 +70,24 @@ class State:
         return {
             key.removeprefix(f"{name}."): value for key, value in self.tensors.items() if key.startswith(f"{name}.")
         }
+
+
+def fitting(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """What was found, if it has the names, shapes and types of what is one's own.
+
+    Raises:
+        UnfitStateError: it has others.
+    """
+    if different := sorted(found.keys() ^ own.keys()):
+        raise UnfitStateError(f"{different[0]} is not in both the state and the training")
+    for name, tensor in found.items():
+        if (tensor.shape, tensor.dtype) != (own[name].shape, own[name].dtype):
+            raise UnfitStateError(f"its {name} is {_kind(tensor)}, the training's {_kind(own[name])}")
+    return found
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} of {tensor.dtype}"
 
 
 class Best:

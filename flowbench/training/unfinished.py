@@ -9,17 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-from safetensors import SafetensorError
-from safetensors.torch import load as from_bytes
-from safetensors.torch import save as to_bytes
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flowbench.console import warn, warn_once
 from flowbench.errors import FlowbenchError, UsageError
 from flowbench.files import refuges, write_together
 from flowbench.results.beside import content_digest
 from flowbench.results.record import Environment
-from flowbench.training.state import State
+from flowbench.training.sealed import content_of, first, metadata_of, sealed, unsealed
+from flowbench.training.state import Numbers, State, UnfitStateError
 
 FORMAT = 1
 
@@ -57,8 +55,15 @@ class Checkpoint:
 
     @property
     def state(self) -> State:
-        """Where it was, read anew each time: four times the flow's size."""
-        return State(from_bytes(self.path.read_bytes()), self.numbers)
+        """Where it was, read anew each time: four times the flow's size.
+
+        Raises:
+            UnfitStateError: it is not there any more.
+        """
+        try:
+            return State(unsealed(content_of(self.path)).tensors, self.numbers)
+        except (OSError, MemoryError, ValueError) as error:
+            raise UnfitStateError(f"it cannot be read any more: {error}") from error
 
 
 class Unfinished:
@@ -74,12 +79,13 @@ class Unfinished:
             self._write(about, state)
         except MemoryError:  # the training goes on without
             warn_once("no checkpoint can be written: there is not enough memory")
+        except ValueError as error:  # of so many epochs that its header is too long
+            warn_once(f"no checkpoint can be written: {error}")
 
     def _write(self, about: About, state: State) -> None:
-        tensors = {key: value.detach().cpu().contiguous() for key, value in state.tensors.items()}
         # strict JSON has no word for NaN, and a likelihood may be one: as Python has it
         header = {"about": about.model_dump_json(), "numbers": json.dumps(state.numbers)}
-        content = to_bytes(tensors, header)
+        content = sealed(state.tensors, header)
         number, reason = max((_number(path) for path in self._paths()), default=0) + 1, ""
         for place in self._places:
             try:
@@ -96,9 +102,12 @@ class Unfinished:
             with suppress(OSError):
                 path.unlink()
 
-    def newest(self) -> Checkpoint | None:
-        """The newest checkpoint that is not damaged; what is, is warned of."""
-        for path in reversed(self._paths()):
+    def newest(self, before: Path | None = None) -> Checkpoint | None:
+        """The newest checkpoint that is not damaged, of those ``before`` one; what is, is warned of."""
+        paths = self._paths()
+        if before is not None:
+            paths = paths[: paths.index(before)] if before in paths else []
+        for path in reversed(paths):
             try:
                 return read(path)
             except FlowbenchError as error:
@@ -137,17 +146,28 @@ def read(path: Path) -> Checkpoint:
         FlowbenchError: it is none, damaged, or of a later flowbench.
     """
     try:
-        content = path.read_bytes()
+        content = content_of(path)
         if path.stem.rpartition(".")[2] != content_digest(content):
             raise ValueError("its content is not what it is named after")
-        header = _header(content)
-        about = About.model_validate_json(header["about"])
+        metadata = unsealed(content).metadata
+        about = About.model_validate_json(metadata["about"])
         if about.format > FORMAT:
             raise ValueError(f"its format is {about.format}, this flowbench knows {FORMAT}")
-        from_bytes(content)
-        return Checkpoint(path, about, json.loads(header["numbers"]))
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        return Checkpoint(path, about, _numbers(metadata["numbers"]))
+    except ValidationError as error:
+        raise FlowbenchError(f"{path} is not a readable checkpoint: {first(error)}") from error
+    except (OSError, MemoryError, KeyError, ValueError) as error:
         raise FlowbenchError(f"{path} is not a readable checkpoint: {error}") from error
+
+
+def _numbers(text: str) -> dict[str, Any]:
+    """A state's numbers, each of its own kind."""
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError("its numbers are too deep") from None
+    Numbers.model_validate(found)
+    return dict(found)
 
 
 def abouts(folder: Path, kin: str | None = None) -> dict[Path, About]:
@@ -156,23 +176,10 @@ def abouts(folder: Path, kin: str | None = None) -> dict[Path, About]:
     for root in (folder, *refuges(folder)):
         for place in sorted((root / "unfinished").glob("*")):
             for path in reversed(_checkpoints(place)):
-                with suppress(OSError, KeyError, ValueError), path.open("rb") as file:
-                    size = file.read(8)
-                    header = size + file.read(min(int.from_bytes(size, "little"), HEADER_BYTES))
-                    found[place] = About.model_validate_json(_header(header)["about"])
+                with suppress(OSError, MemoryError, KeyError, ValueError):
+                    found[place] = About.model_validate_json(metadata_of(path)["about"])
                     break
     return {place: about for place, about in found.items() if kin in (None, about.kin)}
-
-
-HEADER_BYTES = 1 << 24
-"""A longer header is none of a checkpoint's."""
-
-
-def _header(content: bytes) -> dict[str, str]:
-    """The metadata of a safetensors file, of which this is the beginning."""
-    size = int.from_bytes(content[:8], "little")
-    found: dict[str, str] = json.loads(content[8 : 8 + size])["__metadata__"]
-    return found
 
 
 def place_of(root: Path, run: str) -> Path:

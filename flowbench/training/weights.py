@@ -1,28 +1,47 @@
-"""A trained flow in a file: safetensors, its configuration in the header. Nothing is ever unpickled."""
+"""A trained flow in a file: safetensors, its configuration in the header. Nothing is ever unpickled, or believed."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, TypeAdapter, model_validator
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    Json,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+from torch import Tensor
 
 from flowbench import flows
 from flowbench.config import FlowOptions
 from flowbench.data.discrete import Discrete
 from flowbench.data.given import GivenColumn
 from flowbench.data.preprocessing import Preprocessing
-from flowbench.errors import DataError, UsageError
+from flowbench.errors import DataError, UsageError, memory_granted, shortage
 from flowbench.files import write_together
-from flowbench.flows import Flow
+from flowbench.flows import Flow, FlowFile
+from flowbench.flows.core.room import OPERATIONS, Room
 from flowbench.training.older import upgraded
+from flowbench.training.sealed import Sealed, first, read, sealed
 
-FORMAT = 2
-"""Of the weights: dense matrices. Format 1, which has no number in its header, had them packed; see `older`."""
+FORMAT = SEALED = 3
+"""Of the weights: with a checksum. Format 2 has none; format 1, which has no number, had them packed (see `older`)."""
+
+BYTES, EACH = (32, 1 << 26), (256, 1 << 13)
+"""That building a flow may take: bytes by those of its file's tensors, operations by their number; and always granted.
+
+All flows of flowbench's take at most 11 bytes and 40 operations (twice and six times that, were a file of format 1).
+"""
+
+ANOTHER = "take another copy of it, or train it again"
 
 
 class About(BaseModel):
@@ -46,6 +65,11 @@ class About(BaseModel):
     discrete: Discrete | None = None
     status: str = "ok"
 
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Of each given column the number of its classes, 0 of a number."""
+        return tuple(column.classes for column in self.given)
+
     @model_validator(mode="before")
     @classmethod
     def _of_older_files(cls, document: Any) -> Any:
@@ -64,28 +88,39 @@ class About(BaseModel):
         return document | {"preprocessing": steps}
 
 
+class _Header(BaseModel):
+    """What a file's metadata say beside ``about``: how to build the flow again.
+
+    Before format 3 what is ``given`` and ``discrete`` was said here, too.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    format: PositiveInt = 1
+    flow: str = Field(max_length=200)
+    dim: int = Field(ge=1, le=1 << 31)
+    options: str
+    about: Json[About]
+    given: Json[tuple[NonNegativeInt, ...]] | None = None
+    discrete: Json[Discrete] | None = None
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> _Header:
+        if self.format < SEALED and (self.given or ()) != self.about.classes:
+            raise ValueError("what it is given is not what it says it was trained on")
+        if self.format < SEALED and self.discrete != self.about.discrete:
+            raise ValueError("what of its rows is discrete is not what it says it was trained on")
+        return self
+
+
 def content(flow: Flow, name: str, options: FlowOptions, about: About) -> bytes:
     """The flow's weights and statistics, as their file has them.
 
-    The header (strict JSON) tells how to build the flow again, and what there is to know ``about`` it.
+    The metadata (strict JSON) tell how to build the flow again, and what there is to know ``about`` it. The columns
+    that it is given, and what is discrete, are said there.
     """
-    header = {"format": str(FORMAT), "flow": name, "dim": str(flow.dim), "options": options.model_dump_json()}
-    if flow.given is not None:
-        header["given"] = json.dumps(flow.given.classes)
-    if about.discrete is not None:
-        header["discrete"] = about.discrete.model_dump_json()
-    header["about"] = about.model_dump_json()
-    return _in_one_order(to_bytes({key: value.cpu().contiguous() for key, value in flow.state_dict().items()}, header))
-
-
-def _in_one_order(content: bytes) -> bytes:
-    """The file with its metadata in the order of their names, not in a random one: equal weights, equal bytes."""
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
-    return len(text).to_bytes(8, "little") + text + content[8 + size :]
+    metadata = {"format": str(FORMAT), "flow": name, "dim": str(flow.dim), "options": options.model_dump_json()}
+    return sealed(flow.state_dict(), metadata | {"about": about.model_dump_json()})
 
 
 def save(path: Path, flow: Flow, name: str, options: FlowOptions, about: About) -> None:
@@ -100,25 +135,76 @@ def save(path: Path, flow: Flow, name: str, options: FlowOptions, about: About) 
 def load(path: Path) -> tuple[Flow, About]:
     """The flow in evaluation mode, on the CPU, and what there is to know about it.
 
+    Nothing is built that is larger than what the file holds, whatever it says.
+
     Raises:
-        DataError: not weights of flowbench's, damaged, or with weights that a mask forbids.
+        DataError: not weights of flowbench's, damaged, not finite, or with weights that a mask forbids.
+        ShortOfMemoryError: there is not enough for it.
     """
+    with memory_granted():
+        try:
+            found = read(path)
+            header = _header(found)
+            module = flows.load(header.flow)
+            flow = _built(module, header, found)
+            _load(flow, upgraded(found.tensors, flow))
+        except UsageError as error:
+            raise DataError(f"{path} holds no readable weights: {error}", error.hint) from error
+        except ValidationError as error:
+            raise DataError(f"{path} holds no readable weights: {first(error)}", ANOTHER) from error
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} holds no readable weights: {error}", ANOTHER) from error
+    return flow.eval(), header.about
+
+
+def _header(found: Sealed) -> _Header:
+    version = found.metadata.get("format", "1")
+    if version.isdecimal() and len(version) < 10 and int(version) > FORMAT:
+        raise UsageError(f"its format is {version}, this flowbench knows {FORMAT}", "upgrade flowbench")
+    header = _Header.model_validate(found.metadata)
+    if header.format >= SEALED and not found.proven:
+        raise ValueError("it has lost its checksum: it was damaged or changed")
+    return header
+
+
+def _built(module: FlowFile, header: _Header, found: Sealed) -> Flow:
+    """The flow that the header tells of, within what the file's tensors have room for."""
+    options = module.Options.model_validate_json(header.options)
+    held = sum(tensor.nbytes for tensor in found.tensors.values())
+    operations = min(OPERATIONS, EACH[0] * len(found.tensors) + EACH[1])
+    about = header.about
+    # building draws weights; loading must not move the caller's generator
+    with torch.random.fork_rng(devices=[]), Room(BYTES[0] * held + BYTES[1], operations=operations):
+        try:
+            return flows.built(module, header.dim, options, about.classes, about.discrete)
+        except UsageError:
+            raise
+        except Exception as error:  # whatever options that a file made up lead a flow's code to
+            if shortage(error):
+                raise
+            raise ValueError(f"its {header.flow} cannot be built: {error}") from error
+
+
+def _load(flow: Flow, state: Mapping[str, Tensor]) -> None:
+    """Take the state: tensors of the flow's own types, and finite where the flow's begin so.
+
+    Raises:
+        ValueError: it is another's, or not finite.
+    """
+    own = {**dict(flow.named_parameters(remove_duplicate=False)), **dict(flow.named_buffers(remove_duplicate=False))}
+    for name, tensor in state.items():
+        expected = own.get(name, flow.origin)  # a network's are all of one
+        if tensor.dtype != expected.dtype:
+            raise ValueError(f"{name} holds {tensor.dtype}, expected {expected.dtype}")
+        if not _is_finite(tensor) and _is_finite(expected):
+            what = "NaN" if tensor.isnan().any() else "an infinite value"
+            raise ValueError(f"{name} holds {what}, from which no density comes")
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
-        if int(header.get("format", 1)) > FORMAT:
-            raise UsageError(f"its format is {header['format']}, this flowbench knows {FORMAT}", "upgrade flowbench")
-        module = flows.load(header["flow"])
-        with torch.random.fork_rng(devices=[]):  # building draws weights; loading must not move the caller's generator
-            options = module.Options.model_validate_json(header["options"])
-            given = tuple(json.loads(header.get("given", "[]")))
-            discrete = TypeAdapter(Discrete | None).validate_json(header.get("discrete", "null"))
-            flow = flows.built(module, int(header["dim"]), options, given, discrete)
-        flow.load_state_dict(upgraded(state, flow))
-        about = About.model_validate_json(header["about"])
-    except UsageError as error:
-        raise DataError(f"{path} holds no readable weights: {error}", error.hint) from error
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise DataError(f"{path} holds no readable weights: {error}") from error
-    return flow.eval(), about
+        flow.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(shorten(str(error), 500)) from error
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether all its numbers are: where their sum is, which takes no memory, or else each of them."""
+    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())

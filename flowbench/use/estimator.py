@@ -25,6 +25,7 @@ from flowbench.flows import Flow
 from flowbench.flows.core.density import Density, Float64
 from flowbench.training.environment import resolve_device
 from flowbench.training.loop import train
+from flowbench.training.needs import room_to_train
 from flowbench.training.state import Epoch, best_of
 from flowbench.use.preparing import categories_of, coded, prepare, values_of
 
@@ -134,6 +135,7 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
             ValueError: a setting that does not exist or has no such value; rows without a density (a constant column,
                 too few of them).
             DivergedError: the training left the finite.
+            ShortOfMemoryError: the flow and its training cannot fit into the memory that is available.
         """
         rows = self._validated(X, ensure_min_samples=2)
         random = check_random_state(self.random_state)
@@ -308,7 +310,7 @@ def _fit(
     config: RunConfig, parts: Sequence[torch.Tensor], given: Sequence[GivenColumn], discrete: Discrete | None
 ) -> tuple[Flow, list[Epoch]]:
     """Train on standardised rows, those kept and those held out; the flow in double precision, on the CPU."""
-    with _BUILDING, torch.random.fork_rng(devices=[]):
+    with _BUILDING, torch.random.fork_rng(devices=[]), room_to_train(config.device):
         torch.default_generator.manual_seed(
             config.stream("initialisation")
         )  # torch.manual_seed would move the GPUs' generators too

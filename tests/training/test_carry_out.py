@@ -15,11 +15,13 @@ from flowbench import data, revision
 from flowbench.console import Progress
 from flowbench.errors import DataError, UsageError
 from flowbench.results import refuge, store
+from flowbench.results.beside import content_digest
 from flowbench.results.record import RunRecord
 from flowbench.training import carry_out as module
 from flowbench.training import environment, run, unfinished
 from flowbench.training.carry_out import How, carry_out, name_of, order_of
 from flowbench.training.order import Order
+from flowbench.training.sealed import sealed, unsealed
 from flowbench.training.step import Descent
 
 SETTINGS = {"hidden": [8], "transforms": 1, "max_epochs": 3, "batch_size": 20, "warmup_steps": 2}
@@ -389,6 +391,58 @@ def test_a_name_leads_back_from_another_folder(
     with pytest.raises(UsageError) as refused:
         order_of(name, results)
     assert refused.value.hint == "none was broken off there"
+
+
+def hostile(path: Path, tensors: dict[str, torch.Tensor | None], **numbers: object) -> None:
+    """A checkpoint written anew, with a name that is right and a state that is not; None leaves a tensor out."""
+    found = unsealed(bytearray(path.read_bytes()))
+    state = {key: value for key, value in (found.tensors | tensors).items() if value is not None}
+    numbers = json.loads(found.metadata["numbers"]) | numbers
+    content = sealed(state, found.metadata | {"numbers": json.dumps(numbers)})
+    path.unlink()
+    path.with_name(f"{path.name[:6]}.{content_digest(content)}.safetensors").write_bytes(content)
+
+
+UNFIT: dict[str, tuple[dict[str, torch.Tensor | None], dict[str, object]]] = {
+    "another shape": ({"flow.transform.transforms.1.beta": torch.zeros(3)}, {}),
+    "another type": ({"best.transform.transforms.1.beta": torch.zeros(2, dtype=torch.float64)}, {}),
+    "something else": ({"flow.other": torch.zeros(3)}, {}),
+    "nothing of the best": ({"best.transform.transforms.1.beta": None}, {}),
+    "no moments": ({"optimizer.norms": None}, {}),
+    "moments to be spread": ({"optimizer.norms": torch.zeros(1)}, {}),
+    "no order": ({"random.order": None}, {}),
+    "an order of words": ({"random.order": torch.zeros(3)}, {}),
+    "another generator": ({"random.torch": torch.zeros(7, dtype=torch.uint8)}, {}),
+    "steps beyond the epoch": ({}, {"steps_of_epoch": 10**9}),
+    "fewer losses": ({"epoch.losses": None}, {}),
+}
+
+
+@pytest.mark.parametrize("what", UNFIT)
+def test_a_state_that_does_not_fit_is_passed_over(
+    what: str, order: Order, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors, numbers = UNFIT[what]
+    break_off(order, results, how=How(checkpoint_every=0.0))
+    for path in sorted(results.glob("unfinished/*/*.safetensors")):
+        hostile(path, tensors, **numbers)
+    record = carry_out(order, results, How())
+    assert record.status == "ok"
+    told = capsys.readouterr().err
+    assert "the checkpoint before it is taken" in told
+    assert "the training begins anew" in told
+    assert but_for_times(record) == but_for_times(carry_out(order, tmp_path / "whole", How()))
+
+
+def test_an_order_that_cannot_be_read_is_refused(order: Order, results: Path) -> None:
+    break_off(order, results)
+    path = next(results.glob("unfinished/*/*.safetensors"))
+    found = unsealed(bytearray(path.read_bytes()))
+    about = json.loads(found.metadata["about"]) | {"order": {"flow": 5}}
+    content = sealed(found.tensors, found.metadata | {"about": json.dumps(about)})
+    path.with_name(f"000009.{content_digest(content)}.safetensors").write_bytes(content)
+    with pytest.raises(DataError, match="its order cannot be read"):
+        order_of(name_of(order), results)
 
 
 def test_infinite_settings_lead_back_too(order: Order, results: Path) -> None:

@@ -74,8 +74,24 @@ def test_what_cannot_fit_is_refused_before_any_step(tmp_path: Path, monkeypatch:
     assert not list(tmp_path.glob("*.safetensors"))
 
 
+@pytest.mark.parametrize("setting", ["hidden=30000,30000", "transforms=1000000000", "hidden=1000000000"])
+def test_a_flow_that_cannot_fit_is_refused_before_it_is_built(
+    setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda: 10**9)
+    monkeypatch.setattr(needs, "OPERATIONS", 10_000)
+
+    def refused() -> None:
+        code, said = invoke("maf", *SMALL, "--set", setting, out=tmp_path)
+        assert code == 4
+        assert "the flow is too large" in said
+
+    peak = peak_bytes(refused)
+    assert peak is None or peak < 10**8
+
+
 def test_parameters_that_cannot_fit_are_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 700_000)
     code, said = invoke("maf", *SMALL, out=tmp_path)
     assert code == 4
     assert "no batch fits" in said

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,9 @@ import torch
 from checkpoint_cases import RUN, about, number_of, state, written
 
 from flowbench.errors import FlowbenchError
+from flowbench.results.beside import content_digest
 from flowbench.training import unfinished
+from flowbench.training.sealed import sealed, unsealed
 from flowbench.training.unfinished import Unfinished, abouts, read
 
 
@@ -28,7 +32,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert found.about == about()
     assert torch.equal(found.state.tensors["flow.weight"], torch.full((3,), 1.5))
     assert found.state.numbers["seconds"] == 1.0
-    assert str(found.state.numbers["epochs"][0]["validation"]) == "nan"
+    assert str(found.state.numbers["epochs"][0]["train_ll_nats"]) == "nan"
     assert abouts(tmp_path) == {tmp_path / "unfinished" / RUN: about()}
 
 
@@ -80,6 +84,45 @@ def test_of_a_damaged_one_is_warned_and_the_one_before_taken(
     DAMAGE[damage](first)
     assert number_of(tmp_path) is None
     assert str(first) in capsys.readouterr().err
+
+
+NUMBERS = state(1).numbers
+
+HOSTILE: dict[str, dict[str, str]] = {
+    "about that is a list": {"about": "[]"},
+    "about that is null": {"about": "null"},
+    "deep about": {"about": "[" * 100_000},
+    "no run": {"about": "{}"},
+    "numbers that are none": {"numbers": "5"},
+    "deep numbers": {"numbers": "[" * 100_000},
+    "no epochs": {"numbers": "{}"},
+    "epochs that are none": {"numbers": json.dumps(NUMBERS | {"epochs": [{"number": 1}]})},
+    "a negative step": {"numbers": json.dumps(NUMBERS | {"steps_of_epoch": -1})},
+    "seconds that are none": {"numbers": json.dumps(NUMBERS | {"seconds": float("nan")})},
+    "a huge number": {"numbers": json.dumps(NUMBERS | {"rate": 1}).replace('"rate": 1', '"rate": 1' + "0" * 400)},
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_one_that_is_what_it_is_named_after_is_still_not_believed(
+    what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = written(tmp_path, 1, 2)
+    found = unsealed(bytearray(second.read_bytes()))
+    content = sealed(found.tensors, found.metadata | HOSTILE[what])
+    second.unlink()
+    second = second.with_name(f"000002.{content_digest(content)}.safetensors")
+    second.write_bytes(content)
+    assert number_of(tmp_path) == 1
+    assert f"warning: {second} is not a readable checkpoint" in capsys.readouterr().err
+    assert abouts(tmp_path) == {first.parent: about()}
+
+
+def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
+    (path,) = written(tmp_path, 1)
+    os.mkfifo(path.with_name("000002.0123456789ab.safetensors"))
+    assert number_of(tmp_path) == 1
+    assert len(abouts(tmp_path)) == 1
 
 
 def test_a_later_flowbench_s_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
