@@ -27,21 +27,48 @@ _AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 
 """To open a file that may be a pipe, without waiting for whoever writes to it."""
 
 
+@contextmanager
+def regular_file(path: Path) -> Iterator[int]:
+    """The descriptor of a regular file that is open for reading; of any other nothing is read, or waited for.
+
+    Raises:
+        OSError: it cannot be read, or is not there.
+        ValueError: it is a folder, a pipe or a device.
+    """
+    file = os.open(path, _AT_ONCE)
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise ValueError("it is no regular file")
+        yield file
+    finally:
+        os.close(file)
+
+
 def small_content(path: Path, most: int) -> bytes:
-    """What is in a regular file of ``most`` bytes at the most; nothing of any other is read, or waited for.
+    """What is in a regular file of ``most`` bytes at the most.
 
     Raises:
         OSError: it cannot be read, or is not there.
         ValueError: it is a folder, a pipe, a device or larger.
     """
-    file = os.open(path, _AT_ONCE)
+    with regular_file(path) as file:
+        size = os.fstat(file).st_size
+        if size > most:
+            raise ValueError(f"it has {decimal(size)}, and {decimal(most)} are the most that it may")
+        return os.read(file, size)
+
+
+def flush(path: Path) -> None:
+    """Have the system write a file, or a folder's list of files, to the disk now.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if os.name == "nt" and path.is_dir():  # which cannot be opened there
+        return
+    file = os.open(path, os.O_RDONLY)
     try:
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("it is no regular file")
-        if status.st_size > most:
-            raise ValueError(f"it has {decimal(status.st_size)}, and {decimal(most)} are the most that it may")
-        return os.read(file, status.st_size)
+        os.fsync(file)
     finally:
         os.close(file)
 
@@ -108,7 +135,8 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}", "name another file") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:

@@ -53,7 +53,7 @@ def test_an_interrupted_write_leaves_nothing(monkeypatch: pytest.MonkeyPatch, pr
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(np, "save", interrupted)
+    monkeypatch.setattr(cache, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
         load("truth-banana")
     assert list(prepared.iterdir()) == []
