@@ -59,18 +59,21 @@ def small_content(path: Path, most: int) -> bytes:
 
 
 def flush(path: Path) -> None:
-    """Have the system write a file, or a folder's list of files, to the disk now.
+    """Have the system write a file to the disk now; or the list of a folder's files, where it can.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
-    if os.name == "nt" and path.is_dir():  # which cannot be opened there
-        return
-    file = os.open(path, os.O_RDONLY)
+    folder = path.is_dir()
     try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+        file = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+    except OSError:
+        if not folder:
+            raise
 
 
 def ensure_writable(folder: Path) -> None:

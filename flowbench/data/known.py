@@ -11,12 +11,12 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import platformdirs
+from pydantic import BaseModel, ConfigDict
 
 from flowbench.data.sealing import sealed, unsealed
 from flowbench.errors import UsageError
@@ -42,26 +42,36 @@ def digest(path: Path, file: int, kind: str, take: Callable[[], str]) -> str:
         OSError: the file cannot be read.
         ValueError: it was written to meanwhile.
     """
-    began, identity, place = time.time_ns(), _identity(file), _place(path, kind)
+    began, status, place = time.time_ns(), os.fstat(file), _place(path, kind)
     with suppress(OSError, ValueError):
-        known = unsealed(small_content(place, _MOST_BYTES))
-        if known["identity"] == identity and 0 <= began - known["taken_ns"] < BELIEVED_NS:
-            return str(known["digest"])
+        known = _Known.model_validate(unsealed(small_content(place, _MOST_BYTES)))
+        if known.identity == _identity(status) and 0 <= began - known.taken_ns < BELIEVED_NS:
+            return known.digest
     found = take()
-    if _identity(file) != identity:
+    if _identity(os.fstat(file)) != _identity(status):
         raise ValueError("it was written to while it was read")
-    if identity[2] >= WORTHWHILE_BYTES and max(identity[-2:]) < began - _RECENT_NS:
-        _keep(place, {"identity": identity, "digest": found, "taken_ns": began})
+    written_ns = max(status.st_mtime_ns, status.st_ctime_ns)
+    if status.st_size >= WORTHWHILE_BYTES and written_ns < began - _RECENT_NS:
+        _keep(place, _Known(identity=_identity(status), digest=found, taken_ns=began))
     return found
 
 
-def _identity(file: int) -> list[int]:
+class _Known(BaseModel):
+    """A digest, of which file it is, and when it was begun."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    identity: tuple[int, ...]
+    digest: str
+    taken_ns: int
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
     """What of a file's status changes when it is written to, replaced, copied or restored."""
-    status = os.fstat(file)
-    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _keep(place: Path, document: Mapping[str, Any]) -> None:
+def _keep(place: Path, known: _Known) -> None:
     with suppress(OSError, UsageError):
         place.parent.mkdir(parents=True, exist_ok=True)
         for old in place.parent.parent.glob("*/*"):
@@ -69,7 +79,7 @@ def _keep(place: Path, document: Mapping[str, Any]) -> None:
                 if old.stat().st_mtime < time.time() - BELIEVED_NS / 1e9:
                     old.unlink()
         with written_whole(place) as file:
-            file.write(sealed(document))
+            file.write(sealed(known.model_dump()))
 
 
 def _place(path: Path, kind: str) -> Path:

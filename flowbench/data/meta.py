@@ -15,7 +15,7 @@ from flowbench.data.sealing import is_sealed, naming, sealed, unsealed
 from flowbench.files import small_content
 
 _NAME = "meta.json"
-_MOST_BYTES = 1 << 28  # it has all labels of a table's columns of classes
+_MOST_BYTES = 1 << 26  # it has all names and labels of a table's columns
 
 
 class Arrays(BaseModel):

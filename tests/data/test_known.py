@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from flowbench.data import known
+from flowbench.data.sealing import sealed
 from flowbench.files import regular_file
 
 _MOMENT = 0.05  # longer than a tick of the clock that file systems read
@@ -122,7 +123,14 @@ def test_nothing_is_believed_for_ever(file: Path, then: str, monkeypatch: pytest
 def test_what_is_kept_is_not_believed_when_it_is_damaged(file: Path, state: Path) -> None:
     (kept,) = state.rglob("*.json")
     content = kept.read_bytes()
-    damaged = content.replace(b"digest", b"Digest", 1), b"", b"{}", content[:-1], content[:-3] + b"9" + content[-2:]
+    damaged = (
+        content.replace(b"digest", b"Digest", 1),
+        sealed({"digest": "digest"}),
+        b"",
+        b"{}",
+        content[:-1],
+        content[:-3] + b"9" + content[-2:],
+    )
     for each in damaged:
         kept.write_bytes(each)
         assert is_read(file)
