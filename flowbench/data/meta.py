@@ -10,12 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from flowbench.data.discrete import Discrete
 from flowbench.data.given import GivenColumn
 from flowbench.data.preprocessing import Preprocessing
-from flowbench.data.proofs import Proof
+from flowbench.data.proofs import Hex, Proof
 from flowbench.data.sealing import is_sealed, naming, sealed, unsealed
 from flowbench.files import small_content
 
 _NAME = "meta.json"
 _MOST_BYTES = 1 << 26  # it has all names and labels of a table's columns
+_MOST_UNSEALED = 1 << 22  # 4 MiB of JSON may take 100 MB and a second
 
 
 class Arrays(BaseModel):
@@ -58,7 +59,7 @@ class Meta(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    fingerprint: str
+    fingerprint: Hex
     arrays: Arrays
     columns: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
@@ -86,7 +87,7 @@ class Meta(BaseModel):
 class Origin(BaseModel):
     """What is known of an entry whichever version has written it: what it was made of."""
 
-    fingerprint: str
+    fingerprint: Hex
     source: str | None = Field(default=None, min_length=1)
 
     @classmethod
@@ -98,5 +99,7 @@ class Origin(BaseModel):
         """
         with naming(folder / _NAME):
             content = small_content(folder / _NAME, _MOST_BYTES)
-            # before there were seals there were none to be broken
-            return cls.model_validate(unsealed(content) if is_sealed(content) else json.loads(content))
+            if is_sealed(content):
+                return cls.model_validate(unsealed(content))
+            # before there were seals there were none to be broken; nothing tells that it is no flood of brackets
+            return cls.model_validate(json.loads(content[:_MOST_UNSEALED]))

@@ -22,7 +22,7 @@ _CHUNK_BYTES = 1 << 24
 DType = Literal["<f4", "<f8", "<i4"]
 
 Length = Annotated[int, Field(ge=0, lt=2**48)]
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Hex = Annotated[str, Field(pattern="^[0-9a-f]+$", max_length=64)]
 
 
 class Proof(BaseModel):
@@ -35,7 +35,7 @@ class Proof(BaseModel):
 
     dtype: DType
     shape: tuple[Length, ...] = Field(min_length=1, max_length=2)
-    sha256: Sha256
+    sha256: Hex
 
     @property
     def header(self) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import random
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from flowbench.data import Dataset, cache, inventory, known, load
 from flowbench.data.dataset import Splits
@@ -26,6 +28,7 @@ from flowbench.data.given import GivenColumn
 from flowbench.data.preprocessing import Dequantise, Standardise
 from flowbench.data.sealing import sealed
 from flowbench.data.tables.options import TableOptions
+from flowbench.report import stock
 
 HEADER = 128
 
@@ -235,7 +238,7 @@ WHOLE = Splits(
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An entry in which there is everything; tests leave it as it was."""
-    place = tmp_path_factory.mktemp("whole") / "entry"
+    place = tmp_path_factory.mktemp("whole") / "flowbench" / "prepared" / "own-v1-000000000000"
     cache.write(place, "f", WHOLE).stored.values("lls", 20, lambda: np.arange(20.0))  # type: ignore[union-attr]
     return place
 
@@ -298,6 +301,15 @@ def test_flips_are_noticed_in_files_that_are_known(
         flip(path, bit)
 
 
+def is_listed(entry: Path) -> bool:
+    """Whether `flowbench cache` has a line of it, and an object of strict JSON."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(entry.parents[2]))
+        found = [kept for kept in inventory.everything() if kept.kind == "prepared"]
+    Console(file=io.StringIO()).print(stock.render(found))
+    return len(json.loads(json.dumps(stock.document(found), allow_nan=False))["entries"]) == 1
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_any_change_of_a_meta_is_noticed_and_sealed_ones_never_crash(whole: Path, data: st.DataObject) -> None:
@@ -307,7 +319,7 @@ def test_any_change_of_a_meta_is_noticed_and_sealed_ones_never_crash(whole: Path
     try:
         changed = edited(meta, data)
         path.write_bytes(json.dumps(changed, indent=1).encode())
-        inventory.everything()
+        assert is_listed(whole)
         if changed != meta:
             with pytest.raises(cache.DamagedError):
                 cache.proven(whole, "f")
@@ -316,6 +328,7 @@ def test_any_change_of_a_meta_is_noticed_and_sealed_ones_never_crash(whole: Path
                 path.write_bytes(sealed({key: value for key, value in changed.items() if key != "sha256"} or {"a": 1}))
             except ValueError:  # no strict JSON
                 return
+            assert is_listed(whole)
             try:
                 found = cache.proven(whole, "f").splits  # what fits can be used: arrays are proven by what it says
             except cache.DamagedError:
