@@ -129,7 +129,7 @@ def test_what_is_kept_is_not_believed_when_it_is_damaged(file: Path, state: Path
         b"",
         b"{}",
         content[:-1],
-        content[:-3] + b"9" + content[-2:],
+        content[:-3] + b"x" + content[-2:],
     )
     for each in damaged:
         kept.write_bytes(each)

@@ -25,6 +25,7 @@ from flowbench.data import Dataset, cache, inventory, known, load
 from flowbench.data.dataset import Splits
 from flowbench.data.discrete import Category, Discrete
 from flowbench.data.given import GivenColumn
+from flowbench.data.meta import Meta
 from flowbench.data.preprocessing import Dequantise, Standardise
 from flowbench.data.sealing import sealed
 from flowbench.data.tables.options import TableOptions
@@ -252,6 +253,28 @@ def test_all_comes_back_bit_by_bit(whole: Path) -> None:
         np.testing.assert_array_equal(array, getattr(WHOLE, name), strict=True)
         assert not array.flags.writeable
         np.testing.assert_array_equal(np.load(whole / f"{name}.npy"), array)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("test", {"shape": (40, 2)}),
+        ("test", {"shape": (80,)}),
+        ("train", {"dtype": "<i4"}),
+        ("test_groups", {"shape": (10, 2)}),
+        ("test_true_ll", {"dtype": "<f4", "shape": (40,)}),
+    ],
+)
+def test_arrays_that_do_not_belong_together_are_refused(whole: Path, name: str, change: dict[str, Any]) -> None:
+    meta = Meta.read(whole)
+    proof = getattr(meta.arrays, name).model_copy(update=change)
+    before = (whole / "meta.json").read_bytes()
+    try:
+        meta.model_copy(update={"arrays": meta.arrays.model_copy(update={name: proof})}).write(whole)
+        with pytest.raises(cache.DamagedError, match=r"meta\.json is damaged \(arrays: .* rows"):
+            cache.proven(whole, "f")
+    finally:
+        (whole / "meta.json").write_bytes(before)
 
 
 def noticed(whole: Path) -> bool:
