@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
 import os
 import platform
 import stat
@@ -13,6 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -40,25 +40,6 @@ def expanded(path: str | Path) -> Path:
         raise UsageError(f"{path}: there is no such user", "write the whole path, or ./~… for that name") from error
 
 
-@contextmanager
-def regular_file(path: Path) -> Iterator[tuple[io.FileIO, int]]:
-    """A regular file to read from, and its size; no other is waited for, as a pipe would be.
-
-    Raises:
-        OSError: it cannot be read, or is not there.
-        ValueError: it is a folder, a pipe or a device.
-    """
-    descriptor = os.open(path, _AT_ONCE)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("it is no regular file")
-        with io.FileIO(descriptor, closefd=False) as file:
-            yield file, status.st_size
-    finally:
-        os.close(descriptor)
-
-
 def small_content(path: Path, most: int) -> bytes:
     """What is in a regular file of ``most`` bytes at the most; nothing of any other is read, or waited for.
 
@@ -66,10 +47,48 @@ def small_content(path: Path, most: int) -> bytes:
         OSError: it cannot be read, or is not there.
         ValueError: it is a folder, a pipe, a device or larger.
     """
-    with regular_file(path) as (file, size):
+    with regular_file(path) as file:
+        size = size_of(file)
         if size > most:
             raise ValueError(f"it has {decimal(size)}, and {decimal(most)} are the most that it may")
         return file.read(size)
+
+
+def regular_file(path: Path) -> FileIO:
+    """A regular file, open to be read; nothing of any other is read, or waited for.
+
+    Raises:
+        OSError: it cannot be read, or is not there.
+        ValueError: it is a folder, a pipe or a device.
+    """
+    file = os.open(path, _AT_ONCE)
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        return FileIO(file)
+    os.close(file)
+    raise ValueError("it is no regular file")
+
+
+def size_of(file: FileIO) -> int:
+    """The bytes of an open file."""
+    return os.fstat(file.fileno()).st_size
+
+
+def flush(path: Path) -> None:
+    """Have the system write a file to the disk now; or the list of a folder's files, where it can.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    folder = path.is_dir()
+    try:
+        file = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+    except OSError:
+        if not folder:
+            raise
 
 
 def ensure_writable(folder: Path) -> None:
@@ -134,7 +153,8 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}", "name another file") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:

@@ -1,36 +1,33 @@
-"""Prepared arrays on disk: written whole or not at all, then memory-mapped."""
+"""Prepared arrays on disk: written whole or not at all, proven before they are used, then memory-mapped."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import platformdirs
-from pydantic import TypeAdapter
 
-from flowbench.console import warn_once
+from flowbench.console import note, warn_once
 from flowbench.data.card import Card
 from flowbench.data.dataset import Splits
-from flowbench.data.discrete import Discrete
-from flowbench.data.given import GivenColumn
-from flowbench.data.preprocessing import Preprocessing
-from flowbench.files import ABANDONED_SECONDS
+from flowbench.data.meta import Arrays, Meta
+from flowbench.data.proofs import DType, look_at, mapped, save
+from flowbench.data.sealing import DamagedError
+from flowbench.data.stored import Stored
+from flowbench.files import ABANDONED_SECONDS, flush
 from flowbench.revision import data_code_digest
-
-_GIVEN: TypeAdapter[tuple[GivenColumn, ...]] = TypeAdapter(tuple[GivenColumn, ...])
-_DISCRETE: TypeAdapter[Discrete | None] = TypeAdapter(Discrete | None)
-_STEPS: TypeAdapter[Preprocessing | None] = TypeAdapter(Preprocessing | None)
 
 SPLITS = ("train", "validation", "test")
 """Each in a file of its name."""
+
+_DTYPES: dict[str, DType] = {**dict.fromkeys(SPLITS, "<f4"), "test_true_ll": "<f8", "test_groups": "<i4"}
 
 
 def entry(card: Card, fingerprint: str) -> Path:
@@ -53,69 +50,115 @@ def prepared() -> Path:
     return platformdirs.user_cache_path("flowbench") / "prepared"
 
 
-def read(folder: Path, fingerprint: str) -> Splits | None:
-    """As `whole`, for use: the folder's own time says when that was."""
-    splits = whole(folder, fingerprint)
-    if splits is not None:
-        with suppress(OSError):  # another's, or read-only
-            os.utime(folder)
-    return splits
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Splits, where they are ``stored`` (None: in memory alone), and what else there is to know ``about`` them."""
+
+    splits: Splits
+    stored: Stored | None = None
+    about: tuple[str, ...] = ()
 
 
-def whole(folder: Path, fingerprint: str) -> Splits | None:
-    """The splits, memory-mapped; None if there are none, or if they are not whole and must be made again."""
-    try:
-        meta = json.loads((folder / "meta.json").read_text("utf-8"))
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in meta["shapes"]}
-        if meta["fingerprint"] != fingerprint or any(list(a.shape) != meta["shapes"][k] for k, a in arrays.items()):
-            return None
-        columns = None if meta["columns"] is None else tuple(meta["columns"])
-        train, validation, test = (arrays[name] for name in SPLITS)
-        steps = _STEPS.validate_python(meta["preprocessing"])
-        true_ll, groups = arrays.get("test_true_ll"), arrays.get("test_groups")
-        given, discrete = _GIVEN.validate_python(meta["given"]), _DISCRETE.validate_python(meta["discrete"])
-        tied, remarks = tuple(meta["tied"]), tuple(meta["remarks"])
-        return Splits(train, validation, test, true_ll, columns, steps, groups, given, discrete, tied, remarks)
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
+def read(folder: Path, fingerprint: str) -> Prepared | None:
+    """What is stored in ``folder``, proven and memory-mapped; None if it must be made, or made again, which is said.
+
+    For use: the folder's own time says when that was.
+    """
+    if not os.path.lexists(folder):
         return None
+    try:
+        prepared = proven(folder, fingerprint)
+    except DamagedError as error:
+        note(f"{folder}: {error}: it is prepared again")
+        return None
+    with suppress(OSError):  # another's, or read-only
+        os.utime(folder)
+    return prepared
 
 
-def write(folder: Path, fingerprint: str, splits: Splits) -> Splits:
+def proven(folder: Path, fingerprint: str) -> Prepared:
+    """What is stored in ``folder``, memory-mapped, if all of it is what was written.
+
+    Arrays are read for that where they may have changed since they were last read (`known`).
+
+    Raises:
+        DamagedError: it is not, or is not there.
+    """
+    meta = Meta.read(folder)
+    if meta.fingerprint != fingerprint:
+        raise DamagedError("meta.json is that of other data")
+    arrays = {name: mapped(folder / f"{name}.npy", proof) for name, proof in meta.arrays.present.items()}
+    splits = Splits(
+        **arrays,
+        columns=meta.columns,
+        preprocessing=meta.preprocessing,
+        given=meta.given,
+        discrete=meta.discrete,
+        tied=meta.tied,
+        remarks=meta.remarks,
+    )
+    of_rows = {name: proof.sha256 for name, proof in zip(SPLITS, meta.arrays.splits, strict=True)}
+    return Prepared(splits, Stored(folder, of_rows), meta.about)
+
+
+def looked_at(folder: Path) -> Meta:
+    """What there is to know of an entry whose arrays are there; they are not read.
+
+    Raises:
+        DamagedError: it is damaged as far as can be seen.
+    """
+    meta = Meta.read(folder)
+    for name, proof in meta.arrays.present.items():
+        look_at(folder / f"{name}.npy", proof)
+    return meta
+
+
+def write(folder: Path, fingerprint: str, splits: Splits) -> Prepared:
     """Store the splits under ``folder`` and return them memory-mapped.
 
     Raises:
         OSError: the cache cannot be written.
     """
     with unfinished(folder, fingerprint) as place:
-        named = {name: getattr(splits, name) for name in (*SPLITS, "test_true_ll", "test_groups")}
-        arrays = {name: array for name, array in named.items() if array is not None}
-        for name, array in arrays.items():
-            np.save(place / f"{name}.npy", array, allow_pickle=False)
-        shapes = {name: array.shape for name, array in arrays.items()}
-        write_meta(
-            place,
-            fingerprint,
-            shapes,
-            splits.columns,
-            splits.preprocessing,
+        arrays = {name: getattr(splits, name) for name in _DTYPES}
+        proofs = {
+            name: save(place / f"{name}.npy", array, _DTYPES[name])
+            for name, array in arrays.items()
+            if array is not None
+        }
+        meta = Meta(
+            fingerprint=fingerprint,
+            arrays=Arrays(**proofs),
+            columns=splits.columns,
+            preprocessing=splits.preprocessing,
             given=splits.given,
             discrete=splits.discrete,
             tied=splits.tied,
             remarks=splits.remarks,
         )
-    stored = read(folder, fingerprint)
-    if stored is None:
-        raise OSError(f"{folder} cannot be read back")
-    return stored
+        meta.write(place)
+    return read_back(folder, fingerprint)
 
 
-def stored(folder: Path, fingerprint: str, splits: Splits) -> Splits:
+def read_back(folder: Path, fingerprint: str) -> Prepared:
+    """What was written there right now.
+
+    Raises:
+        OSError: it is not there.
+    """
+    try:
+        return proven(folder, fingerprint)
+    except DamagedError as error:
+        raise OSError(f"it cannot be read back: {error}") from error
+
+
+def stored(folder: Path, fingerprint: str, splits: Splits) -> Prepared:
     """As ``write``; where the cache cannot be written, the splits as they are, and a warning."""
     try:
         return write(folder, fingerprint, splits)
     except OSError as error:
         warn_unwritable(folder.parent, error)
-        return splits
+        return Prepared(splits)
 
 
 @contextmanager
@@ -129,8 +172,7 @@ def unfinished(folder: Path, fingerprint: str) -> Iterator[Path]:
         OSError: the cache cannot be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if folder.exists() and read(folder, fingerprint) is None:
-        discard(folder)
+    _make_room(folder, fingerprint)
     for left in folder.parent.glob(".*"):
         with suppress(OSError):
             if left.stat().st_mtime < time.time() - ABANDONED_SECONDS:
@@ -139,54 +181,30 @@ def unfinished(folder: Path, fingerprint: str) -> Iterator[Path]:
     place.mkdir(0o700)
     try:
         yield place
+        for written in (*place.iterdir(), place):
+            flush(written)  # else a power cut may leave the new name on arrays that are not there
         try:
             place.rename(folder)
         except OSError:
             if not folder.exists():
                 raise
+        flush(folder.parent)
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _make_room(folder: Path, fingerprint: str) -> None:
+    """Discard what is in an entry's place and is none."""
+    if os.path.lexists(folder):
+        try:
+            proven(folder, fingerprint)
+        except DamagedError:
+            discard(folder)
 
 
 def _beside(folder: Path) -> Path:
     """A hidden name in the same folder that no other process has."""
     return folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
-
-
-def write_meta(
-    place: Path,
-    fingerprint: str,
-    shapes: Mapping[str, tuple[int, ...]],
-    columns: tuple[str, ...] | None,
-    preprocessing: Preprocessing | None,
-    about: Sequence[str] = (),
-    given: tuple[GivenColumn, ...] = (),
-    discrete: Discrete | None = None,
-    tied: tuple[str, ...] = (),
-    remarks: tuple[str, ...] = (),
-    source: Path | None = None,
-) -> None:
-    """Write what ``read`` holds the arrays in ``place`` against, and what else there is to know (strict JSON).
-
-    ``source`` is the table that they were made of, where that is a user's own.
-    """
-    listed = {name: list(shape) for name, shape in shapes.items()}
-    steps = _STEPS.dump_python(preprocessing, mode="json")
-    meta = {
-        "fingerprint": fingerprint, "shapes": listed, "columns": columns, "preprocessing": steps, "about": about,
-        "given": _GIVEN.dump_python(given, mode="json"), "discrete": _DISCRETE.dump_python(discrete, mode="json"),
-        "tied": tied, "remarks": remarks, "source": source and str(source.absolute()),
-    }  # fmt: skip
-    (place / "meta.json").write_text(json.dumps(meta, indent=1), "utf-8")
-
-
-def read_about(folder: Path) -> list[str]:
-    """What else there is to know of an entry that ``read`` has read, in lines; none where it was removed since."""
-    try:
-        about: list[str] = json.loads((folder / "meta.json").read_text("utf-8"))["about"]
-    except FileNotFoundError:
-        return []
-    return about
 
 
 def discard(folder: Path) -> bool:
@@ -203,7 +221,7 @@ def discard(folder: Path) -> bool:
         folder.rename(doomed)
     except FileNotFoundError:
         return False
-    if doomed.is_symlink():
+    if doomed.is_symlink() or not doomed.is_dir():
         doomed.unlink()
     shutil.rmtree(doomed, ignore_errors=True)
     return True

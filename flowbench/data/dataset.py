@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from flowbench.data.card import Card, Space
 from flowbench.data.discrete import Discrete, dequantised, log_fill
 from flowbench.data.given import GivenColumn
 from flowbench.data.preprocessing import Bounded, Compress, Preprocessing, bounds_in_words, noise_widths
+from flowbench.data.stored import Stored
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -74,7 +75,7 @@ class Dataset(Splits):
     (``power~256869``): then ``partial`` is true and no published number may stand beside its results. A user's own
     table has no card. ``version`` counts changes of how the arrays are made, ``space`` is where they lie.
     ``fingerprint`` is a sha256 over the raw files' content and the version (and the seed of an own table's split):
-    equal fingerprints mean arrays made the same way from the same files. ``folder`` is where they are mapped from, None
+    equal fingerprints mean arrays made the same way from the same files. ``stored`` is where they are mapped from, None
     where the cache cannot be written. ``split_seed`` and ``noise_seed`` are those that an own table was split and
     dequantised by, None where nothing was drawn.
     """
@@ -85,15 +86,14 @@ class Dataset(Splits):
     fingerprint: str
     card: Card | None = None
     partial: bool = False
-    folder: Path | None = None
+    stored: Stored | None = None
     split_seed: int | None = None
     noise_seed: int | None = None
 
     @classmethod
-    def of(cls, splits: Splits, folder: Path | None = None, **about: Any) -> Dataset:
-        """The dataset of these splits, with the other fields ``about`` it; ``folder`` is set where it holds them."""
-        parts = {field.name: getattr(splits, field.name) for field in fields(Splits)}
-        return cls(**parts, folder=folder if isinstance(splits.train, np.memmap) else None, **about)
+    def of(cls, splits: Splits, **about: Any) -> Dataset:
+        """The dataset of these splits, with the other fields ``about`` it."""
+        return cls(**{field.name: getattr(splits, field.name) for field in fields(Splits)}, **about)
 
     def __post_init__(self) -> None:
         # as mapped arrays are, so that nothing works in memory that would fail from the cache
@@ -112,10 +112,11 @@ class Dataset(Splits):
         Raises:
             DataError: the covariance is singular, so that no density exists.
         """
+        classes = self.classes if self.discrete is None else (*self.classes, *self.discrete.classes)
+        lls = self._kept("gaussian_ll", lambda: gaussian.gaussian_ll(self.train, self.test, classes))
         if self.discrete is None:
-            return gaussian.kept_gaussian_ll(self.folder, self.train, self.test, self.classes)
+            return lls
         given, first = len(self.given), len(self.given) + len(self.discrete.classes)
-        lls = gaussian.kept_gaussian_ll(self.folder, self.train, self.test, (*self.classes, *self.discrete.classes))
         codes, numbers = np.array(self.test[:, given:first]), np.array(self.test[:, first:])
         fill = log_fill(numbers, self.discrete.absent(codes, self.dim))
         steps = np.log([width for width in self.discrete.steps if width]).sum()
@@ -124,8 +125,14 @@ class Dataset(Splits):
 
     @cached_property
     def rows_sha256(self) -> dict[str, str]:
-        """A sha256 (hex) of each split's rows as they are; it is computed once and kept beside the arrays."""
-        return digests.kept(self.folder, {"train": self.train, "validation": self.validation, "test": self.test})
+        """A sha256 (hex) of each split's rows as they are; it is what proves those that are mapped."""
+        if self.stored:
+            return dict(self.stored.rows_sha256)
+        return {name: digests.rows_sha256(getattr(self, name)) for name in ("train", "validation", "test")}
+
+    def _kept(self, name: str, compute: Callable[[], Float64]) -> Float64:
+        """What is computed of each test row; kept beside the arrays where they are stored."""
+        return self.stored.values(name, len(self.test), compute) if self.stored else compute()
 
     @property
     def kinds(self) -> dict[str, str]:

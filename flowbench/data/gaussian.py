@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowbench.data.given import features
 from flowbench.data.mapped import Float32, read_rows
-from flowbench.errors import DataError, UsageError
-from flowbench.files import written_whole
+from flowbench.errors import DataError
 from flowbench.memory import refuse_more_than_there_is
 
 Float64 = NDArray[np.float64]
@@ -60,25 +57,6 @@ def gaussian_ll(train: Float32, test: Float32, classes: Sequence[int] = ()) -> F
         for rows in _centred(_chunks(test, classes), mean)
     ]
     return np.asarray(-0.5 * np.concatenate(distances) - log_normaliser, dtype=np.float64)
-
-
-def kept_gaussian_ll(folder: Path | None, train: Float32, test: Float32, classes: Sequence[int] = ()) -> Float64:
-    """As `gaussian_ll`; kept in ``folder``, and read from there when it is asked for again.
-
-    Raises:
-        DataError: as `gaussian_ll`.
-    """
-    if folder is None:
-        return gaussian_ll(train, test, classes)
-    path = folder / "gaussian_ll.npy"
-    with suppress(OSError, EOFError, ValueError):
-        kept: Float64 = np.load(path)
-        if kept.shape == (len(test),):
-            return kept
-    found = gaussian_ll(train, test, classes)
-    with suppress(UsageError), written_whole(path) as file:  # a cache that has become read-only is no failure
-        np.save(file, found)
-    return found
 
 
 def fit_gaussian(chunks: Callable[[], Iterable[Float32]]) -> tuple[Float64, Float64]:

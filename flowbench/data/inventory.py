@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -15,6 +14,8 @@ from typing import Literal
 
 from flowbench.data import cache, registry
 from flowbench.data.card import READY_MADE
+from flowbench.data.meta import Origin
+from flowbench.data.sealing import DamagedError
 from flowbench.data.sources import raw
 from flowbench.data.sources.storing import alone
 from flowbench.errors import DataError, UsageError, did_you_mean
@@ -26,8 +27,8 @@ compiled for a CPU. temporary: what is being prepared, or was when its process w
 """
 
 State = Literal["", "damaged", "other version", "partly", "in work"]
-"""damaged: prepared again when it is asked for. other version: by other code than this, which does not read it. partly:
-a download broke off. in work: written to within a day, and never removed.
+"""damaged, as far as lengths show it: prepared again when it is asked for. other version: by other code than this,
+which does not read it. partly: a download broke off. in work: written to within a day, and never removed.
 """
 
 _ENTRY = re.compile(r"(?P<label>(?P<name>.+?)-v\d+(?P<given>-label)?)-[0-9a-f]{12}")
@@ -145,13 +146,11 @@ def _entry(folder: Path, named: re.Match[str]) -> Kept:
     used, name = folder.stat().st_mtime, named["name"] + ("-given-label" if named["given"] else "")
     n_bytes, _ = _measured(folder)
     try:
-        written = (folder / "meta.json").stat().st_mtime
-        meta = json.loads((folder / "meta.json").read_text("utf-8"))
-        fingerprint, source = str(meta["fingerprint"]), meta.get("source")
-    except (OSError, ValueError, TypeError, KeyError):
+        written, origin = (folder / "meta.json").stat().st_mtime, Origin.read(folder)
+    except (OSError, DamagedError):
         folder.stat()  # it may have vanished meanwhile
         return Kept("prepared", name, (folder,), n_bytes, used, used, state="damaged")
-    path = Path(source) if isinstance(source, str) else None
+    path = Path(origin.source) if origin.source else None
     about = Kept(
         kind="prepared",
         name=path.name if path else name,
@@ -160,15 +159,16 @@ def _entry(folder: Path, named: re.Match[str]) -> Kept:
         made=written,
         used=used,
         source=path,
-        fingerprint=fingerprint,
+        fingerprint=origin.fingerprint,
     )
-    splits = cache.whole(folder, fingerprint)
-    if splits is None:
-        folder.stat()
-        return replace(about, state="damaged")
-    is_ours = cache.place(named["label"], fingerprint).name == folder.name
+    is_ours = cache.place(named["label"], origin.fingerprint).name == folder.name
     state: State = "" if is_ours else "other version"
-    return replace(about, state=state, rows=sum(splits.rows), columns=int(splits.train.shape[1]))
+    try:
+        splits = cache.looked_at(folder).arrays.splits
+    except DamagedError:
+        folder.stat()
+        return replace(about, state="damaged" if is_ours else state)
+    return replace(about, state=state, rows=sum(part.shape[0] for part in splits), columns=splits[0].shape[1])
 
 
 def _downloaded() -> Iterator[Kept]:

@@ -39,10 +39,11 @@ def given_labels(dataset: Dataset, recipe: Recipe, given: Sequence[str]) -> Data
     content = [raw.hash_file(path, "sha256") for path in files.values()]
     fingerprint = hashlib.sha256(f"{dataset.fingerprint} {LABEL} {' '.join(content)}".encode()).hexdigest()
     folder = cache.place(f"{card.name}-v{card.version}-{LABEL}", fingerprint)
-    found = cache.read(folder, fingerprint)
-    if found is None:
+    prepared = cache.read(folder, fingerprint)
+    if prepared is None:
         labels = recipe.labels(files)  # type: ignore[attr-defined]  # it has LABELS
-        found = cache.stored(folder, fingerprint, _labelled(dataset, labels, names))
+        prepared = cache.stored(folder, fingerprint, _labelled(dataset, labels, names))
+    found = prepared.splits
     return replace(
         dataset,
         train=found.train,
@@ -51,7 +52,7 @@ def given_labels(dataset: Dataset, recipe: Recipe, given: Sequence[str]) -> Data
         given=found.given,
         name=f"{dataset.name}-given-{LABEL}",
         fingerprint=fingerprint,
-        folder=folder if isinstance(found.train, np.memmap) else None,
+        stored=prepared.stored,
     )
 
 

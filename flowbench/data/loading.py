@@ -94,17 +94,18 @@ def _load_recipe(name: str, *, allow_partial: bool) -> Dataset:
     files = raw.find(card, partial=some_do)
     fingerprint = raw.fingerprint(card, files, registry.code_digest(card.name))
     folder = cache.entry(card, fingerprint)
-    splits = cache.read(folder, fingerprint)
-    if splits is None:
-        splits = _checked(card, _prepare(recipe, files), allow_partial=allow_partial)
-        splits = cache.stored(folder, fingerprint, splits)
+    prepared = cache.read(folder, fingerprint)
+    if prepared is None:
+        checked = _checked(card, _prepare(recipe, files), allow_partial=allow_partial)
+        prepared = cache.stored(folder, fingerprint, checked)
+    splits = prepared.splits
     partial = _is_partial(card, splits, allow_partial=allow_partial)
     if partial:
         found, promised = (" / ".join(f"{n:,}" for n in rows) for rows in (splits.rows, card.rows))
         note(f"{card.name}: {found} rows of {promised} (train / validation / test)")
     return Dataset.of(
         splits,
-        folder,
+        stored=prepared.stored,
         name=f"{card.name}~{sum(splits.rows)}" if partial else card.name,
         version=card.version,
         space=card.space,
@@ -134,6 +135,10 @@ def _checked(card: Card, splits: Splits, *, allow_partial: bool) -> Splits:
         if not np.isfinite(rows).all():
             bad = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
             raise DataError(f"{card.name}: row {bad} of {part} holds NaN or infinity", "the raw file may be damaged")
+    for part in ("test_true_ll", "test_groups"):
+        of_rows = getattr(splits, part)
+        if of_rows is not None and of_rows.shape != splits.test.shape[:1]:
+            raise DataError(f"{card.name}: {part} has shape {of_rows.shape}, of {len(splits.test):,} test rows")
     if not _is_partial(card, splits, allow_partial=allow_partial):
         _check_gaussian(card, splits)
     return splits

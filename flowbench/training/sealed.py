@@ -19,7 +19,7 @@ from rich.filesize import decimal
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from flowbench.files import regular_file
+from flowbench.files import regular_file, size_of
 from flowbench.memory import available_bytes
 
 HEADER_BYTES, TENSORS, DIMENSIONS = 1 << 25, 100_000, 64
@@ -108,8 +108,8 @@ def content_of(path: Path) -> bytearray:
         MemoryError: there is not enough for it.
         ValueError: it is no regular file.
     """
-    with regular_file(path) as (file, size):
-        available = available_bytes()
+    with regular_file(path) as file:
+        size, available = size_of(file), available_bytes()
         if available is not None and size > available:
             raise MemoryError(f"it has {decimal(size)}, and {decimal(available)} are available")
         content = bytearray(size)
@@ -144,7 +144,7 @@ def metadata_of(path: Path) -> dict[str, str]:
         OSError: it cannot be read, or is not there.
         ValueError: it is no regular file, or no such file.
     """
-    with regular_file(path) as (file, _):
+    with regular_file(path) as file:
         start = file.read(_AT)
         return _metadata(_header(start + file.read(_header_size(start)))[0].get("__metadata__", {}))
 

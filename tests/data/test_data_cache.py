@@ -21,6 +21,12 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "flowbench" / "prepared"
 
 
+def test_a_map_tells_its_file_for_what_is_computed_goes_beside_it(prepared: Path) -> None:
+    dataset = load("truth-banana")
+    (entry,) = prepared.iterdir()
+    assert dataset.train.filename == str(entry / "train.npy")  # type: ignore[attr-defined]
+
+
 def test_prepares_once(monkeypatch: pytest.MonkeyPatch, prepared: Path) -> None:
     first = load("truth-banana")
     monkeypatch.setattr(loading, "_prepare", lambda *_: pytest.fail("prepared again"))
@@ -53,7 +59,7 @@ def test_an_interrupted_write_leaves_nothing(monkeypatch: pytest.MonkeyPatch, pr
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(np, "save", interrupted)
+    monkeypatch.setattr(cache, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
         load("truth-banana")
     assert list(prepared.iterdir()) == []

@@ -21,17 +21,3 @@ def test_it_does_not_depend_on_how_much_is_read_at_a_time(monkeypatch):
     whole = digests.rows_sha256(ROWS)
     monkeypatch.setattr(digests, "_CHUNK_VALUES", 5)
     assert digests.rows_sha256(ROWS) == whole
-
-
-def test_it_is_kept(tmp_path):
-    first = digests.kept(tmp_path, {"train": ROWS, "test": ROWS[:1]})
-    assert digests.kept(tmp_path, {"train": ROWS + 1, "test": ROWS[:1]}) == first
-    assert digests.kept(None, {"train": ROWS + 1, "test": ROWS[:1]}) != first
-
-
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"train": "x"}'])
-def test_what_is_kept_and_damaged_is_made_again(tmp_path, damage):
-    splits = {"train": ROWS, "test": ROWS[:1]}
-    first = digests.kept(tmp_path, splits)
-    (tmp_path / "sha256.json").write_text(damage)
-    assert digests.kept(tmp_path, splits) == first

@@ -14,6 +14,7 @@ import pytest
 
 from flowbench.data import cache, inventory, load
 from flowbench.data.inventory import Kept, chosen, everything, remove
+from flowbench.data.meta import Meta
 from flowbench.errors import DataError, UsageError
 
 DAY = 24 * 3600.0
@@ -92,9 +93,16 @@ def test_an_entry_of_other_code_is_told(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_table_of_an_unknown_path_is_a_table(tmp_path: Path) -> None:
     load(str(table(tmp_path / "mine.npy")))
     (entry,) = one("mine.npy").paths
-    meta = json.loads((entry / "meta.json").read_text())
-    (entry / "meta.json").write_text(json.dumps({key: value for key, value in meta.items() if key != "source"}))
+    Meta.read(entry).model_copy(update={"source": None}).write(entry)
     assert one("table").source is None
+
+
+def test_an_entry_of_an_older_version_is_told_from_a_damaged_one() -> None:
+    load("truth-banana")
+    (entry,) = one("truth-banana").paths
+    (entry / "meta.json").write_text(json.dumps({"fingerprint": "f", "shapes": {}, "source": "/there/own.npy"}))
+    kept = one("own.npy")
+    assert (kept.state, kept.digits, kept.source) == ("other version", "f", Path("/there/own.npy"))
 
 
 def test_what_a_killed_process_left_is_temporary_and_what_is_written_is_in_work() -> None:
@@ -195,18 +203,14 @@ def test_of_two_that_remove_at_once_one_does(tmp_path: Path) -> None:
 
 def test_what_vanishes_while_it_is_looked_at_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     load("truth-banana")
-    whole = cache.whole
+    looked_at = cache.looked_at
 
-    def vanishing(folder: Path, fingerprint: str) -> object:
+    def vanishing(folder: Path) -> object:
         shutil.rmtree(folder)
-        return whole(folder, fingerprint)
+        return looked_at(folder)
 
-    monkeypatch.setattr(cache, "whole", vanishing)
+    monkeypatch.setattr(cache, "looked_at", vanishing)
     assert everything() == []
-
-
-def test_what_a_table_said_may_be_gone_with_it(tmp_path: Path) -> None:
-    assert cache.read_about(tmp_path / "gone") == []
 
 
 def test_what_the_system_refuses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,7 +123,9 @@ def test_preparing_twice_gives_the_same_rows(name: str, tmp_path: Path, monkeypa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     second = load(name)
     assert first.fingerprint == second.fingerprint
-    assert Path(str(first.train.filename)) != Path(str(second.train.filename))  # type: ignore[attr-defined]
+    assert first.stored
+    assert second.stored
+    assert first.stored.folder != second.stored.folder
     for part in ("train", "validation", "test"):
         np.testing.assert_array_equal(getattr(first, part), getattr(second, part))
 

@@ -63,7 +63,7 @@ def test_what_is_remarked_on_in_a_table_is_a_doubt_and_so_is_a_singular_covarian
     assert doubts(flow, remarked, None, None, lls + 0.1) == remarked.remarks
     train = np.array(dataset.train)
     train[:, 1] = train[:, 0]
-    (found,) = doubts(flow, dataclasses.replace(dataset, train=train, folder=None), None, None, lls)
+    (found,) = doubts(flow, dataclasses.replace(dataset, train=train, stored=None), None, None, lls)
     assert "is singular" in found
     assert "can grow without bound" in found
 

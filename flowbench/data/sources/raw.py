@@ -18,6 +18,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from flowbench.console import warn_once
+from flowbench.data import known
 from flowbench.data.card import READY_MADE, Card, RawFile
 from flowbench.errors import DataError
 from flowbench.files import expanded
@@ -146,7 +147,9 @@ def hash_file(path: Path, algorithm: str) -> str:
             listing = "".join(f"{member.name} {hash_file(member, algorithm)}\n" for member in inside)
             return hashlib.new(algorithm, listing.encode()).hexdigest()
         with path.open("rb") as stream:
-            return hashlib.file_digest(stream, algorithm).hexdigest()
+            return known.digest(
+                path, stream.fileno(), algorithm, lambda: hashlib.file_digest(stream, algorithm).hexdigest()
+            )
 
 
 @contextmanager

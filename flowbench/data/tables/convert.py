@@ -12,6 +12,7 @@ import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,10 @@ from flowbench.data import cache
 from flowbench.data.dataset import Float64
 from flowbench.data.discrete import Category
 from flowbench.data.given import GivenColumn
+from flowbench.data.meta import Arrays, Meta
 from flowbench.data.moments import Moments
 from flowbench.data.preprocessing import bounds_in_words
+from flowbench.data.proofs import ArrayWriter
 from flowbench.data.tables.files import TableFile
 from flowbench.data.tables.fitness import refuse_dependent, refuse_unfit, refuse_unscalable
 from flowbench.data.tables.given import Classes, complete, numbered, with_given
@@ -74,25 +77,25 @@ def convert(
         refuse_unscalable(path, profile, kinds.widths, of_numbers, extremes, kinds.mass)
         scales = _scales(moments, given, len(numbers))
         given = _scaled(given, scales)
-        shapes = _write(place, rows, parts, *scales, stream(seeds.noise, "absent"))
+        arrays = _write(place, rows, parts, *scales, stream(seeds.noise, "absent"))
     discrete = kinds.discrete(labelled, of_numbers.mean, of_numbers.deviation)
     for line in _made(profile, kinds, labelled, given):
         said.append(line)
         console.note(line)
     steps = kinds.steps(of_numbers.mean, of_numbers.deviation)
-    cache.write_meta(
-        place,
-        fingerprint,
-        shapes,
-        (*categories, *numbers),
-        steps,
-        said,
+    meta = Meta(
+        fingerprint=fingerprint,
+        arrays=arrays,
+        columns=(*categories, *numbers),
+        preprocessing=steps,
         given=given,
         discrete=discrete,
         tied=kinds.tied,
         remarks=remarks(profile, kinds, _option),
-        source=source.path,
+        about=tuple(said),
+        source=str(source.path.absolute()),
     )
+    meta.write(place)
 
 
 def _apart(source: Sources, columns: Sequence[str], options: TableOptions) -> tuple[list[str], list[str]]:
@@ -275,28 +278,20 @@ def _settle(
     )
 
 
-def _write(
-    place: Path, rows: Spool, parts: Parts, location: Float64, scale: Float64, seed: int
-) -> dict[str, tuple[int, ...]]:
-    """The splits standardised, in the order of the file, what is absent drawn from N(0, 1); their shapes."""
+def _write(place: Path, rows: Spool, parts: Parts, location: Float64, scale: Float64, seed: int) -> Arrays:
+    """The splits standardised, in the order of the file, what is absent drawn from N(0, 1)."""
     noise = np.random.default_rng(seed)
     counts = np.bincount(parts, minlength=len(cache.SPLITS))
-    shapes: dict[str, tuple[int, ...]] = {
-        name: (int(n), len(location)) for name, n in zip(cache.SPLITS, counts, strict=True)
-    }
-    files = [(place / f"{name}.npy").open("wb") for name in cache.SPLITS]
-    try:
-        for file, shape in zip(files, shapes.values(), strict=True):
-            header = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
+    with ExitStack() as files:
+        writers = [
+            ArrayWriter(files.enter_context((place / f"{name}.npy").open("xb")), "<f4", (int(n), len(location)))
+            for name, n in zip(cache.SPLITS, counts, strict=True)
+        ]
         for chunk, part in rows.encoded(parts):
             standard = ((chunk - location) / scale).astype(np.float32)
             absent = np.isnan(standard)
             if absent.any():
                 standard[absent] = noise.standard_normal(int(absent.sum()))
-            for i, file in enumerate(files):
-                file.write(standard[part == i].data)
-    finally:
-        for file in files:
-            file.close()
-    return shapes
+            for i, writer in enumerate(writers):
+                writer.write(standard[part == i])
+    return Arrays(**{name: writer.proof for name, writer in zip(cache.SPLITS, writers, strict=True)})

@@ -15,7 +15,7 @@ import numpy as np
 
 from flowbench.console import warn
 from flowbench.data import cache
-from flowbench.data.dataset import Dataset, Splits
+from flowbench.data.dataset import Dataset
 from flowbench.data.tables.convert import convert, say
 from flowbench.data.tables.files import OPENERS, open_table
 from flowbench.data.tables.options import Seeds, TableOptions
@@ -57,16 +57,16 @@ def load_table(
     }
     fingerprint = _fingerprint(source, columns, options, drawn)
     folder = cache.place(f"table-v{_VERSION}", fingerprint)
-    splits = cache.read(folder, fingerprint)
-    if splits is None:
-        splits = _prepare(source, columns, options, seeds, folder, fingerprint)
+    prepared = cache.read(folder, fingerprint)
+    if prepared is None:
+        prepared = _prepare(source, columns, options, seeds, folder, fingerprint)
     else:
-        say(source, cache.read_about(folder))
-    for remark in splits.remarks:
+        say(source, prepared.about)
+    for remark in prepared.splits.remarks:
         warn(remark)
     return Dataset.of(
-        splits,
-        folder,
+        prepared.splits,
+        stored=prepared.stored,
         name=_name(path, taken),
         version=_VERSION,
         space="standardised",
@@ -93,30 +93,23 @@ def _fingerprint(
 
 def _prepare(
     source: Sources, columns: tuple[str, ...], options: TableOptions, seeds: Seeds, folder: Path, fingerprint: str
-) -> Splits:
+) -> cache.Prepared:
     """Convert the table into the cache; where that cannot be written, into a temporary folder and then memory."""
     try:
         with cache.unfinished(folder, fingerprint) as place:
             convert(source, columns, options, seeds, place, fingerprint)
-        return _read(folder, fingerprint)
+        return cache.read_back(folder, fingerprint)
     except OSError as error:
         cache.warn_unwritable(folder.parent, error)
     try:
         with tempfile.TemporaryDirectory() as temporary:
             convert(source, columns, options, seeds, Path(temporary), fingerprint)
-            splits = _read(Path(temporary), fingerprint)
+            splits = cache.read_back(Path(temporary), fingerprint).splits
             train, validation, test = (np.array(part) for part in (splits.train, splits.validation, splits.test))
-            return dataclasses.replace(splits, train=train, validation=validation, test=test)
+            return cache.Prepared(dataclasses.replace(splits, train=train, validation=validation, test=test))
     except OSError as error:
         raise DataError(
             f"{source.label} cannot be converted: {error.strerror or error}",
             "free some space, or name folders with XDG_CACHE_HOME and TMPDIR: a table of N rows and D columns "
             "takes 12 N D bytes while it is converted",
         ) from error
-
-
-def _read(folder: Path, fingerprint: str) -> Splits:
-    splits = cache.read(folder, fingerprint)
-    if splits is None:
-        raise OSError(f"{folder} cannot be read back")
-    return splits
