@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,16 +35,25 @@ def small_content(path: Path, most: int) -> bytes:
         OSError: it cannot be read, or is not there.
         ValueError: it is a folder, a pipe, a device or larger.
     """
+    with regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise ValueError(f"it has {decimal(size)}, and {decimal(most)} are the most that it may")
+        return file.read(size)
+
+
+def regular(path: Path) -> FileIO:
+    """A regular file, open to be read; nothing of any other is read, or waited for.
+
+    Raises:
+        OSError: it cannot be read, or is not there.
+        ValueError: it is a folder, a pipe or a device.
+    """
     file = os.open(path, _AT_ONCE)
-    try:
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("it is no regular file")
-        if status.st_size > most:
-            raise ValueError(f"it has {decimal(status.st_size)}, and {decimal(most)} are the most that it may")
-        return os.read(file, status.st_size)
-    finally:
-        os.close(file)
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        return FileIO(file)
+    os.close(file)
+    raise ValueError("it is no regular file")
 
 
 def ensure_writable(folder: Path) -> None:
