@@ -6,11 +6,15 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import NoReturn, ParamSpec
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, ParamSpec
+
+from typer.core import TyperGroup
 
 from flowbench import interrupts
-from flowbench.console import note, show_error
+from flowbench.console import note, printable, show_error
 from flowbench.errors import DataError, FlowbenchError, shortage
 
 P = ParamSpec("P")
@@ -49,7 +53,8 @@ def command(body: Callable[P, None]) -> Callable[P, None]:
             if interrupts.stopped_by():  # an import that was interrupted may raise anything
                 _leave_interrupted()
             if _debug:
-                raise
+                note(traceback.format_exc().rstrip())
+                raise SystemExit(1) from error
             if short := shortage(error):
                 _fail(short)
             if isinstance(error, OSError) and error.strerror:  # the system's, not a defect
@@ -59,6 +64,30 @@ def command(body: Callable[P, None]) -> Callable[P, None]:
             _fail(FlowbenchError(what, hint=f"{whose.rstrip('.')}; `flowbench --debug …` shows where"))
 
     return run
+
+
+class Commands(TyperGroup):
+    """The commands, where what is said of an argument that is none shows it as `printable` has it."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """What reads the arguments before the command's name."""
+        with _shown():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        """What reads the command's, and runs it."""
+        with _shown():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _shown() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message"):  # typer's own, which it prints itself
+            error.message = printable(error.message)  # type: ignore[attr-defined]
+        raise
 
 
 def _fail(error: FlowbenchError, cause: Exception | None = None) -> NoReturn:

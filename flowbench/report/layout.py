@@ -91,7 +91,7 @@ def fitted(columns: Sequence[Column], width: int) -> tuple[list[Column], list[st
     wrapped = max(FOLDED_WIDTH, columns[0].width)
     while (rank := max(column.rank for column in kept)) > 0:
         room = width - sum(column.width + GAP for column in kept[1:])
-        if NARROWEST <= room if rank <= LAST else _fits(columns[0], folded, wrapped, room):
+        if room >= NARROWEST if rank <= LAST else _fits(columns[0], folded, wrapped, room):
             break
         leaving = [column for column in kept if column.rank == rank]
         kept = [column for column in kept if column.rank != rank]
@@ -166,6 +166,7 @@ def _styled(pieces: Sequence[str], styles: Sequence[str | None]) -> Iterator[Seg
 
 def _blocks(console: Console, column: Column) -> list[list[str]]:
     """The lines of each cell, as wide as the column."""
+
     def lines(cell: str) -> Iterator[str]:
         for line in cell.split("\n"):
             if column.most is None or _width(line) <= column.most:

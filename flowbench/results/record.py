@@ -272,6 +272,8 @@ def model_name(flow: str, settings: Mapping[str, Any]) -> str:
     transforms, hidden = settings.get("transforms"), settings.get("hidden")
     if not transforms or not isinstance(hidden, list | tuple):
         return flow
+    if not all(isinstance(size, int) for size in (transforms, *hidden)):
+        return flow  # one from outside the package, which calls something else so
     equal = hidden and all(width == hidden[0] for width in hidden)
     widths = f"{len(hidden)}×{hidden[0]}" if equal else "-".join(map(str, hidden)) or "linear"
     return f"{flow} {transforms} × ({widths})"
