@@ -124,7 +124,6 @@ def _csv_line(line: Line) -> dict[str, Any]:
         "status": record.status,
         "mark": line.mark,
         "is_below_gaussian": line.is_below_gaussian,
-        "doubts": "; ".join(line.doubts),
         "validation_ll_nats": mean(validation),
         "validation_ll_sd_over_seeds_nats": validation and validation.seeds_sd,
         "test_ll_nats": mean(test),
@@ -147,6 +146,7 @@ def _csv_line(line: Line) -> dict[str, Any]:
         "dtype": where.dtype,
         "git_revision": where.git_revision,
         "code_digest": where.code_digest,
+        "doubts": "; ".join(line.doubts),
     }
     return about | {
         f"{direction}_us_per_row_at_{batch}": cost
