@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import functools
+import io
 import json
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TextIO
 
 from rich.console import Console
 from rich.filesize import decimal
+from rich.segment import Segment
 from rich.text import Text
 
 from flowbench.errors import FlowbenchError
@@ -20,6 +24,10 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.progress import Progress as RichProgress
     from rich.status import Status
+    from typing_extensions import Buffer
+
+LONGEST_CELL = 500
+"""Characters of a text that is to stand in one line, such as a name in a table."""
 
 UNLIMITED = 10_000
 """Wider than any line: what is piped is never cut or folded to a terminal that is not there."""
@@ -32,7 +40,18 @@ SPINNER_WIDTH = 2
 
 
 class _Stream(Console):
-    """A console that outlives its reader: what is under way comes to its own end, with its own exit code."""
+    """A console that nothing but rich steers: all text that passes, whoever made it, is shown as `printable` has it.
+
+    It outlives its reader: what is under way comes to its own end, with its own exit code.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, emoji=False, markup=False, **options)
+
+    def _render_buffer(self, buffer: Iterable[Segment]) -> str:
+        """What rich writes: a segment is text, but for those by which rich itself moves the cursor, or clears."""
+        shown = (each if each.control else Segment(printable(each.text), each.style) for each in buffer)
+        return super()._render_buffer(shown)
 
     def on_broken_pipe(self) -> None:
         """What nobody reads any longer (after ``| head``, say) goes nowhere; called by rich, which would exit here."""
@@ -47,14 +66,32 @@ class _Stream(Console):
             self.on_broken_pipe()  # a terminal that was closed; or a log on a full disk, which is no reason to stop
 
 
-stderr = _Stream(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+stderr = _Stream(stderr=True, soft_wrap=True)
 """Progress, warnings and errors. Results go to stdout, so that they can be piped."""
 
 
 def stdout() -> Console:
     """Where results go."""
-    console = _Stream(highlight=False, emoji=False)
-    return console if console.is_terminal else _Stream(highlight=False, emoji=False, width=UNLIMITED)
+    console = _Stream()
+    return console if console.is_terminal else _Stream(width=UNLIMITED)
+
+
+def into(file: TextIO) -> Console:
+    """What goes to a file goes through this, as wide as it is."""
+    return _Stream(file=file, width=UNLIMITED)
+
+
+def write_text(parts: Iterable[str], console: Console) -> None:
+    """The text as it is: rich would take twenty seconds to look through the records of ten thousand runs.
+
+    Only a terminal gets it as `printable` has it: in a file or a pipe it is data.
+    """
+    try:
+        for part in parts:
+            console.file.write(printable(part) if console.is_terminal else part)
+        console.file.flush()
+    except BrokenPipeError:
+        console.on_broken_pipe()
 
 
 def print_json(document: dict[str, Any]) -> None:
@@ -112,9 +149,37 @@ def clock(seconds: float) -> str:
 
 def printable(text: str) -> str:
     r"""The text with what would steer a terminal made visible, ``\x1b`` for an escape: it may quote a damaged file."""
-    if text.isprintable():
+    if text.isprintable() or text.replace("\n", "").isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def one_line(text: str, most: int = LONGEST_CELL) -> str:
+    """The text as `printable` has it, a line break shown too, and cut where it is longer than any name."""
+    cut = text if len(text) <= most else text[: most - 1] + "…"
+    return printable(cut).replace("\n", r"\n")
+
+
+class Shown(io.RawIOBase):
+    """A terminal's bytes: what is written is UTF-8, and is shown as `printable` has it."""
+
+    def __init__(self, terminal: BinaryIO) -> None:
+        self._terminal = terminal
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, content: Buffer) -> int:
+        """All of it; a character of which a part has come waits for the rest."""
+        content = bytes(content)
+        self._terminal.write(printable(self._decoder.decode(content)).encode())
+        return len(content)
+
+    def flush(self) -> None:
+        """To the terminal."""
+        self._terminal.flush()
 
 
 class Moving:

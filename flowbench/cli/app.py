@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from flowbench.cli import cache, check, compare, fetch, list, log_prob, sweep, time, train, use
-from flowbench.cli.command import command, open_standard_streams, show_tracebacks
+from flowbench.cli.command import Commands, command, open_standard_streams, show_tracebacks
 from flowbench.console import print_result
 
 app = typer.Typer(
     name="flowbench",
+    cls=Commands,
     help="How good a density can a normalizing flow learn of a table, and what does a density or a sample cost?",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

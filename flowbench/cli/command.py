@@ -6,8 +6,12 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
-from typing import NoReturn, ParamSpec
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, ParamSpec
+
+from typer.core import TyperGroup
 
 from flowbench import interrupts
 from flowbench.console import note, printable, show_error
@@ -51,7 +55,8 @@ def command(body: Callable[P, None]) -> Callable[P, None]:
             if interrupts.stopped_by():  # an import that was interrupted may raise anything
                 _leave_interrupted()
             if _debug:
-                raise
+                note(traceback.format_exc().rstrip())
+                raise SystemExit(1) from error
             if short := shortage(error):
                 _fail(short)
             if isinstance(error, OSError) and error.strerror:  # the system's, not a defect
@@ -72,6 +77,30 @@ def _refuse_no_text(values: Iterable[object]) -> None:
             raise UsageError(
                 f"{printable(str(word))} is not UTF-8", "rename the file, or give a link to it that has another name"
             ) from error
+
+
+class Commands(TyperGroup):
+    """The commands, where what is said of an argument that is none shows it as `printable` has it."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """What reads the arguments before the command's name."""
+        with _shown():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        """What reads the command's, and runs it."""
+        with _shown():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _shown() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message"):  # typer's own, which it prints itself
+            error.message = printable(error.message)  # type: ignore[attr-defined]
+        raise
 
 
 def _fail(error: FlowbenchError, cause: Exception | None = None) -> NoReturn:

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from flowbench.errors import UsageError
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Out = Annotated[
     Path | None,
@@ -40,8 +42,15 @@ SET_HELP = "Change a setting, e.g. hidden=512,512. May be repeated."
 
 
 def csv_names(text: str | None) -> tuple[str, ...]:
-    """Names as a line of CSV has them: with commas between, and in quotation marks where they have commas."""
-    return tuple(next(csv.reader([text]), [])) if text else ()
+    """Names as a line of CSV has them: with commas between, and in quotation marks where they have commas.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        return tuple(next(csv.reader([text]), [])) if text else ()
+    except csv.Error as error:
+        raise UsageError(f"{text!r} is no line of names: {error}", 'put a name with a line break in "…"') from error
 
 
 def use_threads(threads: int | None) -> None:

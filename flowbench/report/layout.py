@@ -88,16 +88,17 @@ def without_common(columns: Sequence[Column], runs: int) -> tuple[list[Column], 
 def fitted(columns: Sequence[Column], width: int) -> tuple[list[Column], list[str]]:
     """The columns that fit ``width`` terminal cells, and the names of those left out."""
     kept, folded, left_out = list(columns), list[Column](), list[str]()
+    wrapped = max(FOLDED_WIDTH, columns[0].width)
     while (rank := max(column.rank for column in kept)) > 0:
-        others = _total(kept) - kept[0].width
-        if others + (NARROWEST if rank <= LAST else kept[0].width) <= width:
+        room = width - sum(column.width + GAP for column in kept[1:])
+        if room >= NARROWEST if rank <= LAST else _fits(columns[0], folded, wrapped, room):
             break
         leaving = [column for column in kept if column.rank == rank]
         kept = [column for column in kept if column.rank != rank]
         folded += [column for column in leaving if column.folds]
         left_out += [column.name for column in leaving if column.name and not column.folds]
         folded.sort(key=columns.index)
-        kept[0] = _with_folded(columns[0], folded, max(FOLDED_WIDTH, columns[0].width))
+    kept[0] = _with_folded(columns[0], folded, wrapped)
     most = max(NARROWEST, width - _total(kept) + kept[0].width)
     if kept[0].width > most:  # folded anew, lest what is not to be parted is
         kept[0] = _with_folded(columns[0], folded, most)
@@ -165,11 +166,16 @@ def _styled(pieces: Sequence[str], styles: Sequence[str | None]) -> Iterator[Seg
 
 def _blocks(console: Console, column: Column) -> list[list[str]]:
     """The lines of each cell, as wide as the column."""
-    most = column.most
-    if most is None or max(map(_width, column.cells)) <= most:
-        return [_padded(column, cell.split("\n")) for cell in column.cells]
-    wrapped = ([Text(line).wrap(console, most, overflow="fold") for line in cell.split("\n")] for cell in column.cells)
-    return [_padded(column, [line.plain.rstrip() for lines in cell for line in lines]) for cell in wrapped]
+
+    def lines(cell: str) -> Iterator[str]:
+        for line in cell.split("\n"):
+            if column.most is None or _width(line) <= column.most:
+                yield line
+            else:
+                wrapped = Text(line).wrap(console, column.most, overflow="fold")
+                yield from (part.plain.rstrip() for part in wrapped)
+
+    return [_padded(column, [*lines(cell)]) for cell in column.cells]
 
 
 def _padded(column: Column, lines: Sequence[str]) -> list[str]:
@@ -230,7 +236,17 @@ def _total(columns: Sequence[Column]) -> int:
     return sum(column.width for column in columns) + GAP * (len(columns) - 1)
 
 
+def _fits(first: Column, folded: Sequence[Column], wrapped: int, room: int) -> bool:
+    """Whether the first column with the folded ones has room; of thousands of rows they are wrapped only if need be."""
+    if first.width > room:
+        return False
+    return not folded or wrapped <= room or _with_folded(first, folded, wrapped).width <= room
+
+
 def _with_folded(first: Column, folded: Sequence[Column], width: int) -> Column:
+    if not folded:
+        return first
+
     def cell(index: int) -> str:
         words = ", ".join(_unparted(column, index) for column in folded if column.cells[index])
         lines = textwrap.wrap(words, width, initial_indent="  ", subsequent_indent="  ")

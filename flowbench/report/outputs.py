@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flowbench.console import UNLIMITED, stdout
+from flowbench.console import into, stdout
 from flowbench.errors import UsageError, did_you_mean
 from flowbench.files import expanded, written_whole
 
@@ -51,7 +51,7 @@ def write(to: Sequence[Output], printed: Callable[[str, Console], None]) -> None
         if output.path is None:
             printed(output.form, stdout())
             continue
-        text = io.StringIO()
-        printed(output.form, Console(file=text, width=UNLIMITED, highlight=False, emoji=False))
         with written_whole(output.path) as file:
-            file.write(text.getvalue().encode())
+            text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
+            printed(output.form, into(text))
+            text.detach()  # it would close the file

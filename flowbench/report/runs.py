@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from flowbench.console import warn
+from flowbench.console import warn_once
 from flowbench.results.inference import Lls
 from flowbench.results.record import RunRecord
 from flowbench.results.store import UnreadableRecordError, read_test_lls
@@ -34,7 +34,7 @@ class Run:
         try:
             return read_test_lls(self.record, self.path.parent)
         except UnreadableRecordError as error:
-            warn(f"rows cannot be paired: {error}")
+            warn_once(f"rows cannot be paired: {error}")
             return None
 
 

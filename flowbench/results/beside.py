@@ -11,6 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowbench.files import regular_file, small_content
+
+Lls = NDArray[np.float64]
+
+MOST_BYTES = 1 << 30
+"""Of a file of likelihoods: 268 million test rows."""
+
 DIGITS = 12
 """Of the digest of its content in a file's name."""
 
@@ -20,19 +27,30 @@ def content_digest(content: bytes | bytearray) -> str:
     return hashlib.sha256(content).hexdigest()[:DIGITS]
 
 
-def array(content: bytes) -> NDArray[Any]:
-    """As `np.load` has it; of rows as `npy` writes them without parsing their header, which takes longer than they."""
-    rows = max(len(content) - len(_header(0)), 0) // 4
-    header = _header(rows)
-    if content.startswith(header) and len(content) == len(header) + 4 * rows:
-        return np.frombuffer(content, "<f4", offset=len(header))
-    return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
+def read(path: Path, rows: int, largest: float) -> tuple[bytes, Lls]:
+    """A file's content and, of so many ``rows``, their likelihoods (rows,).
+
+    The header is one that numpy writes of such an array, so that there is nothing in it to be believed.
+
+    Raises:
+        OSError: it cannot be read, or is not there.
+        ValueError: it is no regular file, or not of so many finite numbers, or one is larger than ``largest``.
+    """
+    content = small_content(path, min(len(_header(rows)) + 8 * rows, MOST_BYTES))
+    for kind in ("<f4", "<f8"):
+        header = _header(rows, kind)
+        if content.startswith(header) and len(content) == len(header) + rows * int(kind[-1]):
+            values = np.frombuffer(content[len(header) :], kind).astype(np.float64)
+            if not np.all(np.abs(values) <= largest):
+                raise ValueError("a row's likelihood in it is no finite number, or is beyond all bounds")
+            return content, values
+    raise ValueError(f"it is no array of {rows:,} numbers, one for each test row")
 
 
 @functools.cache
-def _header(rows: int) -> bytes:
+def _header(rows: int, kind: str = "<f4") -> bytes:
     out = io.BytesIO()
-    np.lib.format.write_array_header_1_0(out, {"descr": "<f4", "fortran_order": False, "shape": (rows,)})
+    np.lib.format.write_array_header_1_0(out, {"descr": kind, "fortran_order": False, "shape": (rows,)})
     return out.getvalue()
 
 
@@ -46,7 +64,7 @@ def npy(values: NDArray[np.floating[Any]]) -> bytes:
 def is_whole(path: Path) -> bool:
     """Whether a file beside a record has the content that it is named after."""
     try:
-        with path.open("rb") as file:
+        with regular_file(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS] == path.stem.rpartition(".")[2]
-    except OSError:
+    except (OSError, ValueError):
         return False

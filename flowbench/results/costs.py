@@ -9,7 +9,8 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field, FiniteFloat
 
 from flowbench.files import write_together
-from flowbench.results.record import SCHEMA_VERSION, Environment, Part, Record, Settings, model_name
+from flowbench.results.fields import Amount, Count, Name, Positive, Settings
+from flowbench.results.record import SCHEMA_VERSION, Environment, Part, Record, model_name
 from flowbench.results.store import document, known, parsed, strict_json
 
 Work = Literal["density", "sampling", "step"]
@@ -36,40 +37,40 @@ class Cost(Part):
     the passes of another inverse were taken, the faster way here; where it is not said, as written.
     """
 
-    model: str
+    model: Name
     work: Work
-    batch: int
-    us: FiniteFloat
-    us_q1: FiniteFloat
-    us_q3: FiniteFloat
-    first_us: FiniteFloat
-    runs: int
-    passes: int | None = None
-    arithmetic_us: FiniteFloat | None = Field(default=None, validation_alias=AliasChoices("arithmetic_us", "floor_us"))
-    ours_us: FiniteFloat | None = None
+    batch: Count
+    us: Positive
+    us_q1: Amount
+    us_q3: Amount
+    first_us: Amount
+    runs: Count
+    passes: Count | None = None
+    arithmetic_us: Amount | None = Field(default=None, validation_alias=AliasChoices("arithmetic_us", "floor_us"))
+    ours_us: Positive | None = None
     inverse: InverseName | None = None
-    passes_taken: FiniteFloat | None = None
+    passes_taken: Amount | None = None
     one_pass: PassName | None = None
-    tolerance: FiniteFloat | None = None
-    peak_bytes: int | None = None
+    tolerance: Amount | None = None
+    peak_bytes: Count | None = None
 
 
 class Missing(Part):
     """A figure that could not be had; ``reason`` begins with "skipped" or "failed" and a colon."""
 
-    model: str
+    model: Name
     work: Work
-    batch: int
+    batch: Count
     reason: str
 
 
 class Shape(Part):
     """A timed flow: what it was built with, what it cost, and which figures could not be had."""
 
-    flow: str
-    dim: int
+    flow: Name
+    dim: Count
     options: Settings
-    parameters: int
+    parameters: Count
     costs: list[Cost]
     missing: list[Missing] = Field(default_factory=list)
 
@@ -83,19 +84,19 @@ class Shape(Part):
 class Exponent(Part):
     """How the cost of a row grows with the number of columns: the slope of its logarithm over that of D."""
 
-    flow: str
+    flow: Name
     work: Literal["density", "sampling"]
     exponent: FiniteFloat
-    dims: tuple[int, ...]
-    us_per_row: tuple[FiniteFloat, ...]
+    dims: tuple[Count, ...]
+    us_per_row: tuple[Positive, ...]
 
 
 class TimeRecord(Record):
     """The record of one ``flowbench time``; until ``finished``, what is known so far."""
 
     kind: Literal["time"] = "time"
-    data: str
-    matrix_gflops: FiniteFloat
+    data: Name
+    matrix_gflops: Positive
     shapes: list[Shape] = Field(default_factory=list)
     exponents: list[Exponent] = Field(default_factory=list)
     finished: bool = True
@@ -115,8 +116,8 @@ class Pair(Part):
     Both sides' turns alternated, in two fresh processes.
     """
 
-    baseline_us: FiniteFloat
-    new_us: FiniteFloat
+    baseline_us: Positive
+    new_us: Positive
 
     @property
     def ratio(self) -> float:
@@ -132,7 +133,7 @@ class ComparedTime(Part):
 
     title: str
     work: Work
-    batch: int
+    batch: Count
     pairs: list[Pair] = Field(default_factory=list)
     again: list[Pair] = Field(default_factory=list)
     failure: str | None = None
@@ -143,9 +144,9 @@ class ComparedMemory(Part):
 
     title: str
     work: Work | Literal["training"]
-    batch: int | None
-    baseline_bytes: int | None = None
-    new_bytes: int | None = None
+    batch: Count | None
+    baseline_bytes: Count | None = None
+    new_bytes: Count | None = None
     failure: str | None = None
 
 
@@ -153,7 +154,7 @@ class CostComparison(Record):
     """The record of ``flowbench time --against``; its ``environment`` is the new side's."""
 
     kind: Literal["cost-comparison"] = "cost-comparison"
-    data: str
+    data: Name
     settings: dict[str, Settings]
     baseline: Side
     new: Side

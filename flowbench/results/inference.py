@@ -54,7 +54,7 @@ class Difference:
     def dof(self) -> float:
         """Degrees of freedom of ``stderr``, by Satterthwaite (1946); a bound is not estimated, and takes none."""
         rows, seeds = self.rows_stderr**2, (self.seeds_stderr or 0.0) ** 2
-        if rows + seeds == 0 or math.isnan(rows):
+        if rows + seeds == 0 or math.isnan(rows) or self.rows_dof <= 0:
             return self.rows_dof
         parts = rows**2 / self.rows_dof + (seeds**2 / self.seeds_dof if self.seeds_dof else 0.0)
         return self.stderr**4 / parts if parts else math.inf

@@ -8,60 +8,43 @@ which the configuration reads back.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    FiniteFloat,
-    PlainSerializer,
-    StringConstraints,
-    ValidationInfo,
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, GetCoreSchemaHandler
+from pydantic_core import CoreSchema
+
+from flowbench.results.fields import (
+    MOST_TIMINGS,
+    Count,
+    Figure,
+    FileName,
+    Name,
+    Positive,
+    Seed,
+    Settings,
+    Spread,
+    ending_at_the_first_error,
+    file_name,
 )
-from pydantic_core import to_jsonable_python
 
 SCHEMA_VERSION = 2
 """Raised when a reader of the old records would misunderstand the new ones; a new optional field does not need it."""
 
 
-def _finite_or_none(value: float | None) -> float | None:
-    return value if value is None or math.isfinite(value) else None
-
-
-def _plain(value: Any) -> Any:
-    """Settings as strict JSON has them."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, dict):  # asked first what most of them are: thousands of records are read at a time
-        return {key: item if isinstance(item, _AS_IT_IS) else _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list) else value
-
-
-def _settings(config: Any, info: ValidationInfo) -> Any:
-    return _plain(config if info.mode == "json" else to_jsonable_python(config))
-
-
-_AS_IT_IS = (str, int, type(None))
-
 _CANONICAL = json.JSONEncoder(sort_keys=True).encode
-
-Figure = Annotated[float | None, AfterValidator(_finite_or_none), PlainSerializer(_finite_or_none)]
-"""A finite number, or None where there is none: NaN and infinities become None."""
-
-Settings = Annotated[dict[str, Any], BeforeValidator(_settings)]
-
-FileName = Annotated[str, StringConstraints(pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$")]
-"""A name that stays inside the results folder and is not hidden there."""
 
 
 class Part(BaseModel):
     """A part of a record. A newer flowbench may have added fields: unknown ones are passed over, not refused."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """A damaged file has one error that is told, however many it has."""
+        schema: CoreSchema = ending_at_the_first_error(handler(source))
+        return schema
 
 
 class Estimate(Part):
@@ -72,8 +55,8 @@ class Estimate(Part):
     """
 
     mean: Figure
-    stderr: Figure = None
-    stderr_by_group: Figure = None
+    stderr: Spread = None
+    stderr_by_group: Spread = None
 
 
 class Task(Part):
@@ -90,27 +73,27 @@ class Task(Part):
     density was learnt in spite of heavy ties: their likelihood can grow without bound, and compares with nothing.
     """
 
-    flow: str
-    parameters: int | None = None
-    density_passes: int | None = None
-    sampling_passes: int | None = None
-    data: str
-    data_version: int
-    data_fingerprint: str
+    flow: Name
+    parameters: Count | None = None
+    density_passes: Count | None = None
+    sampling_passes: Count | None = None
+    data: Name
+    data_version: Count
+    data_fingerprint: Name
     partial: bool
-    dequantised: dict[str, float] = {}
-    space: str
-    dim: int
+    dequantised: dict[str, FiniteFloat] = {}
+    space: Name
+    dim: Count
     given: dict[str, int] = {}
     kinds: dict[str, str] = {}
     ties_allowed: tuple[str, ...] = ()
-    n_train: int
-    n_validation: int
-    n_test: int
-    test_groups: int | None = None
+    n_train: Count
+    n_validation: Count
+    n_test: Count
+    test_groups: Count | None = None
     rows_sha256: dict[str, str] = {}
-    split_seed: int | None = None
-    noise_seed: int | None = None
+    split_seed: Seed | None = None
+    noise_seed: Seed | None = None
 
 
 class Setup(Part):
@@ -119,12 +102,12 @@ class Setup(Part):
     ``init_seed`` and ``shuffle_seed``, of initial weights and of the batches' order alone, are ``seed`` where None.
     """
 
-    recipe: str
-    seed: int
-    init_seed: int | None = None
-    shuffle_seed: int | None = None
+    recipe: Name
+    seed: Seed
+    init_seed: Seed | None = None
+    shuffle_seed: Seed | None = None
     config: Settings
-    config_hash: str
+    config_hash: Name
 
 
 class History(Part):
@@ -148,12 +131,12 @@ class Training(Part):
     (other threads, say), ``retries`` how often training went back from what was not finite.
     """
 
-    epochs: int | None = None
-    best_epoch: int | None = None
-    train_seconds: Figure = None
-    train_rows_per_second: Figure = None
+    epochs: Count | None = None
+    best_epoch: Count | None = None
+    train_seconds: Spread = None
+    train_rows_per_second: Spread = None
     train_ll_nats: Figure = None
-    retries: int = 0
+    retries: Count = 0
     changed: tuple[str, ...] = ()
     history: History | None = None
 
@@ -176,7 +159,7 @@ class Likelihoods(Part):
     true_test_ll_nats: Figure = None
     nats_below_truth: Estimate | None = None
     test_ll_own_units_nats: Figure = None
-    far_test_rows: int | None = None
+    far_test_rows: Count | None = None
     test_ll_without_far_rows_nats: Figure = None
 
 
@@ -200,23 +183,23 @@ class Timing(Part):
     The first calls (compilation, allocation) stand apart and are in no median.
     """
 
-    batch: int
-    density_us_per_row: FiniteFloat
-    density_us_per_row_q1: FiniteFloat
-    density_us_per_row_q3: FiniteFloat
-    sampling_us_per_row: FiniteFloat
-    sampling_us_per_row_q1: FiniteFloat
-    sampling_us_per_row_q3: FiniteFloat
-    runs: int
-    first_density_us_per_row: FiniteFloat
-    first_sampling_us_per_row: FiniteFloat
+    batch: Count
+    density_us_per_row: Positive
+    density_us_per_row_q1: Positive
+    density_us_per_row_q3: Positive
+    sampling_us_per_row: Positive
+    sampling_us_per_row_q1: Positive
+    sampling_us_per_row_q3: Positive
+    runs: Count
+    first_density_us_per_row: Positive
+    first_sampling_us_per_row: Positive
 
 
 class Files(Part):
     """The names of the files beside a record: the weights, and the log-likelihood in nats of each test row."""
 
-    weights: FileName | None = None
-    test_lls: FileName | None = None
+    weights: Annotated[str, file_name(".safetensors")] | None = None
+    test_lls: Annotated[str, file_name(".npy")] | None = None
 
 
 class Environment(Part):
@@ -225,25 +208,25 @@ class Environment(Part):
     ``code_digest`` is that of flowbench's sources (``flowbench.revision``); None in records that are older than it.
     """
 
-    device: str
-    device_name: str
-    threads: int
-    dtype: str
+    device: Name
+    device_name: Name
+    threads: Count
+    dtype: Name
     versions: dict[str, str]
-    git_revision: str | None
-    code_digest: str | None = None
-    platform: str
+    git_revision: Name | None
+    code_digest: Name | None = None
+    platform: Name
 
 
 class Record(Part):
     """What every record has. ``run`` is the file's stem; ``started_at`` is ISO 8601 in UTC."""
 
-    schema_version: int = SCHEMA_VERSION
-    kind: str
+    schema_version: Count = SCHEMA_VERSION
+    kind: Name
     run: FileName
     environment: Environment
-    started_at: str
-    total_seconds: Figure = None
+    started_at: Name
+    total_seconds: Spread = None
 
 
 Status = Literal["ok", "diverged", "failed", "interrupted"]
@@ -264,7 +247,7 @@ class RunRecord(Record):
     likelihoods: Likelihoods = Likelihoods()
     checks: dict[str, Check] = {}
     doubts: tuple[str, ...] = ()
-    timings: list[Timing] = []
+    timings: list[Timing] = Field(default=[], max_length=MOST_TIMINGS)
     files: Files = Files()
 
     @property
@@ -289,6 +272,8 @@ def model_name(flow: str, settings: Mapping[str, Any]) -> str:
     transforms, hidden = settings.get("transforms"), settings.get("hidden")
     if not transforms or not isinstance(hidden, list | tuple):
         return flow
+    if not all(isinstance(size, int) for size in (transforms, *hidden)):
+        return flow  # one from outside the package, which calls something else so
     equal = hidden and all(width == hidden[0] for width in hidden)
     widths = f"{len(hidden)}×{hidden[0]}" if equal else "-".join(map(str, hidden)) or "linear"
     return f"{flow} {transforms} × ({widths})"

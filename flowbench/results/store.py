@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from flowbench.console import warn
 from flowbench.errors import FlowbenchError
 from flowbench.files import expanded, small_content, write_together
-from flowbench.results.beside import array, content_digest, is_whole, npy
+from flowbench.results import beside
+from flowbench.results.beside import content_digest, is_whole, npy
+from flowbench.results.fields import LARGEST
 from flowbench.results.first_schema import from_v1
 from flowbench.results.record import SCHEMA_VERSION, Files, Part, RunRecord
 
@@ -31,6 +33,12 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 16 << 20
 """A larger file is no record: a table of a thousand columns has one of 100 kB."""
+
+MOST_PARTS = 1_000_000
+"""Nor is one of more commas and brackets, each of which may stand for a hundred bytes: 200,000 epochs have as many."""
+
+MOST_SHOWN = 200
+"""Characters that are shown of where a record is damaged."""
 
 _NUMBERS = re.compile(r'\[\n[^][{}"]*\]')  # no string holds a line break
 
@@ -99,11 +107,11 @@ def read_all(
 ) -> dict[Path, RunRecord]:
     """All records of runs under ``folder``, subfolders too, in the order of their paths.
 
-    Records of other kinds go to ``on_other``, which passes over them. Whatever is no file is passed over (a pipe would
-    be waited for); a file that is no record is, too, after ``on_damage``, which warns.
+    Records of other kinds go to ``on_other``, which passes over them. What has a record's name and is none is passed
+    over after ``on_damage``, which warns: a damaged file, a folder, a pipe, a link in a circle.
     """
     found = {}
-    for path in _files(folder):
+    for path in _files(folder, on_damage):
         try:
             record = _read_run(path)
             if isinstance(record, RunRecord):
@@ -115,16 +123,25 @@ def read_all(
     return found
 
 
-def _files(folder: Path | str) -> Iterator[Path]:
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:  # not there, or not ours to read
-        return
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _files(entry.path)
-        elif entry.name.endswith(".json") and (entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path)):
-            yield Path(entry.path)  # only what a link leads to had to be asked for
+def _files(root: Path, on_damage: Callable[[Path, UnreadableRecordError], None]) -> Iterator[Path]:
+    """All that has a record's name; folders that are not ours to read go to ``on_damage``."""
+    waiting = [(str(root), True)]
+    while waiting:  # no recursion: folders may lie in each other a thousand times
+        path, is_folder = waiting.pop()
+        if not is_folder:
+            yield Path(path)
+            continue
+        try:
+            entries = sorted(os.scandir(path), key=lambda entry: entry.name, reverse=True)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            on_damage(Path(path), UnreadableRecordError(f"{path} cannot be read: {error.strerror}"))
+            continue
+        for entry in entries:
+            is_record = entry.name.endswith(".json")
+            if is_record or entry.is_dir(follow_symlinks=False):
+                waiting.append((entry.path, not is_record))
 
 
 def finished(folder: Path, run: str) -> RunRecord | None:
@@ -138,7 +155,7 @@ def finished(folder: Path, run: str) -> RunRecord | None:
     path = folder / f"{run}.json"
     refuse_newer(path)
     try:
-        record = _read_run(path) if path.is_file() else None
+        record = _read_run(path) if os.path.lexists(path) else None
     except UnreadableRecordError as error:
         _warn(error)
         return None
@@ -158,7 +175,7 @@ def refuse_newer(path: Path) -> None:
         UnreadableRecordError: there is one in ``path``.
     """
     try:
-        found = _object(path)
+        found = _object(path, _content(path))
     except UnreadableRecordError:
         return  # not there, or of no use to anybody
     known(path, found)
@@ -166,10 +183,10 @@ def refuse_newer(path: Path) -> None:
 
 def remove(path: Path) -> None:
     """Remove the record in ``path``, if there is one, and what is beside it."""
-    beside = _beside(path)
+    names = _beside(path)
     with suppress(OSError):
         path.unlink(missing_ok=True)
-        for name in beside:
+        for name in names:
             (path.parent / name).unlink(missing_ok=True)
 
 
@@ -179,18 +196,20 @@ def read_test_lls(record: RunRecord, folder: Path) -> NDArray[np.float64] | None
     Raises:
         UnreadableRecordError: the file is damaged.
     """
-    path = folder / (record.files.test_lls or "")
-    if record.files.test_lls is None or not path.is_file():
+    if record.files.test_lls is None:
         return None
+    path = folder / record.files.test_lls
     try:
-        content = path.read_bytes()
+        content, lls = beside.read(path, record.task.n_test, LARGEST)
         named = path.name.removesuffix(".npy").rpartition(".")[2]
         # the first schema's names tell nothing
         if path.name != f"{record.run}.npy" and named != content_digest(content):
             raise ValueError("its content is not what it is named after")
-        return array(content).astype(np.float64)
-    except (OSError, ValueError, EOFError, TypeError) as error:
-        raise UnreadableRecordError(f"{path} is damaged: {error}", "run it again with --force") from error
+        return lls
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UnreadableRecordError(f"{path} is damaged: {_said(error)}", "run it again with --force") from error
 
 
 def weights(path: Path) -> Path | None:
@@ -217,7 +236,7 @@ def document(path: Path) -> dict[str, Any]:
     Raises:
         UnreadableRecordError: it is none, or of a newer schema.
     """
-    return known(path, _object(path))
+    return known(path, _object(path, _content(path)))
 
 
 def known(path: Path, found: dict[str, Any]) -> dict[str, Any]:
@@ -234,10 +253,27 @@ def known(path: Path, found: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _content(path: Path) -> bytes:
     try:
-        found = from_json(small_content(path, MOST_BYTES))
-    except (OSError, ValueError, RecursionError) as error:
+        content = small_content(path, MOST_BYTES)
+        if sum(content.count(mark) for mark in (b",", b"[", b"{")) > MOST_PARTS:
+            raise ValueError("it has more parts than any record")
+        return content
+    except (OSError, ValueError) as error:
+        raise UnreadableRecordError(
+            f"{path} cannot be read: {_said(error)}", "move it away, or run it again"
+        ) from error
+
+
+def _said(error: Exception) -> str:
+    """By the system without the path, which is named already."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _object(path: Path, content: bytes) -> dict[str, Any]:
+    try:
+        found = from_json(content)
+    except ValueError as error:
         raise UnreadableRecordError(f"{path} is not readable JSON: {error}", "move it away, or run it again") from error
     if not isinstance(found, dict):
         raise UnreadableRecordError(f"{path} is not a record: it is no JSON object")
@@ -251,20 +287,22 @@ def parsed(path: Path, found: dict[str, Any], kind: type[P], upgraded: Callable[
         UnreadableRecordError: it is no record of that kind.
     """
     try:
-        return kind.model_validate(upgraded(found) if found.get("schema_version") == 1 else found)
+        # as a file's content, which is checked more strictly than what a program makes
+        return kind.model_validate_json(to_json(upgraded(found) if found.get("schema_version") == 1 else found))
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UnreadableRecordError(f"{path} is not a record: {where}: {first['msg']}") from error
+        raise UnreadableRecordError(f"{path} is not a record: {where[:MOST_SHOWN]}: {first['msg']}") from error
 
 
 def _read_run(path: Path) -> RunRecord | dict[str, Any]:
     """As ``read``; the object as it is where it is of another kind: a record of times, or what was printed as JSON."""
-    with suppress(OSError, ValueError):  # an older schema, another kind, or no record: what follows tells them apart
-        record = RunRecord.model_validate_json(small_content(path, MOST_BYTES))  # twice as fast as by way of a document
+    content = _content(path)
+    with suppress(ValueError):  # an older schema, another kind, or no record: what follows tells them apart
+        record = RunRecord.model_validate_json(content)  # twice as fast as by way of a document
         if record.schema_version == SCHEMA_VERSION:
             return record
-    found = _object(path)
+    found = _object(path, content)
     if found.get("kind", "run") != "run":
         return found
     return parsed(path, known(path, found), RunRecord, from_v1)
@@ -275,9 +313,9 @@ def _warn(error: UnreadableRecordError) -> None:
 
 
 def _beside(path: Path) -> set[str]:
-    """The names of the files that belong to the record in ``path``, if one is there."""
+    """The names of the files that belong to the record in ``path``, if one is there: what it says of others' is not."""
     try:
         files = read(path).files
     except UnreadableRecordError:
         return set()
-    return {name for name in (files.weights, files.test_lls) if name is not None}
+    return {name for name in (files.weights, files.test_lls) if name is not None and name.startswith(f"{path.stem}.")}

@@ -11,7 +11,8 @@ from pydantic import Field
 
 from flowbench.files import write_together
 from flowbench.results import store
-from flowbench.results.record import SCHEMA_VERSION, FileName, Part, RunRecord, Settings, configuration
+from flowbench.results.fields import Count, FileName, Settings
+from flowbench.results.record import SCHEMA_VERSION, Part, RunRecord, configuration
 
 
 class Sweep(Part):
@@ -21,7 +22,7 @@ class Sweep(Part):
     ``started_at`` is ISO 8601 in UTC.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Count = SCHEMA_VERSION
     kind: Literal["sweep"] = "sweep"
     name: FileName
     started_at: str

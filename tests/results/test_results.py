@@ -104,11 +104,11 @@ def lls_beside(path: Path):
 
 class TestLikelihoods:
     def test_they_lie_beside_the_record_in_single_precision(self, tmp_path):
-        path = results.write(make_record(run="maf-1.5"), tmp_path, np.array([1.5, -2.0], dtype=np.float32))
+        path = results.write(make_record(run="maf-1.5", n_test=2), tmp_path, np.array([1.5, -2.0], dtype=np.float32))
         found = lls_beside(path)
         assert found.dtype == np.float64
         np.testing.assert_array_equal(found, [1.5, -2.0])
-        results.write(make_record(run="maf-1.5"), tmp_path, np.array([0.1, -1e30], np.float32))
+        results.write(make_record(run="maf-1.5", n_test=2), tmp_path, np.array([0.1, -1e30], np.float32))
         np.testing.assert_array_equal(lls_beside(path), np.array([0.1, -1e30], np.float32))  # to the last bit
         assert the(tmp_path, "npy").name == results.read(path).files.test_lls
         assert len(list(tmp_path.iterdir())) == 2  # the first ones are gone
@@ -138,7 +138,7 @@ class TestLikelihoods:
 class TestAtomicity:
     @pytest.fixture
     def written(self, tmp_path):
-        results.write(make_record(seed=1), tmp_path, np.ones(3), b"weights 1")
+        results.write(make_record(seed=1, n_test=3), tmp_path, np.ones(3), b"weights 1")
         return tmp_path
 
     def assert_untouched(self, folder):
@@ -160,7 +160,7 @@ class TestAtomicity:
 
         monkeypatch.setattr(os, "fsync", fsync)
         with pytest.raises(UsageError, match="No space left on device"):
-            results.write(make_record(seed=2), written, np.zeros(3), b"weights 2")
+            results.write(make_record(seed=2, n_test=3), written, np.zeros(3), b"weights 2")
         assert len(calls) == nth
         monkeypatch.undo()
         self.assert_untouched(written)
@@ -171,7 +171,7 @@ class TestAtomicity:
 
         monkeypatch.setattr(os, "fsync", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            results.write(make_record(seed=2), written, np.zeros(3), b"weights 2")
+            results.write(make_record(seed=2, n_test=3), written, np.zeros(3), b"weights 2")
         monkeypatch.undo()
         self.assert_untouched(written)
 
@@ -212,7 +212,7 @@ class TestAtomicity:
 
         monkeypatch.setattr(Path, "replace", replace)
         with pytest.raises(UsageError, match="Input/output error"):
-            results.write(make_record(seed=2), written, np.zeros(3), b"weights 2")
+            results.write(make_record(seed=2, n_test=3), written, np.zeros(3), b"weights 2")
         monkeypatch.undo()
         self.assert_untouched(written)
 
@@ -231,7 +231,7 @@ def killed(self, *arguments, **options):
         os._exit(9)  # nothing is tidied up, as by kill -9 or a power cut
     return real(self, *arguments, **options)
 pathlib.Path.{step} = killed
-store.write(make_record(seed=2), pathlib.Path({str(written)!r}), numpy.zeros(3), b"weights 2")
+store.write(make_record(seed=2, n_test=3), pathlib.Path({str(written)!r}), numpy.zeros(3), b"weights 2")
 """
         folder = str(Path(__file__).parents[1])
         path = os.pathsep.join([folder, *filter(None, sys.path)])
@@ -244,7 +244,7 @@ store.write(make_record(seed=2), pathlib.Path({str(written)!r}), numpy.zeros(3),
         np.testing.assert_array_equal(lls_beside(path), np.full(3, 2.0 - seed))
 
     def test_the_same_files_again_are_kept(self, written):
-        results.write(make_record(seed=1), written, np.ones(3), b"weights 1")
+        results.write(make_record(seed=1, n_test=3), written, np.ones(3), b"weights 1")
         self.assert_untouched(written)
 
     def test_the_first_schemas_files_go_with_their_record(self, tmp_path):
@@ -344,13 +344,18 @@ class TestReading:
         assert "schema version 3" in capsys.readouterr().err
 
     @pytest.mark.usefixtures("twenty_seconds")
-    def test_what_is_no_file_is_not_waited_for(self, tmp_path, capsys):
+    def test_what_is_no_file_is_named_and_not_waited_for(self, tmp_path, capsys):
         path = results.write(make_record(), tmp_path)
         os.mkfifo(tmp_path / "pipe.json")
         (tmp_path / "folder.json").mkdir()
         (tmp_path / "link.json").symlink_to(tmp_path / "nowhere")
+        (tmp_path / "circle.json").symlink_to(tmp_path / "circle.json")
+        (tmp_path / "device.json").symlink_to("/dev/zero")
         assert list(results.read_all(tmp_path)) == [path]
-        assert capsys.readouterr().err == ""
+        warnings = capsys.readouterr().err.splitlines()
+        names = ["circle", "device", "folder", "link", "pipe"]
+        assert all(f"passed over: {tmp_path}/{name}.json" in line for name, line in zip(names, warnings, strict=True))
+        assert all("Too many" in line for line in warnings[:1])
         assert results.finished(tmp_path, "pipe") is None
         with pytest.raises(results.UnreadableRecordError, match="no regular file"):
             results.read(tmp_path / "pipe.json")

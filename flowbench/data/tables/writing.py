@@ -9,15 +9,15 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flowbench.console import printable
+from flowbench.console import Shown
 from flowbench.data.dataset import Float64
 from flowbench.errors import UsageError, did_you_mean
 from flowbench.files import written_whole
@@ -197,8 +197,6 @@ def write_table(path: Path | None, columns: Sequence[Column], batches: Iterable[
     batches = iter(batches)
     # before a header is written to where it stays: the first rows may be refused
     first = list(itertools.islice(batches, 1)) if path is None else []
-    if path is None and sys.stdout.isatty():  # names come from files, and must not steer the terminal
-        columns = [replace(column, name=printable(column.name)) for column in columns]
     with written_whole(path) if path else _stdout() as file, closing(kind(file, columns)) as writer:
         for rows in itertools.chain(first, batches):
             writer.write(rows)
@@ -209,7 +207,8 @@ def write_table(path: Path | None, columns: Sequence[Column], batches: Iterable[
 @contextmanager
 def _stdout() -> Iterator[BinaryIO]:
     try:
-        yield sys.stdout.buffer
+        # what is text in a table must not steer the terminal; in a pipe or a file it is data
+        yield cast("BinaryIO", Shown(sys.stdout.buffer)) if sys.stdout.isatty() else sys.stdout.buffer
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         # who reads has seen enough; Python's own flush at its end is not to fail once more

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from flowbench.config import as_set
 from flowbench.report.claims.findings import Claim, Finding, not_measured, verdict
 from flowbench.report.layout import decimals, duration
 from flowbench.report.ranking.lines import LEVEL, NOT_CHOSEN, Line, paired, rows_of
@@ -37,7 +38,9 @@ class Contest:
 
 def as_flexible(tables: Sequence[Table], command: str) -> Claim:
     """That a MAF is no worse than a RealNVP of as many transforms, by the same recipe."""
-    found = contests(tables, "maf", "realnvp", lambda run: (run.setup.recipe, run.setup.config.get("transforms")))
+    found = contests(
+        tables, "maf", "realnvp", lambda run: (run.setup.recipe, as_set(run.setup.config.get("transforms")))
+    )
     findings = [_finding(each, not each.is_worse, "") for each in found]
     return Claim(
         "RealNVP is less flexible: a MAF of as many transforms gives the same test rows as much or more",

@@ -14,7 +14,7 @@ from flowbench.report.gate.lines import Line, lines
 from flowbench.report.runs import is_of
 from flowbench.results.inference import Lls
 from flowbench.results.record import Files, RunRecord
-from flowbench.results.store import UnreadableRecordError, read_all, write
+from flowbench.results.store import UnreadableRecordError, read_all, remove, write
 
 
 class Comparison:
@@ -79,7 +79,7 @@ class Comparison:
         for line, rows in accepted:
             written = {self._write(run.record, lls, names) for run, lls in zip(line.new, rows, strict=True)}
             for path in self._replaced(line) - written:
-                _remove(path, self._baseline[path])
+                remove(path)
         return taken, left
 
     def _write(self, record: RunRecord, lls: Lls, names: set[str]) -> Path:
@@ -109,12 +109,6 @@ def _acceptable(line: Line) -> list[Lls] | Finding:
     except UnreadableRecordError as error:
         return Finding(line.what, "damaged", notes=(str(error),))
     return rows or Finding(line.what, "damaged", notes=("there is no file of the rows' likelihoods",))
-
-
-def _remove(path: Path, record: RunRecord) -> None:
-    path.unlink(missing_ok=True)  # first: no record is left without its rows
-    if record.files.test_lls is not None:
-        (path.parent / record.files.test_lls).unlink(missing_ok=True)
 
 
 def _revisions(records: Iterable[RunRecord]) -> str:

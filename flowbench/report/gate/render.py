@@ -10,7 +10,6 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from flowbench.console import printable
 from flowbench.report.gate.findings import FAILING, PASSING, Finding, Measured, counted, document, exit_code
 from flowbench.report.layout import decimals, plain, significant
 from flowbench.report.outputs import Output, write
@@ -38,7 +37,7 @@ def _print(findings: Sequence[Finding], form: str, title: str, console: Console)
     elif form == "table":
         console.print(_table(findings, title))
     else:
-        console.out(printable(junit(findings, title) if form == "junit" else markdown(findings, title)))
+        console.out(junit(findings, title) if form == "junit" else markdown(findings, title))
 
 
 def markdown(findings: Sequence[Finding], title: str) -> str:

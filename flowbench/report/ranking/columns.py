@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from flowbench.console import plural, printable
+from flowbench.console import one_line, plural
 from flowbench.report.layout import LAST, Column, Figure, aligned, decimals, duration, significant
 from flowbench.report.ranking.lines import Line, OverSeeds, mean
 from flowbench.report.ranking.sheet import Sheet, sheet
-from flowbench.report.ranking.tables import BELOW_GAUSSIAN, Table
+from flowbench.report.ranking.tables import BELOW_GAUSSIAN, DOUBTED, Table
 from flowbench.report.runs import code
 from flowbench.results.published import Published, published_shape, unlabelled
 from flowbench.results.record import Environment, Estimate, RunRecord
@@ -35,7 +35,7 @@ def heading(table: Table) -> str:
     """The data, its size, and the unit of likelihoods."""
     task = table.task
     size = f"{plural(task.dim, 'column')}, {plural(task.n_test, 'test row')}"
-    return f"{table.name}: {size}, nats in {task.space} space"
+    return one_line(f"{table.name}: {size}, nats in {task.space} space")
 
 
 def columns(table: Table) -> list[Column]:
@@ -112,7 +112,7 @@ def _sections(table: Table) -> dict[int, str]:
 
 def _padded(column: Column, length: int) -> Column:
     """The cells as a terminal may have them, blank for references and published models that know nothing of them."""
-    cells = *map(printable, column.cells), *[""] * (length - len(column.cells))
+    cells = *map(one_line, column.cells), *[""] * (length - len(column.cells))
     return replace(column, cells=cells)
 
 
@@ -191,7 +191,8 @@ def _style(line: Line) -> str:
 
 
 def _marks(line: Line) -> str:
-    return " ".join(filter(None, [line.mark, BELOW_GAUSSIAN if line.is_below_gaussian else ""]))
+    signs = BELOW_GAUSSIAN * line.is_below_gaussian, DOUBTED * bool(line.doubts)
+    return " ".join(filter(None, [line.mark, *signs]))
 
 
 def _to_best_column(table: Table) -> Column:

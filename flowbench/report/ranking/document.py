@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from flowbench.report.ranking.columns import spelt_out
@@ -17,15 +19,18 @@ SCHEMA_VERSION = 3
 
 
 def document(found: Sequence[Table]) -> dict[str, Any]:
-    """The tables as strict JSON has them: a run is its whole record, without the figures that nobody should trust."""
-    return {"kind": "ranking", "schema_version": SCHEMA_VERSION, "tables": [_table(table) for table in found]}
+    """The tables as strict JSON has them: a run is its whole record, without the figures that nobody should trust.
+
+    Tables and their lines are iterators: of ten thousand runs they would take as much memory again.
+    """
+    return {"kind": "ranking", "schema_version": SCHEMA_VERSION, "tables": map(_table, found)}
 
 
 def _table(table: Table) -> dict[str, Any]:
     task = table.task
     about = ("data", "data_version", "data_fingerprint", "partial", "space", "dim", "n_test")
     return {name: getattr(task, name) for name in about} | {
-        "lines": [_line(line) for line in table.lines],
+        "lines": map(_line, table.lines),
         "references": [
             {"model": reference.model, "test_ll_nats": reference.test_ll_nats.model_dump(mode="json")}
             for reference in table.references
@@ -42,15 +47,21 @@ def _line(line: Line) -> dict[str, Any]:
         "settings": line.settings,
         "seeds": line.seeds,
         "is_below_gaussian": line.is_below_gaussian,
+        "doubts": line.doubts,
         "validation_ll_nats": _over_seeds(line.validation_ll_nats),
         "test_ll_nats": _over_seeds(line.test_ll_nats),
         "class_averaged_test_ll_nats": _over_seeds(line.class_averaged_test_ll_nats),
         "to_best_nats": _to_best(line.to_best),
         "runs": [
-            {"path": str(run.path), "record": (run.record if run in line.ended else run.record.without_figures())}
+            {"path": _utf8(run.path), "record": (run.record if run in line.ended else run.record.without_figures())}
             for run in line.runs
         ],
     }
+
+
+def _utf8(path: Path) -> str:
+    """With the bytes of a name that are no UTF-8 spelt out."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _over_seeds(found: OverSeeds | None) -> dict[str, Any] | None:
@@ -135,6 +146,7 @@ def _csv_line(line: Line) -> dict[str, Any]:
         "dtype": where.dtype,
         "git_revision": where.git_revision,
         "code_digest": where.code_digest,
+        "doubts": "; ".join(line.doubts),
     }
     return about | {
         f"{direction}_us_per_row_at_{batch}": cost

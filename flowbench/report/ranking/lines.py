@@ -84,6 +84,11 @@ class Line:
         return [run.record.setup.seed for run in self.ended or self.runs]
 
     @property
+    def doubts(self) -> tuple[str, ...]:
+        """What its figures should be doubted for, by one of its seeds or more: each once."""
+        return tuple(dict.fromkeys(doubt for run in self.ended for doubt in run.record.doubts))
+
+    @property
     def is_below_gaussian(self) -> bool:
         """Whether a Gaussian fitted to the same training rows is more likely on the same test rows."""
         test, gaussian = self.test_ll_nats, self.gaussian_test_ll_nats

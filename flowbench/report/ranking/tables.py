@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from flowbench.console import one_line
 from flowbench.errors import NothingToCompareError, did_you_mean
 from flowbench.report.layout import given_groups
 from flowbench.report.ranking.lines import NOT_CHOSEN, Line, held_against, lines, mean
@@ -17,6 +18,8 @@ from flowbench.results.record import Estimate, RunRecord, Task
 Sort = Literal["validation", "test", "density", "sampling", "train", "name"]
 
 BELOW_GAUSSIAN = "▼"
+
+DOUBTED = "?"
 
 AVERAGED = "published figures of flows that were given the class are of p(x), the mean over classes"
 
@@ -193,7 +196,10 @@ def _notes(found: Sequence[Line], best: Line | None) -> list[str]:
     records = [run.record for line in found for run in line.runs]
     groups = sorted({record.task.test_groups for record in records if record.task.test_groups})
     failed = [f"{record.run} {record.status}: {reason(record)}" for record in records if record.status != "ok"]
-    return [*_notes_on_marks(found, best), *map(given_groups, groups), *notes_on_times(records), *failed]
+    ended = [run.record for line in found for run in line.ended]
+    doubted = [f"{DOUBTED} {record.run}: {doubt}" for record in ended for doubt in record.doubts]
+    about = [*map(given_groups, groups), *notes_on_times(records), *failed, *doubted]
+    return [*_notes_on_marks(found, best), *map(one_line, about)]
 
 
 def _notes_on_marks(found: Sequence[Line], best: Line | None) -> Iterable[str]:

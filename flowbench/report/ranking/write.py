@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from pydantic_core import to_json
 from rich.console import Console
 
+from flowbench.console import printable, write_text
 from flowbench.report.outputs import Output, write
 from flowbench.report.ranking.columns import ranking
 from flowbench.report.ranking.curves import curves, curves_document, curves_rows, curves_sheet
@@ -34,13 +37,14 @@ def write_report(
 
     def printed(form: str, console: Console) -> None:
         if form == "json":
-            _print(_strict(as_document()), console)
+            write_text(chain(strict(as_document()), ["\n"]), console)
         elif form == "csv":
-            _print(rows(), console)
+            write_text([rows()], console)
         elif form == "table":
             show(sheets(form), console)
         else:
-            _print((markdown if form == "markdown" else latex)(sheets(form)), console)
+            text = printable((markdown if form == "markdown" else latex)(sheets(form)))
+            write_text([text.removesuffix("\n"), "\n"], console)
 
     write(to, printed)
 
@@ -79,15 +83,31 @@ def write_curves(tables: Sequence[Table], to: Sequence[Output]) -> None:
     )
 
 
-def _strict(found: dict[str, Any]) -> str:
-    """As JSON; of thousands of records sooner than by the standard library."""
-    return to_json(found, indent=2, inf_nan_mode="null").decode()
+def strict(found: Any, indent: str = "\n") -> Iterator[str]:
+    """As JSON, of thousands of records sooner than by the standard library.
+
+    What is an iterator is a list in JSON, of which one item at a time is in memory.
+    """
+    deeper = indent + "  "
+    if isinstance(found, Iterator):
+        items, ends = (("", item) for item in found), "[]"
+    elif isinstance(found, dict) and any(isinstance(value, Iterator) for value in found.values()):
+        items, ends = ((f"{_whole(key)}: ", value) for key, value in found.items()), "{}"
+    else:
+        yield _whole(found).replace("\n", indent)  # there is none within a string of JSON
+        return
+    yield ends[0]
+    between = deeper
+    for name, value in items:
+        yield f"{between}{name}"
+        yield from strict(value, deeper)
+        between = f",{deeper}"
+    yield ends[1] if between == deeper else indent + ends[1]
 
 
-def _print(text: str, console: Console) -> None:
-    """As it is: rich would take twenty seconds to look through the records of ten thousand runs."""
-    try:
-        console.file.write(text.removesuffix("\n") + "\n")
-        console.file.flush()
-    except BrokenPipeError:
-        console.on_broken_pipe()
+def _whole(found: Any) -> str:
+    """What would steer a terminal is spelt as JSON spells it; it is a line break or is in a string."""
+    text = to_json(found, indent=2, inf_nan_mode="null").decode()
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)

@@ -102,7 +102,7 @@ class TestAccept:
         new, baseline = folders
         write_run(baseline, rows(), run="before")
         write_run(new, rows(loss=1), run="now")
-        monkeypatch.setattr("flowbench.report.gate.baseline._remove", _interrupted)
+        monkeypatch.setattr("flowbench.report.gate.baseline.remove", _interrupted)
         with pytest.raises(KeyboardInterrupt):
             Comparison(new, baseline).accept()
         assert {record.run for record in store.read_all(baseline).values()} == {"before", "now"}

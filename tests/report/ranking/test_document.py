@@ -10,6 +10,7 @@ from records import by_path, full_record, timing
 
 from flowbench.report.ranking.document import as_csv, document
 from flowbench.report.ranking.tables import tables
+from flowbench.report.ranking.write import strict
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def seeds(tmp_path):
 
 def test_the_document_is_strict_json_with_whole_records():
     records = [full_record(given={}), run("iaf", status="diverged", error="loss was nan"), run(data="patches")]
-    found = json.loads(json.dumps(document(tables(by_path(records))), default=dumped, allow_nan=False))
+    found = json.loads("".join(strict(document(tables(by_path(records))))))
     assert (found["schema_version"], [table["data"] for table in found["tables"]]) == (3, ["patches", "power"])
     best, diverged = found["tables"][1]["lines"]
     assert (best["mark"], best["to_best_nats"], best["seeds"]) == ("best", None, [0])
@@ -38,13 +39,8 @@ def test_the_document_is_strict_json_with_whole_records():
     assert found["tables"][0]["published"] == []
 
 
-def dumped(record):
-    """What pydantic makes of a record inside a document."""
-    return record.model_dump(mode="json")
-
-
 def test_the_errors_of_a_difference_stand_apart(seeds):
-    line = json.loads(json.dumps(document([seeds]), default=dumped))["tables"][0]["lines"][1]
+    line = json.loads("".join(strict(document([seeds]))))["tables"][0]["lines"][1]
     difference = seeds.lines[1].to_best.difference
     assert line["to_best_nats"] == {
         "mean": difference.mean,
