@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import os
 import platform
+import shutil
 import stat
 import tempfile
 import time
@@ -44,6 +46,17 @@ def small_content(path: Path, most: int) -> bytes:
         return os.read(file, status.st_size)
     finally:
         os.close(file)
+
+
+def ensure_room(folder: Path, n_bytes: int) -> None:
+    """Refuse before the first byte, and with the figures, what would end at a full disk.
+
+    Raises:
+        OSError: fewer than ``n_bytes`` are free.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes:
+        raise OSError(errno.ENOSPC, f"needs {decimal(n_bytes)} in {folder}, {decimal(free)} are free")
 
 
 def ensure_writable(folder: Path) -> None:

@@ -159,6 +159,7 @@ class _Renamed:
         self._part, self._own = part, own
         self.names = tuple(own)
         self.text = frozenset(name for name, its in own.items() if its in part.text)
+        self.rows = part.rows
 
     def batches(self, columns: Sequence[str]) -> Iterator[Float64]:
         """See `files.Part`."""
