@@ -186,11 +186,11 @@ def test_mnist_splits_by_position(folders: Path) -> None:
     put(folders / "mnist/train-images-idx3-ubyte", idx(10_003))
     put(folders / "mnist/t10k-images-idx3-ubyte", idx(5))
     data = load("mnist", allow_partial=True)
-    official = read_idx(folders / "mnist/train-images-idx3-ubyte").reshape(-1, 784)
+    official = read_idx(folders / "mnist/train-images-idx3-ubyte", 1 << 26).reshape(-1, 784)
     for part, pixels in (
         (data.train, official[:8336]),
         (data.validation, official[8336:]),
-        (data.test, read_idx(folders / "mnist/t10k-images-idx3-ubyte").reshape(-1, 784)),
+        (data.test, read_idx(folders / "mnist/t10k-images-idx3-ubyte", 1 << 26).reshape(-1, 784)),
     ):
         assert (np.floor(256 / (1 + np.exp(-np.float64(part)))) == pixels).mean() > 0.999
 
@@ -217,7 +217,7 @@ def test_splits_share_no_image(
 
 def test_idx_is_read_as_written(tmp_path: Path) -> None:
     path = put(tmp_path / "x.idx", b"\x00\x00\x08\x02" + np.array([2, 3], ">i4").tobytes() + bytes(range(6)))
-    np.testing.assert_array_equal(read_idx(path), [[0, 1, 2], [3, 4, 5]])
+    np.testing.assert_array_equal(read_idx(path, 6), [[0, 1, 2], [3, 4, 5]])
 
 
 def test_fewer_rows_are_refused_unless_allowed_and_then_named(folders: Path) -> None:
