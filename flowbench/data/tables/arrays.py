@@ -199,6 +199,8 @@ def _pieces(stream: IO[bytes], n_bytes: int) -> Iterator[bytes]:
 
 
 def _check_array(where: Path | str, header: Header, dimensions: int) -> None:
+    if header.dtype.hasobject:
+        raise DataError(f"{where} holds Python objects, expected real numbers", "convert it with array.astype(float)")
     if header.dtype.kind not in "biuf":
         hint = "convert it with array.astype(float)"
         raise DataError(f"{where} has dtype {header.dtype}, expected real numbers", hint)

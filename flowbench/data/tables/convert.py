@@ -27,6 +27,7 @@ from flowbench.data.tables.files import TableFile
 from flowbench.data.tables.fitness import refuse_unfit, refuse_unscalable
 from flowbench.data.tables.given import Classes, complete, numbered, with_given
 from flowbench.data.tables.kinds import Kinds, between_bounds, kinds_of
+from flowbench.data.tables.limits import refuse_short_of_memory
 from flowbench.data.tables.options import CATEGORY, TRAIN, Seeds, TableOptions
 from flowbench.data.tables.profile import Profile, Profiler
 from flowbench.data.tables.repeated import repeated_rows
@@ -48,10 +49,13 @@ def convert(
     path = source.label
     categories, numbers = _apart(source, columns, options)
     of_classes = [name for name in options.given if name in options.classes or source.is_text(name)] + categories
-    classes = Classes(source, of_classes, missing=options.missing, modelled=categories)
     first = len(options.given) + len(categories)
+    if source.rows is not None:  # of each row its place in the order, its part, the numbers of its classes and group
+        held = source.rows * (8 + 1 + 4 * len(of_classes) + 4 * (options.group is not None))
+        refuse_short_of_memory(path, held, "give fewer rows")
     with tempfile.TemporaryFile(dir=place) as file:
-        rows = Spool(file, first, len(numbers), stream(seeds.noise, "noise"))
+        rows = Spool(file, place, first, len(numbers), stream(seeds.noise, "noise"), source.rows)
+        classes = Classes(source, of_classes, missing=options.missing, modelled=categories)
         profiler = Profiler(numbers, missing_allowed=options.missing == "indicator")
         usable, groups = _spool(source, (*options.given, *categories), numbers, options, classes, profiler, rows)
         classes.refuse_no_classes(categories)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
-from flowbench.errors import DataError
+from flowbench.errors import DataError, ShortOfMemoryError
+from flowbench.memory import available_bytes
 
 MOST_COLUMNS = 200_000
 """Far more than can be trained on: each layer of a flow has thousands of weights for each."""
@@ -37,6 +38,17 @@ def refuse_alike(path: Path, rows: int, columns: int, held: int) -> None:
     """Refuse more rows than there are bits: each row that is drawn from a density has a few of its own."""
     if 8 * rows * columns > LITTLE and rows > 8 * held:
         raise _all_alike(path, f"{rows:,} rows come of {decimal(held)}, less than a bit for each")
+
+
+def refuse_short_of_memory(label: str, n_bytes: int, hint: str) -> None:
+    """Refuse, before it is taken, more memory than there is.
+
+    Raises:
+        ShortOfMemoryError: there is less.
+    """
+    there = available_bytes()
+    if there is not None and n_bytes > there:
+        raise ShortOfMemoryError(f"{label} takes {decimal(n_bytes)} of memory, {decimal(there)} are free", hint)
 
 
 def _all_alike(path: Path, what: str) -> DataError:

@@ -17,6 +17,7 @@ from flowbench.data import cache
 from flowbench.data.dataset import Dataset, Splits
 from flowbench.data.tables.convert import convert, say
 from flowbench.data.tables.files import OPENERS, open_table
+from flowbench.data.tables.limits import refuse_short_of_memory
 from flowbench.data.tables.options import Seeds, TableOptions
 from flowbench.data.tables.sources import HeldOut, Sources, join
 from flowbench.errors import DataError
@@ -50,6 +51,7 @@ def load_table(
     table = open_table(path)
     columns = options.select(table)
     source = join(table, held_out, (*options.given, *columns), options.group)
+    source.refuse_empty([each.rows for each in source.tables])
     drawn = {
         "split_seed": None if options.split == "time" or not source.drawn else seeds.split,
         "noise_seed": seeds.noise if options.draws_noise else None,
@@ -102,6 +104,9 @@ def _prepare(
         with tempfile.TemporaryDirectory() as temporary:
             convert(source, columns, options, seeds, Path(temporary), fingerprint)
             splits = _read(Path(temporary), fingerprint)
+            whole = sum(part.nbytes for part in (splits.train, splits.validation, splits.test))
+            hint = "make room for its arrays where they are mapped and not held: XDG_CACHE_HOME names the folder"
+            refuse_short_of_memory(source.label, whole, hint)
             train, validation, test = (np.array(part) for part in (splits.train, splits.validation, splits.test))
             return dataclasses.replace(splits, train=train, validation=validation, test=test)
     except OSError as error:
