@@ -53,6 +53,6 @@ def refuse_short_of_memory(label: str, n_bytes: int, hint: str) -> None:
 
 def _all_alike(path: Path, what: str) -> DataError:
     return DataError(
-        f"{path}: {what}: its rows must be all alike",
+        f"{path}: {what}: its rows can but be nearly all alike",
         "no density can be learnt of such; if it is meant so, write it as a .npy (numpy.save)",
     )
