@@ -22,7 +22,7 @@ from rich.filesize import decimal
 
 from flowbench.console import warn_once
 from flowbench.data.card import READY_MADE, Card, RawFile
-from flowbench.errors import DataError
+from flowbench.errors import DataError, reason_of
 
 _BUFFER = 1 << 16
 
@@ -160,7 +160,7 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, ValueError, KeyError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
-        reason = str(error).strip() or type(error).__name__
+        reason = reason_of(error)
         hint = "it may be cut short or damaged: get it again, and compare its size and checksum with the source's"
         raise DataError(f"cannot read {path}: {reason}", hint) from error
 

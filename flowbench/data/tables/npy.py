@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowbench.data.dataset import Float64
-from flowbench.errors import DataError
+from flowbench.errors import DataError, reason_of
 
 BATCH_VALUES = 1 << 20
 """Read at a time."""
@@ -39,7 +39,7 @@ class Header:
         try:
             shape, self.columns_first, self.dtype = read(head)
         except Exception as error:  # a wrong literal may fail in any way, and be too deep for Python's parser
-            raise ValueError(f"its header is damaged ({str(error).strip() or type(error).__name__})") from error
+            raise ValueError(f"its header is damaged ({reason_of(error)})") from error
         if any(n < 0 for n in shape):
             raise ValueError(f"its header has the shape {shape}")
         self.shape = tuple(map(int, shape))
@@ -117,6 +117,6 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except _UNREADABLE as error:
-        reason = str(error).strip() or type(error).__name__
+        reason = reason_of(error)
         hint = "expected what numpy.save or numpy.savez writes of numbers"
         raise DataError(f"cannot read {path}: {reason}", hint) from error

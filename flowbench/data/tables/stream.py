@@ -9,14 +9,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import numpy as np
-
 from flowbench.data.tables.arrow import check_header, check_text, to_labels, to_rows
 from flowbench.data.tables.csv_block import CsvBlocks, names_of
 from flowbench.data.tables.files import check_names
 from flowbench.data.tables.records import Records
 from flowbench.data.tables.row_ends import RowEnds
-from flowbench.errors import DataError
+from flowbench.errors import DataError, reason_of
 
 BLOCK_BYTES = 1 << 20
 """Of rows that have come already, so many are taken together at the most."""
@@ -74,7 +72,8 @@ class ArrowStream:
         while (batch := self._next()) is not None:
             for start in range(0, batch.num_rows, most):
                 some = batch.slice(start, most)
-                labels = {name: np.asarray(to_labels(some.column(name)), object) for name in text}
+                with self._reading():
+                    labels = {name: to_labels(some.column(name)) for name in text}
                 yield Records(to_rows(self.name, some, numbers, first + start), labels)
             first += batch.num_rows
 
@@ -90,7 +89,7 @@ class ArrowStream:
         try:
             yield
         except (pa.ArrowException, OSError, ValueError, EOFError) as error:
-            raise DataError(f"cannot read {self.name}: {str(error).strip()}", "the stream is damaged or cut") from error
+            raise DataError(f"cannot read {self.name}: {reason_of(error)}", "the stream is damaged or cut") from error
 
 
 class _Resumed(io.RawIOBase):
