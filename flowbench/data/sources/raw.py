@@ -25,6 +25,7 @@ from flowbench.data.card import READY_MADE, Card, RawFile
 from flowbench.errors import DataError, reason_of
 
 _BUFFER = 1 << 16
+_MOST_AXES = 8
 
 
 def data_dir() -> Path:
@@ -244,6 +245,8 @@ def read_idx(path: Path, most: int) -> NDArray[np.uint8]:
         head = stream.read(4)
         if head[:3] != b"\x00\x00\x08":
             raise ValueError(f"it begins with {head.hex()}, an idx file of bytes with 000008")
+        if len(head) < 4 or head[3] > _MOST_AXES:
+            raise ValueError("it does not begin as an idx file of images or labels")
         lengths = stream.read(4 * head[3])
         shape = tuple(int(n) for n in np.frombuffer(lengths, ">i4", count=head[3]))
         n_bytes, promised = math.prod(shape), f"its header promises {' x '.join(map(str, shape))} bytes"

@@ -48,11 +48,12 @@ class Spool:
         Raises:
             OSError: there is no room for many more.
         """
-        self._length += rows.nbytes
-        if self._length > self._checked:
-            self._checked = self._length + LITTLE
+        length = self._length + rows.nbytes
+        if length > self._checked:
+            self._checked = length + LITTLE
             self._ensure_room(self._checked)
         self._file.write(np.ascontiguousarray(rows).data)
+        self._length = length
 
     def _ensure_room(self, length: int) -> None:
         """That the file may become so long; what is little is not asked for, and is left over of what is much."""
