@@ -14,13 +14,14 @@ from PIL import Image
 
 from flowbench.data import Card, RawFile, Splits
 from flowbench.data.preparing.images import PATCH_STEPS, patch_splits
-from flowbench.data.sources.raw import reading
+from flowbench.data.sources.raw import content, reading
 from flowbench.errors import DataError
 
 _ARCHIVE = "BSDS300-images.tgz"
 _READY_MADE = "BSDS300.hdf5"
 _PHOTOGRAPHS = {"train": 200, "test": 100}
 _N_VALIDATION_PHOTOGRAPHS = 20
+_MOST_BYTES, _MOST_PIXELS = 1 << 20, 1 << 20  # of a photograph, which has 481 x 321 pixels
 
 CARD = Card(
     name="bsds300",
@@ -59,7 +60,12 @@ def _read_patches(path: Path) -> Splits:
     import h5py
 
     with reading(path), h5py.File(path) as file:
-        train, validation, test = (np.asarray(file[part], np.float32) for part in ("train", "validation", "test"))
+        parts = [file[part] for part in ("train", "validation", "test")]
+        for part in parts:  # a small file may say that it holds any number of them
+            shape = part.shape if isinstance(part, h5py.Dataset) else None
+            if not (shape and shape[1:] == (CARD.dim,) and shape[0] <= CARD.n_train):
+                raise ValueError(f"its {part.name} has shape {shape}, expected (rows, {CARD.dim})")
+        train, validation, test = (np.asarray(part, np.float32) for part in parts)
     return Splits(train, validation, test, preprocessing=PATCH_STEPS)
 
 
@@ -84,7 +90,9 @@ def _read_photographs(archive: Path) -> dict[str, list[np.ndarray]]:
             path = PurePosixPath(member.name)
             file = stream.extractfile(member) if member.isfile() and path.suffix == ".jpg" else None
             if file is not None and path.parent.name in found:
-                with Image.open(io.BytesIO(file.read())) as image:
+                with Image.open(io.BytesIO(content(file, _MOST_BYTES))) as image:
+                    if image.width * image.height > _MOST_PIXELS or len(found[path.parent.name]) > 200:
+                        raise ValueError(f"its {path.name} is none of the photographs")
                     found[path.parent.name][path.name] = np.asarray(image.convert("L"))
     for folder, expected in _PHOTOGRAPHS.items():
         if len(found[folder]) != expected:

@@ -14,7 +14,7 @@ from flowbench.data import Card, RawFile, Splits
 from flowbench.data.preparing.images import dequantised_logits, pixel_steps
 from flowbench.data.preparing.partial import in_proportion
 from flowbench.data.sources import pickles
-from flowbench.data.sources.raw import reading
+from flowbench.data.sources.raw import content, reading
 
 _ARCHIVE = "cifar-10-binary.tar.gz"
 _TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
@@ -23,6 +23,7 @@ _N_VALIDATION = 5_000
 _LEVELS = 256
 _ALPHA = 0.05
 _CHANNELS, _SIDE = 3, 32
+_MOST_BYTES = 64 << 20  # of a batch, which has 31 MB
 
 CARD = Card(
     name="cifar10",
@@ -109,7 +110,7 @@ def _files(source: Path) -> Iterator[tuple[str, bytes]]:
             name = PurePosixPath(member.name).name
             file = archive.extractfile(member) if member.isfile() and name in wanted else None
             if file is not None:
-                yield name, file.read()
+                yield name, content(file, _MOST_BYTES)
 
 
 def _pixels(name: str, content: bytes, origin: Path) -> tuple[np.ndarray, np.ndarray]:

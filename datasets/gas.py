@@ -18,7 +18,7 @@ import numpy as np
 from flowbench.data import Card, RawFile, Splits, split_last_tenths
 from flowbench.data.preprocessing import Standardise
 from flowbench.data.sources import pickles
-from flowbench.data.sources.raw import opened, reading
+from flowbench.data.sources.raw import opened
 
 _ARCHIVE = "gas+sensor+array+under+dynamic+gas+mixtures.zip"
 _MEMBER = "ethylene_CO.txt"
@@ -54,6 +54,7 @@ CARD = Card(
 _N_SENSORS = 16
 _DROPPED = ("Meth", "Eth", "Time")
 _MOST_CORRELATION = 0.98
+_MOST_BYTES = 1 << 30  # of the text, which has some 640 MB
 
 
 def prepare(raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
@@ -81,8 +82,8 @@ def uncorrelated(rows: np.ndarray) -> list[int]:
 
 def _read_frame(path: Path) -> dict[str, np.ndarray]:
     """The sensors' columns of the ready-made data frame, whose gases have the names of another mixture."""
-    with reading(path):
-        columns = pickles.frame(pickles.load(path.read_bytes(), path))
+    with opened(path, path.name, _MOST_BYTES) as packed:
+        columns = pickles.frame(pickles.load(packed.read(), path))
         for name in _DROPPED:
             del columns[name]
     return columns
@@ -93,7 +94,7 @@ def _sample_text(path: Path, rng: np.random.RandomState) -> dict[str, np.ndarray
     import pandas as pd
 
     sensors = range(len(_DROPPED), len(_DROPPED) + _N_SENSORS)
-    with opened(path, _MEMBER) as text:
+    with opened(path, _MEMBER, _MOST_BYTES) as text:
         rows = pd.read_csv(text, sep=r"\s+", header=None, skiprows=1, usecols=list(sensors), dtype=np.float64)
         values = rows.to_numpy()
     drawn = values[rng.permutation(len(values))[: round(len(values) / 4)]]

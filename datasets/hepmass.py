@@ -24,6 +24,7 @@ from flowbench.data.sources.raw import opened
 
 _TRAIN, _TEST = "1000_train.csv", "1000_test.csv"
 _MOST_ROWS = {_TRAIN: 700_000, _TEST: 350_000}
+_MOST_BYTES = 8 << 30  # of a text; the first tenth is read, some megabytes at a time
 _UCI = "https://archive.ics.uci.edu/ml/machine-learning-databases/00347"
 _AUTHORS = "https://mlphysics.ics.uci.edu/data/hepmass"
 
@@ -66,8 +67,8 @@ def prepare(raw: Mapping[str, Path], rng: np.random.RandomState) -> Splits:
 
 
 def _read_header(path: Path) -> list[str]:
-    with opened(path, path.stem) as text:
-        names = text.readline().decode("ascii").strip().split(",")
+    with opened(path, path.stem, _MOST_BYTES) as text:
+        names = text.readline(10_000).decode("ascii").strip().split(",")
         if len(names) < 2:
             raise ValueError("its first line does not name a label and features")
         return names
@@ -81,7 +82,7 @@ def _read_signal(path: Path, name: str, n_columns: int) -> np.ndarray:
     places = [f"f{i}" for i in range(n_columns)]  # pyarrow's names for columns without any
     convert = csv.ConvertOptions(column_types={place: pa.float64() for place in places}, include_columns=places)
     read = csv.ReadOptions(skip_rows=1, autogenerate_column_names=True)
-    with opened(path, path.stem) as text:
+    with opened(path, path.stem, _MOST_BYTES) as text:
         found, left = [], _MOST_ROWS[name]
         for batch in csv.open_csv(text, read_options=read, convert_options=convert):
             rows = np.column_stack([column.to_numpy(zero_copy_only=False) for column in batch.columns])[:left]

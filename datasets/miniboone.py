@@ -43,6 +43,7 @@ CARD = Card(
 )
 
 _N_COLUMNS = 50
+_MOST_BYTES = 256 << 20  # of the text, which has some 90 MB
 _LEAST = -100  # of the first column: below it, at -999, nothing was measured
 
 
@@ -56,8 +57,8 @@ def _read_text(path: Path) -> np.ndarray:
     """What the ready-made array was made of: a line with the numbers of signal and background rows, then those rows."""
     import pandas as pd
 
-    with opened(path, _TEXT) as text:
-        n_signal, _ = map(int, text.readline().split())
+    with opened(path, _TEXT, _MOST_BYTES) as text:
+        n_signal, _ = map(int, text.readline(100).split())
         rows = pd.read_csv(text, sep=r"\s+", header=None, nrows=n_signal, dtype=np.float64).to_numpy()
         if rows.shape != (n_signal, _N_COLUMNS):
             raise ValueError(f"it has {rows.shape} signal rows and columns, expected {(n_signal, _N_COLUMNS)}")

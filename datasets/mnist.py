@@ -22,6 +22,7 @@ _READY_MADE = "mnist.pkl.gz"
 _N_VALIDATION = 10_000
 _LEVELS = 256
 _ALPHA = 1e-6
+_MOST_BYTES = 256 << 20  # of a file unpacked: the pickle has 220 MB
 
 CARD = Card(
     name="mnist",
@@ -82,13 +83,15 @@ def labels(raw: Mapping[str, Path]) -> list[np.ndarray]:
     """The digit of each image of each split."""
     if _READY_MADE in raw:
         return [pickles.array(digits) for _, digits in _read_pickle(raw[_READY_MADE])]
-    found = {name: read_idx(raw[f"{name}.gz"]) for name in (_TRAIN_LABELS, _TEST_LABELS) if f"{name}.gz" in raw}
+    found = {
+        name: read_idx(raw[f"{name}.gz"], _MOST_BYTES) for name in (_TRAIN_LABELS, _TEST_LABELS) if f"{name}.gz" in raw
+    }
     return _split(found.get(_TRAIN_LABELS), found.get(_TEST_LABELS))
 
 
 def _read_pickle(path: Path) -> list[tuple[object, object]]:
     """Images and digits of each of the three parts."""
-    with opened(path, path.stem) as packed:
+    with opened(path, path.stem, _MOST_BYTES) as packed:
         content = packed.read()
     with reading(path):
         match pickles.load(content, path):
@@ -127,7 +130,7 @@ def _split(train: np.ndarray | None, test: np.ndarray | None) -> list[np.ndarray
 
 
 def _read_images(path: Path) -> np.ndarray:
-    images = read_idx(path)
+    images = read_idx(path, _MOST_BYTES)
     if images.shape[1:] != (28, 28):
         raise DataError(f"{path} has shape {images.shape}, expected (rows, 28, 28)", "is it the file of labels?")
     return images.reshape(len(images), CARD.dim)

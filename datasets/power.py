@@ -46,6 +46,7 @@ _COLUMNS = (
     "Time",
 )
 # a row is complete if these are there too; they are dropped afterwards
+_MOST_BYTES = 256 << 20  # of the text, which has 133 MB
 _DROPPED = ("Global_reactive_power", "Global_intensity")
 
 
@@ -79,7 +80,7 @@ def _read_text(path: Path) -> np.ndarray:
 
     types = {name: pa.float64() for name in (*_COLUMNS, *_DROPPED)} | {"Time": pa.time32("s")}
     convert = csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=["?", ""])
-    with opened(path, _MEMBER) as text:
+    with opened(path, _MEMBER, _MOST_BYTES) as text:
         table = csv.read_csv(text, parse_options=csv.ParseOptions(delimiter=";"), convert_options=convert)
         complete = table.drop_null()
     seconds = complete["Time"].cast(pa.int32()).to_numpy()

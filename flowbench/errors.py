@@ -46,6 +46,8 @@ class DataError(FlowbenchError):
     exit_code = 4
 
 
+_LONGEST_REASON = 500
+
 _SAID_OF_MEMORY = "can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc"
 """By torch, on a CPU or a GPU."""
 
@@ -73,6 +75,12 @@ def memory_granted() -> Iterator[None]:
         if short := shortage(error):
             raise short from error
         raise
+
+
+def reason_of(error: BaseException) -> str:
+    """What another library's error says, as far as a message has room for it: it may quote what is in a file."""
+    said = str(error).strip() or type(error).__name__
+    return said if len(said) <= _LONGEST_REASON else f"{said[:_LONGEST_REASON]}…"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import os
 import platform
+import shutil
 import stat
 import tempfile
 import time
@@ -89,6 +91,17 @@ def flush(path: Path) -> None:
     except OSError:
         if not folder:
             raise
+
+
+def ensure_room(folder: Path, n_bytes: int) -> None:
+    """Refuse before the first byte, and with the figures, what would end at a full disk.
+
+    Raises:
+        OSError: fewer than ``n_bytes`` are free.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes:
+        raise OSError(errno.ENOSPC, f"needs {decimal(n_bytes)} in {folder}, {decimal(free)} are free")
 
 
 def ensure_writable(folder: Path) -> None:

@@ -33,16 +33,16 @@ def available_bytes() -> int | None:
     return None if system is None else min([system, *_granted(), *_unlimited()])
 
 
-def refuse_more_than_there_is(needed: int, what: str, hint: str) -> None:
+def refuse_short_of_memory(what: str, n_bytes: int, hint: str) -> None:
     """See, before it is begun, that the memory that work needs is available, where that is known.
 
     Raises:
         ShortOfMemoryError: it is not.
     """
     available = available_bytes()
-    if available is not None and needed > available:
+    if available is not None and n_bytes > available:
         raise ShortOfMemoryError(
-            f"{what} takes {decimal(needed)} of memory, and {decimal(available)} are available", hint
+            f"{what} takes {decimal(n_bytes)} of memory, and {decimal(available)} are available", hint
         )
 
 

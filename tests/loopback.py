@@ -48,13 +48,17 @@ class Request(BaseHTTPRequestHandler):
 
 
 class LoopbackServer(ThreadingHTTPServer):
-    """``scenarios`` by path; ``seen`` are the requests in order; ``closing`` is set when the test is over."""
+    """``scenarios`` by path; ``seen`` are the requests in order; ``closing`` is set when the test is over.
+
+    ``ended`` is whether anybody took all of an endless body.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Request)
         self.scenarios: dict[str, Scenario] = {}
         self.seen: list[Request] = []
         self.closing = threading.Event()
+        self.ended = False
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.server_port}/{path}"
@@ -135,5 +139,23 @@ def dripping(body: bytes) -> Scenario:
             request.wfile.write(body[i : i + 1])
             if request.server.closing.wait(0.02):
                 return
+
+    return answer
+
+
+def endless(code: int, most: int, **headers: str) -> Scenario:
+    """A body without a length that does not end; after ``most`` bytes nobody can have wanted them."""
+
+    def answer(request: Request) -> None:
+        request.send_response(code)
+        request.send_header("Transfer-Encoding", "chunked")
+        for name, value in headers.items():
+            request.send_header(name.replace("_", "-"), value)
+        request.end_headers()
+        block = bytes(1 << 16)
+        for _ in range(0, most, len(block)):
+            request.wfile.write(b"%x\r\n%s\r\n" % (len(block), block))
+        request.wfile.write(b"0\r\n\r\n")
+        request.server.ended = True
 
     return answer

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from flowbench.data.given import features
 from flowbench.data.mapped import Float32, read_rows
 from flowbench.errors import DataError
-from flowbench.memory import refuse_more_than_there_is
+from flowbench.memory import refuse_short_of_memory
 
 Float64 = NDArray[np.float64]
 
@@ -78,8 +78,8 @@ def _mean_and_covariance(chunks: Callable[[], Iterable[Float32]]) -> tuple[Float
         rows += len(chunk)
         total = total + chunk.sum(axis=0, dtype=np.float64)
     mean: Float64 = np.asarray(total / rows)
-    refuse_more_than_there_is(
-        _MATRICES * mean.itemsize * len(mean) ** 2, f"the covariance of {len(mean):,} columns", "take fewer columns"
+    refuse_short_of_memory(
+        f"the covariance of {len(mean):,} columns", _MATRICES * mean.itemsize * len(mean) ** 2, "take fewer columns"
     )
     covariance = sum((chunk.T @ chunk for chunk in _centred(chunks(), mean)), start=np.zeros((len(mean),) * 2)) / rows
     return mean, np.asarray(covariance)

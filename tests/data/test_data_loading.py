@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from flowbench.data import READY_MADE, card, load, names, raw_status, registry
 from flowbench.data.card import RawFile
 from flowbench.data.preprocessing import Dequantise, Standardise
 from flowbench.data.sources import raw
-from flowbench.data.sources.raw import read_idx
+from flowbench.data.sources.raw import opened, read_idx
 from flowbench.errors import DataError, UsageError
 
 REAL_DATA = os.environ.get("FLOWBENCH_DATA_DIR")
@@ -196,11 +197,11 @@ def test_mnist_splits_by_position(folders: Path) -> None:
     put(folders / "mnist/train-images-idx3-ubyte", idx(10_003))
     put(folders / "mnist/t10k-images-idx3-ubyte", idx(5))
     data = load("mnist", allow_partial=True)
-    official = read_idx(folders / "mnist/train-images-idx3-ubyte").reshape(-1, 784)
+    official = read_idx(folders / "mnist/train-images-idx3-ubyte", 1 << 26).reshape(-1, 784)
     for part, pixels in (
         (data.train, official[:8336]),
         (data.validation, official[8336:]),
-        (data.test, read_idx(folders / "mnist/t10k-images-idx3-ubyte").reshape(-1, 784)),
+        (data.test, read_idx(folders / "mnist/t10k-images-idx3-ubyte", 1 << 26).reshape(-1, 784)),
     ):
         assert (np.floor(256 / (1 + np.exp(-np.float64(part)))) == pixels).mean() > 0.999
 
@@ -227,7 +228,51 @@ def test_splits_share_no_image(
 
 def test_idx_is_read_as_written(tmp_path: Path) -> None:
     path = put(tmp_path / "x.idx", b"\x00\x00\x08\x02" + np.array([2, 3], ">i4").tobytes() + bytes(range(6)))
-    np.testing.assert_array_equal(read_idx(path), [[0, 1, 2], [3, 4, 5]])
+    np.testing.assert_array_equal(read_idx(path, 6), [[0, 1, 2], [3, 4, 5]])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("lengths", "body", "said"),
+    [
+        ([2, 3], bytes(5), "2 x 3 bytes, 5 follow"),
+        ([2, 3], bytes(7), "2 x 3 bytes, more follow"),
+        ([2, 3], bytes(64 << 20), "2 x 3 bytes, more follow"),
+        ([60_000, 100_000], b"", "1,000,000 are the most"),
+        ([2**31 - 1] * 8, b"", "1,000,000 are the most"),
+        ([2**31 - 1] * 255, b"", "does not begin as"),
+        ([-2, -3], bytes(6), "promises -2 x -3"),
+        ([], b"", "are the most|follow"),
+    ],
+)
+def test_no_more_of_an_idx_file_is_unpacked_than_there_may_be(
+    lengths: list[int], body: bytes, said: str, packed: bool, tmp_path: Path
+) -> None:
+    content = bytes([0, 0, 8, len(lengths)]) + np.array(lengths, ">i4").tobytes() + body
+    path = put(tmp_path / "x.idx", gzip.compress(content, 1) if packed else content)
+    tracemalloc.start()
+    with pytest.raises(DataError, match=said):
+        read_idx(path, 1_000_000)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["x.txt.gz", "x.zip", "x.txt"])
+def test_a_raw_file_unpacks_to_what_was_published_and_no_more(name: str, tmp_path: Path) -> None:
+    content = bytes(64 << 20)
+    packed = {
+        "x.txt.gz": lambda: gzip.compress(content, 1),
+        "x.zip": lambda: zipped(content.decode()),
+        "x.txt": lambda: content,
+    }
+    path = put(tmp_path / name, packed[name]())
+    with opened(path, "household_power_consumption.txt", 64 << 20) as stream:
+        assert stream.read(10) == bytes(10)
+    with (
+        pytest.raises(DataError, match=r"more than 1\.0 MB unpacked"),
+        opened(path, "household_power_consumption.txt", 1_000_000) as stream,
+    ):
+        stream.readline()
 
 
 def test_fewer_rows_are_refused_unless_allowed_and_then_named(folders: Path) -> None:

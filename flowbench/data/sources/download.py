@@ -11,6 +11,7 @@ only requests that have not been answered yet: it never goes on where the body o
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -49,6 +50,7 @@ SLOWEST_BYTES_PER_SECOND = 1000
 """Slower is as good as broken."""
 
 _BLOCK = 1 << 18
+_STRETCH = 1 << 28  # bytes for which room is looked for ahead
 _PASSING = frozenset({408, 416, 425, 429, 500, 502, 503, 504})
 
 
@@ -138,15 +140,28 @@ class _Resuming:
                 length = response.headers.get("Content-Length", "")
                 total = int(length) if length.isdecimal() else None
                 part.start(url, _validator(response), total)
-            ensure_room(part.path.parent, (total or self._file.size_bytes or 0) - part.size, self._file.name)
+            published = self._file.size_bytes
+            if total and published and total > published:
+                part.discard()
+                raise UnavailableError(f"it offers {decimal(total)}, and {decimal(published)} were published")
+            ensure_room(part.path.parent, (total or published or 0) - part.size, self._file.name)
             with Transfer(f"{self._file.name} from {urlsplit(url).hostname}", part.size, total) as transfer:
-                self._append(response, transfer)
+                self._append(response, transfer, published or total)
         _ensure_whole(part.size, total)
 
-    def _append(self, response: requests.Response, transfer: Transfer) -> None:
+    def _append(self, response: requests.Response, transfer: Transfer, most: int | None) -> None:
+        """What comes, up to the length that is known; where none is, as long as there is room."""
+        length, room = self._part.size, _STRETCH
         with self._part.path.open("ab") as partial:
             pace = _Pace()
             while block := response.raw.read1(_BLOCK):  # what is there: one that waits for all would lose it at a break
+                length, room = length + len(block), room - len(block)
+                if most is not None and length > most:
+                    self._part.discard()
+                    raise UnavailableError(f"it sends more than the {decimal(most)} that the file has")
+                if room < 0:
+                    room = _STRETCH
+                    ensure_room(self._part.path.parent, room, self._file.name)
                 partial.write(block)
                 partial.flush()  # what has come outlives this process, however that ends
                 transfer.advance(len(block))
@@ -230,7 +245,11 @@ def _session() -> requests.Session:
             parts = urlsplit(request.url or "")
             if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
                 raise requests.exceptions.InvalidURL(f"{request.url} is not https")
-            return super().send(request, *args, **kwargs)
+            response = super().send(request, *args, **kwargs)
+            if response.is_redirect:  # of which requests would read the body, however long that is
+                response.close()
+                response.raw = io.BytesIO()
+            return response
 
     session = requests.Session()
     session.headers["User-Agent"] = f"flowbench/{version('flowbench')}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
+import math
 import os
 import tarfile
 import zipfile
@@ -11,17 +13,21 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 import platformdirs
 from numpy.typing import NDArray
+from rich.filesize import decimal
 
 from flowbench.console import warn_once
 from flowbench.data import known
 from flowbench.data.card import READY_MADE, Card, RawFile
-from flowbench.errors import DataError
+from flowbench.errors import DataError, reason_of
 from flowbench.files import expanded
+
+_BUFFER = 1 << 16
+_MOST_AXES = 8
 
 
 def data_dir() -> Path:
@@ -162,14 +168,16 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, ValueError, KeyError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
-        reason = str(error).strip() or type(error).__name__
+        reason = reason_of(error)
         hint = "it may be cut short or damaged: get it again, and compare its size and checksum with the source's"
         raise DataError(f"cannot read {path}: {reason}", hint) from error
 
 
 @contextmanager
-def opened(path: Path, member: str) -> Iterator[IO[bytes]]:
+def opened(path: Path, member: str, most: int) -> Iterator[IO[bytes]]:
     """The bytes of ``path``: unpacked if it is gzipped, of the file named ``member`` in it if it is a zip.
+
+    Whoever reads more than ``most`` bytes of it reads another file than was published, or a trap.
 
     Raises:
         DataError: as `reading`, which it includes.
@@ -177,14 +185,48 @@ def opened(path: Path, member: str) -> Iterator[IO[bytes]]:
     with reading(path), ExitStack() as stack:
         if path.suffix == ".zip":
             archive = stack.enter_context(zipfile.ZipFile(path))
-            inside = [name for name in archive.namelist() if PurePosixPath(name).name == member]
+            inside = [each for each in archive.infolist() if PurePosixPath(each.filename).name == member]
             if not inside:
                 raise ValueError(f"there is no {member} in it")
-            yield stack.enter_context(archive.open(inside[0]))
+            # others unpack whatever a piece of them expands to, all at once
+            if inside[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"its {member} is compressed in an unusual way")
+            stream = stack.enter_context(archive.open(inside[0]))
         elif path.suffix == ".gz":
-            yield cast(IO[bytes], stack.enter_context(gzip.GzipFile(path)))
+            stream = cast(IO[bytes], stack.enter_context(gzip.GzipFile(path)))
         else:
-            yield stack.enter_context(path.open("rb"))
+            stream = stack.enter_context(path.open("rb"))
+        yield stack.enter_context(io.BufferedReader(_Bounded(stream, most), _BUFFER))
+
+
+class _Bounded(io.RawIOBase):
+    """A stream that is an error once it has given more than ``most`` bytes."""
+
+    def __init__(self, stream: IO[bytes], most: int) -> None:
+        self._stream, self._most, self._given = stream, most, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, place: Any) -> int:
+        content = self._stream.read(len(place))
+        self._given += len(content)
+        if self._given > self._most:
+            raise ValueError(f"it has more than {decimal(self._most)} unpacked, and so has no file that was published")
+        place[: len(content)] = content
+        return len(content)
+
+
+def content(stream: IO[bytes], most: int) -> bytes:
+    """All that a stream gives.
+
+    Raises:
+        ValueError: it is more than ``most`` bytes.
+    """
+    found = stream.read(most + 1)
+    if len(found) > most:
+        raise ValueError(f"it holds more than the {decimal(most)} that were published")
+    return found
 
 
 def read_npy(path: Path, n_columns: int) -> NDArray[np.float64]:
@@ -197,23 +239,30 @@ def read_npy(path: Path, n_columns: int) -> NDArray[np.float64]:
         return np.array(rows, np.float64)
 
 
-def read_idx(path: Path) -> NDArray[np.uint8]:
+def read_idx(path: Path, most: int) -> NDArray[np.uint8]:
     """An array from an idx file of unsigned bytes, gzipped or not (http://yann.lecun.com/exdb/mnist/).
 
-    Format: two zero bytes, type 8, the number of axes, each axis' length as a big-endian int32, then the bytes.
+    Format: two zero bytes, type 8, the number of axes, each axis' length as a big-endian int32, then the bytes, of
+    which ``most`` are read.
     """
-    with reading(path):
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-        if content[:3] != b"\x00\x00\x08":
-            raise ValueError(f"it begins with {content[:4].hex()}, an idx file of bytes with 000008")
-        n_axes = content[3]
-        shape = tuple(int(n) for n in np.frombuffer(content, ">i4", count=n_axes, offset=4))
-        body = np.frombuffer(content, np.uint8, offset=4 + 4 * n_axes)
-        if len(body) != np.prod(shape):
-            raise ValueError(f"its header promises {' x '.join(map(str, shape))} bytes, {len(body)} follow")
-        return body.reshape(shape)
+    with reading(path), path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        stream = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if packed else file
+        head = stream.read(4)
+        if head[:3] != b"\x00\x00\x08":
+            raise ValueError(f"it begins with {head.hex()}, an idx file of bytes with 000008")
+        if len(head) < 4 or head[3] > _MOST_AXES:
+            raise ValueError("it does not begin as an idx file of images or labels")
+        lengths = stream.read(4 * head[3])
+        shape = tuple(int(n) for n in np.frombuffer(lengths, ">i4", count=head[3]))
+        n_bytes, promised = math.prod(shape), f"its header promises {' x '.join(map(str, shape))} bytes"
+        if min(shape, default=0) < 0 or n_bytes > most:
+            raise ValueError(f"{promised}, and {most:,} are the most that it may be")
+        body = stream.read(n_bytes + 1)
+        if len(body) != n_bytes:
+            raise ValueError(f"{promised}, {len(body) if len(body) < n_bytes else 'more'} follow")
+        return np.frombuffer(body, np.uint8).reshape(shape)
 
 
 def _whole_source(card: Card) -> dict[str, Path] | None:

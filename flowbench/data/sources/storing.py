@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.filesize import decimal
-
+from flowbench import files
 from flowbench.console import note
 from flowbench.errors import DataError
 
@@ -63,9 +61,8 @@ def ensure_room(folder: Path, n_bytes: int, what: str) -> None:
     Raises:
         DataError: fewer than ``n_bytes`` are free.
     """
-    free = shutil.disk_usage(folder).free
-    if free < n_bytes:
-        raise DataError(
-            f"{what} needs {decimal(n_bytes)} in {folder}, {decimal(free)} are free",
-            "make room, or name another folder with FLOWBENCH_DATA_DIR",
-        )
+    try:
+        files.ensure_room(folder, n_bytes)
+    except OSError as error:
+        hint = "make room, or name another folder with FLOWBENCH_DATA_DIR"
+        raise DataError(f"{what} {error.strerror or error}", hint) from error

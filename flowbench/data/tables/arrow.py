@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowbench.data.dataset import Float64
-from flowbench.errors import DataError
+from flowbench.data.tables.limits import refuse_alike, refuse_expanding, refuse_wide
+from flowbench.errors import DataError, reason_of
 
 BLOCK_BYTES = 1 << 20
 """Of a CSV at a time. Larger blocks are no faster (230 MB/s on one core), and smaller ones must hold a row."""
@@ -23,11 +24,16 @@ WIDEST_ROW = 64 << 20
 BATCH_VALUES = 1 << 20
 """Of a Parquet file at a time."""
 
+SHOWN = 40
+"""Characters of a value that a message quotes."""
+
 _LOST = "expected an undamaged file in UTF-8 with one line of column names and as many fields in every row"
 
 
 class CsvPart:
     """A file of text, one row a line, with a line of names."""
+
+    rows = None
 
     def __init__(self, path: Path, delimiter: str) -> None:
         self._path = path
@@ -35,9 +41,13 @@ class CsvPart:
         self._block = BLOCK_BYTES
         with self._reading(), path.open("rb") as stream:
             first = stream.readline(BLOCK_BYTES // 2)
-        check_text(path, first, delimiter)
-        if len(first) == BLOCK_BYTES // 2:
-            self._block = WIDEST_ROW
+            check_text(path, first, delimiter)
+            if len(first) == BLOCK_BYTES // 2:
+                self._block = WIDEST_ROW
+                first += stream.readline(WIDEST_ROW)
+        if len(first) > WIDEST_ROW:
+            raise DataError(f"the first line of {path} is longer than {WIDEST_ROW >> 20} MiB", _LOST)
+        refuse_wide(path, 1 + first.count(delimiter.encode()))
         import pyarrow as pa
 
         with self._reading():
@@ -80,12 +90,11 @@ class CsvPart:
         try:
             yield
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            reason = str(error).strip()
-            found = re.search(r"CSV column #(\d+): Row #(\d+): .* invalid value '(.*)'", reason, re.DOTALL)
+            found = re.search(r"CSV column #(\d+): Row #(\d+): .* invalid value '(.*)'", str(error), re.DOTALL)
             if found:  # rows are counted from the line of names on
                 column, row, value = self.names[int(found[1])], int(found[2]) - 1, found[3]
                 raise _not_numbers(self._path, column, value, row) from error
-            raise DataError(f"cannot read {self._path}: {reason}", _LOST) from error
+            raise DataError(f"cannot read {self._path}: {reason_of(error)}", _LOST) from error
 
 
 class ParquetPart:
@@ -93,9 +102,20 @@ class ParquetPart:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._dictionaries: list[str] = []
         with self._reading():
-            schema = self._open().schema_arrow
+            file = self._open()
+            self.rows = file.metadata.num_rows
+            refuse_wide(path, file.metadata.num_columns)
+            refuse_alike(path, self.rows, file.metadata.num_columns, path.stat().st_size)
+            schema = file.schema_arrow
             self.names, self.text = tuple(schema.names), _of_text(schema)
+            self._nested = {field.name: str(field.type) for field in schema if _is_nested(field.type)}
+            self._dictionaries = [field.name for field in schema if _is_words(field.type)]
+            # of each column a page is unpacked all at once, and may be all that it has in a row group; sizes of single
+            # columns are not asked for: where a footer is damaged, pyarrow 26 ends the process
+            groups = (file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
+            refuse_expanding(path, max(groups, default=0), path.stat().st_size)
 
     def batches(self, columns: Sequence[str]) -> Iterator[Float64]:
         """See `files.Part`."""
@@ -107,9 +127,15 @@ class ParquetPart:
     def labels(self, column: str) -> Iterator[NDArray[Any]]:
         """See `files.Part`."""
         for batch in self._read([column]):
-            yield to_labels(batch.column(batch.schema.get_field_index(column)))
+            with self._reading():
+                labels = to_labels(batch.column(batch.schema.get_field_index(column)))
+            yield labels
 
     def _read(self, columns: Sequence[str]) -> Iterator[Any]:
+        for name in columns:
+            if name in self._nested:
+                message = f"{self._path}: column {name!r} holds no single values but {self._nested[name]}"
+                raise DataError(message, "leave it out (--drop-columns), or write a column for each of its values")
         rows = max(1, BATCH_VALUES // max(1, len(columns)))
         with self._reading():
             yield from self._open().iter_batches(rows, columns=list(columns), use_threads=True)
@@ -117,8 +143,14 @@ class ParquetPart:
     def _open(self) -> Any:
         from pyarrow import parquet
 
-        # buffered, not fetched ahead: else a whole row group, maybe all of the table, is in memory at a time
-        return parquet.ParquetFile(self._path, pre_buffer=False, buffer_size=BLOCK_BYTES)
+        return parquet.ParquetFile(
+            self._path,
+            # buffered, not fetched ahead: else a whole row group, maybe all of the table, is in memory at a time
+            pre_buffer=False,
+            buffer_size=BLOCK_BYTES,
+            # a word that is there once is not made a copy of for each row
+            read_dictionary=self._dictionaries,
+        )
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -128,7 +160,7 @@ class ParquetPart:
             yield
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             hint = "it may be cut short or no Parquet file: write it again"
-            raise DataError(f"cannot read {self._path}: {str(error).strip()}", hint) from error
+            raise DataError(f"cannot read {self._path}: {reason_of(error)}", hint) from error
 
 
 def check_text(path: Path | str, first: bytes, delimiter: str) -> None:
@@ -146,7 +178,17 @@ def check_text(path: Path | str, first: bytes, delimiter: str) -> None:
 
 
 def to_labels(column: Any) -> NDArray[Any]:
-    """A column as text (n,), None where a value is missing."""
+    """A column as text (n,), None where a value is missing.
+
+    Raises:
+        ArrowInvalid: it is damaged.
+    """
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column.validate(full=True)
+        words = np.array([*to_labels(column.dictionary), None], object)
+        return np.asarray(words[column.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)])
     # NaN is what a missing number is in most programs
     return np.array([None if x is None or x != x else str(x) for x in column.to_pylist()], object)
 
@@ -163,8 +205,10 @@ def check_header(path: Path | str, names: Sequence[str]) -> None:
 def to_rows(path: Path | str, batch: Any, columns: Sequence[str], first: int) -> Float64:
     """The columns of a record batch (n, C); its rows begin with the one after the ``first`` of the file."""
     rows = np.empty((batch.num_rows, len(columns)))
+    # pyarrow's own search goes through all names, for each
+    at = {name: i for i, name in enumerate(batch.schema.names)}
     for i, name in enumerate(columns):
-        rows[:, i] = _to_float64(path, name, batch.column(batch.schema.get_field_index(name)), first)
+        rows[:, i] = _to_float64(path, name, batch.column(at[name]), first)
     return rows
 
 
@@ -173,9 +217,10 @@ def _to_float64(path: Path | str, name: str, column: Any, first: int) -> NDArray
     import pyarrow as pa
 
     if not _is_numeric(column.type):
-        values = column.to_pylist()
+        # one by one: all at once could be the same long text a million times
+        values = ((i, scalar.as_py()) for i, scalar in enumerate(column))
         # a column of text may look like numbers throughout
-        row, value = next(((i, v) for i, v in enumerate(values) if not _is_number(v)), (0, values[0]))
+        row, value = next((pair for pair in values if not _is_number(pair[1])), (0, column[0].as_py()))
         raise _not_numbers(path, name, value, first + row + 1)
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.uint8())
@@ -191,15 +236,33 @@ def _is_numeric(kind: Any) -> bool:
     return any(test(kind) for test in tests)
 
 
+def _is_nested(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_nested(kind))
+
+
+def _is_words(kind: Any) -> bool:
+    import pyarrow as pa
+
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(test(kind) for test in tests)
+
+
 def _of_text(schema: Any) -> frozenset[str]:
     return frozenset(field.name for field in schema if not _is_numeric(field.type))
 
 
 def _not_numbers(path: Path | str, column: str, value: Any, row: int) -> DataError:
     return DataError(
-        f"{path}: column {column!r} is not numeric: it holds {value!r} in row {row}",
+        f"{path}: column {column!r} is not numeric: it holds {shown(value)} in row {row}",
         "drop the column (--drop-columns), or convert it to numbers",
     )
+
+
+def shown(value: Any) -> str:
+    """A value as a message quotes it."""
+    return repr(value if len(str(value)) <= SHOWN else f"{str(value)[:SHOWN]}…")
 
 
 def _is_number(value: Any) -> bool:

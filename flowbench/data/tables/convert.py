@@ -38,6 +38,7 @@ from flowbench.data.tables.repeated import repeated_rows
 from flowbench.data.tables.sources import Sources
 from flowbench.data.tables.spool import Parts, Spool
 from flowbench.errors import DataError, UsageError
+from flowbench.memory import refuse_short_of_memory
 from flowbench.seeds import stream
 
 
@@ -53,10 +54,13 @@ def convert(
     path = source.label
     categories, numbers = _apart(source, columns, options)
     of_classes = [name for name in options.given if name in options.classes or source.is_text(name)] + categories
-    classes = Classes(source, of_classes, missing=options.missing, modelled=categories)
     first = len(options.given) + len(categories)
+    if source.rows is not None:  # of each row its place in the order, its part, the numbers of its classes and group
+        held = source.rows * (8 + 1 + 4 * len(of_classes) + 4 * (options.group is not None))
+        refuse_short_of_memory(path, held, "give fewer rows")
     with tempfile.TemporaryFile(dir=place) as file:
-        rows = Spool(file, first, len(numbers), stream(seeds.noise, "noise"))
+        rows = Spool(file, place, first, len(numbers), stream(seeds.noise, "noise"), source.rows)
+        classes = Classes(source, of_classes, missing=options.missing, modelled=categories)
         profiler = Profiler(numbers, missing_allowed=options.missing == "indicator")
         usable, groups = _spool(source, (*options.given, *categories), numbers, options, classes, profiler, rows)
         classes.refuse_no_classes(categories)

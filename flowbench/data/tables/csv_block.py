@@ -13,27 +13,31 @@ from numpy.typing import NDArray
 
 from flowbench.console import plural
 from flowbench.data.dataset import Float64
+from flowbench.data.tables.arrow import shown
+from flowbench.data.tables.limits import refuse_wide
 from flowbench.data.tables.records import Fault, Records
 from flowbench.errors import DataError
 
 NO_NUMBER = "that is no number"
 MISSHAPEN = "with another number of fields"
 
-SHOWN = 40
-"""Characters of a value that a message quotes."""
-
 
 def names_of(source: str, line: bytes, delimiter: str) -> tuple[str, ...]:
     """The names in the first line.
 
     Raises:
-        DataError: it is not text in UTF-8.
+        DataError: it is not text in UTF-8, or no line of names.
     """
     try:
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{source} is not text in UTF-8", "save it in UTF-8") from error
-    return tuple(next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), ()))
+    refuse_wide(source, 1 + text.count(delimiter))
+    try:
+        return tuple(next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), ()))
+    except csv.Error as error:
+        message = f"the first line of {source} is no line of names: {error}"
+        raise DataError(message, "put a line of column names first") from error
 
 
 class CsvBlocks:
@@ -95,7 +99,7 @@ class CsvBlocks:
 
     def _note_misshapen(self, row: Any) -> str:
         found, expected = plural(row.actual_columns, "field"), row.expected_columns
-        message = f"there {'is' if row.actual_columns == 1 else 'are'} {found} and not {expected} ({_shown(row.text)})"
+        message = f"there {'is' if row.actual_columns == 1 else 'are'} {found} and not {expected} ({shown(row.text)})"
         self._misshapen.append(
             (row.number - 1, Fault(MISSHAPEN, message, "is a separator missing, or are quotation marks?"))
         )
@@ -106,7 +110,7 @@ class CsvBlocks:
         for row, value in enumerate(values):
             number = as_number(value)
             if number is None:
-                message = f"column {name!r} is not numeric: it holds {_shown(value)}"
+                message = f"column {name!r} is not numeric: it holds {shown(value)}"
                 faults.setdefault(row, Fault(NO_NUMBER, message, "convert it to a number"))
             found[row] = np.nan if number is None else number
         return found
@@ -150,7 +154,3 @@ def missing_marks() -> frozenset[str]:
 
 def _texts(column: Any) -> NDArray[Any]:
     return np.array(column.to_pylist(), object)
-
-
-def _shown(value: str) -> str:
-    return repr(value if len(value) <= SHOWN else f"{value[:SHOWN]}…")

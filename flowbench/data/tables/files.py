@@ -15,6 +15,7 @@ from flowbench import console
 from flowbench.data.dataset import Float64
 from flowbench.data.tables.arrays import NpyPart, NpzPart
 from flowbench.data.tables.arrow import CsvPart, ParquetPart
+from flowbench.data.tables.limits import refuse_expanding
 from flowbench.errors import DataError, UsageError, did_you_mean
 
 
@@ -26,6 +27,11 @@ class Part(Protocol):
 
     text: frozenset[str]
     """Those that do not hold numbers, as far as is known before all of the file is read."""
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows there are, if that is known before all of the file is read."""
+        ...
 
     def batches(self, columns: Sequence[str]) -> Iterator[Float64]:
         """The rows in order, some (n, D) at a time, with these columns; a missing value is NaN."""
@@ -70,7 +76,7 @@ class TableFile:
             DataError: the file is damaged, or a column is not numeric.
         """
         wanted = self.columns if columns is None else tuple(columns)
-        for name in wanted:
+        for name in set(wanted).difference(self.columns):
             self.require(name)
         for part in self.parts:
             yield from part.batches(wanted)
@@ -85,6 +91,12 @@ class TableFile:
         self.require(column)
         for part in self.parts:
             yield from part.labels(column)
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows there are, if that is known before they are read."""
+        counts = [part.rows for part in self.parts]
+        return None if None in counts else sum(n for n in counts if n is not None)
 
     def is_text(self, column: str) -> bool:
         """Whether a file of the table is known to hold something else than numbers in this column."""
@@ -139,8 +151,11 @@ def _files(path: Path) -> tuple[Path, ...]:
             raise DataError(f"there is no file {file}", f"give a path to a {KINDS} file, or to a folder of such")
         if file.suffix.lower() not in OPENERS:
             raise DataError(f"flowbench cannot read files like {file}", f"it reads {', '.join(OPENERS)}")
-        if file.stat().st_size == 0:
+        status = file.stat()
+        if status.st_size == 0:
             raise DataError(f"{file} is an empty file", "expected a table with rows")
+        if blocks := getattr(status, "st_blocks", 0):  # of 512 bytes; zeros that were never written take none
+            refuse_expanding(file, status.st_size, 512 * blocks)
     return files
 
 

@@ -21,6 +21,7 @@ from flowbench.data.tables.files import OPENERS, open_table
 from flowbench.data.tables.options import Seeds, TableOptions
 from flowbench.data.tables.sources import HeldOut, Sources, join
 from flowbench.errors import DataError
+from flowbench.memory import refuse_short_of_memory
 
 _VERSION = 5
 _NOTHING = HeldOut()
@@ -51,6 +52,7 @@ def load_table(
     table = open_table(path)
     columns = options.select(table)
     source = join(table, held_out, (*options.given, *columns), options.group)
+    source.refuse_empty([each.rows for each in source.tables])
     drawn = {
         "split_seed": None if options.split == "time" or not source.drawn else seeds.split,
         "noise_seed": seeds.noise if options.draws_noise else None,
@@ -105,6 +107,9 @@ def _prepare(
         with tempfile.TemporaryDirectory() as temporary:
             convert(source, columns, options, seeds, Path(temporary), fingerprint)
             splits = cache.read_back(Path(temporary), fingerprint).splits
+            whole = sum(part.nbytes for part in (splits.train, splits.validation, splits.test))
+            hint = "make room for its arrays where they are mapped and not held: XDG_CACHE_HOME names the folder"
+            refuse_short_of_memory(source.label, whole, hint)
             train, validation, test = (np.array(part) for part in (splits.train, splits.validation, splits.test))
             return cache.Prepared(dataclasses.replace(splits, train=train, validation=validation, test=test))
     except OSError as error:

@@ -101,13 +101,19 @@ class Sources(TableFile):
         Raises:
             DataError: there are too few rows, or groups, or none in one of the tables.
         """
-        for i, rows in enumerate(usable):
+        self.refuse_empty([end - (self._ends[i - 1] if i else 0) for i, end in enumerate(self._ends)])
+        for table, rows in zip(self.tables, usable, strict=True):
             if not rows:
-                seen = self._ends[i] - (self._ends[i - 1] if i else 0)
-                lacks = "has no rows without missing values" if seen else "is an empty table: it has no rows"
-                raise DataError(f"{self.tables[i].path} {lacks}", "give it one row at the least")
+                message = f"{table.path} has no rows without missing values"
+                raise DataError(message, "give it one row at the least")
         first = assign(usable[0], options, seeds, groups, self.drawn) if self.drawn else _all(usable[0], TRAIN)
         return np.concatenate([first, *map(_all, usable[1:], self.roles)])
+
+    def refuse_empty(self, rows: Sequence[int | None]) -> None:
+        """Raise DataError if one of the tables has no ``rows``, as far as those are known."""
+        for table, n in zip(self.tables, rows, strict=True):
+            if n == 0:
+                raise DataError(f"{table.path} is an empty table: it has no rows", "give it one row at the least")
 
     def digests(self) -> list[list[str]]:
         """The sha256 of the files of each table; a file that is given for two parts is warned of."""
@@ -159,6 +165,7 @@ class _Renamed:
         self._part, self._own = part, own
         self.names = tuple(own)
         self.text = frozenset(name for name, its in own.items() if its in part.text)
+        self.rows = part.rows
 
     def batches(self, columns: Sequence[str]) -> Iterator[Float64]:
         """See `files.Part`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 from flowbench.data.dataset import Float64
 from flowbench.data.tables.kinds import Kinds
+from flowbench.data.tables.limits import LITTLE
+from flowbench.files import ensure_room
 
 CHUNK_VALUES = 1 << 20
 """Moved at a time: 8 MiB of float64."""
@@ -20,19 +23,43 @@ Parts = NDArray[np.int8]
 class Spool:
     """Rows of float64 in a ``file``, the same each time: columns of classes and what is given ``first``, then numbers.
 
-    ``chunks`` has them as they are, ``encoded`` with what becomes of them in their kinds.
+    ``chunks`` has them as they are, ``encoded`` with what becomes of them in their kinds. The ``folder`` must have room
+    for the file and for what is written out of it, half as much: of so many ``rows`` at once, where that is known, and
+    else for a while ahead as it grows.
+
+    Raises:
+        OSError: there is no room.
     """
 
-    def __init__(self, file: IO[bytes], first: int, dim: int, seed: int) -> None:
-        self._file, self._first, self._columns, self._seed = file, first, first + dim, seed
+    def __init__(self, file: IO[bytes], folder: Path, first: int, dim: int, seed: int, rows: int | None = None) -> None:
+        self._file, self._folder, self._seed = file, folder, seed
+        self._first, self._columns = first, first + dim
+        self._length, self._checked = 0, LITTLE
+        if rows is not None:
+            self._ensure_room(8 * self._columns * rows)
         self.kinds: Kinds | None = None
         """What the numbers are; None until it is known."""
         self.codes: dict[int, NDArray[np.int32]] = {}
         """Of columns of classes, what becomes of each."""
 
     def append(self, rows: Float64) -> None:
-        """Take rows (n, first + D)."""
+        """Take rows (n, first + D).
+
+        Raises:
+            OSError: there is no room for many more.
+        """
+        length = self._length + rows.nbytes
+        if length > self._checked:
+            self._checked = length + LITTLE
+            self._ensure_room(self._checked)
         self._file.write(np.ascontiguousarray(rows).data)
+        self._length = length
+
+    def _ensure_room(self, length: int) -> None:
+        """That the file may become so long; what is little is not asked for, and is left over of what is much."""
+        left = length - self._length
+        if length > LITTLE:
+            ensure_room(self._folder, left + length // 2 + LITTLE)
 
     def chunks(self, parts: Parts) -> Iterator[tuple[Float64, Parts]]:
         """The rows (n, first + D) some at a time, each time with theirs of the ``parts`` (N,)."""

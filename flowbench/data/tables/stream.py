@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import select
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import numpy as np
-
 from flowbench.data.tables.arrow import check_header, check_text, to_labels, to_rows
 from flowbench.data.tables.csv_block import CsvBlocks, names_of
 from flowbench.data.tables.files import check_names
 from flowbench.data.tables.records import Records
-from flowbench.errors import DataError
+from flowbench.data.tables.row_ends import RowEnds
+from flowbench.errors import DataError, reason_of
 
 BLOCK_BYTES = 1 << 20
 """Of rows that have come already, so many are taken together at the most."""
@@ -29,9 +27,6 @@ BATCH_VALUES = 1 << 20
 
 ARROW = b"\xff\xff\xff\xff"
 """What an Arrow IPC stream begins with: the mark before its first message's length."""
-
-_CLOSED = re.compile(rb'[^"]*(?:""[^"]*)*"(?!")')
-"""What follows an opening quotation mark, to the closing one."""
 
 
 class CsvStream:
@@ -77,7 +72,8 @@ class ArrowStream:
         while (batch := self._next()) is not None:
             for start in range(0, batch.num_rows, most):
                 some = batch.slice(start, most)
-                labels = {name: np.asarray(to_labels(some.column(name)), object) for name in text}
+                with self._reading():
+                    labels = {name: to_labels(some.column(name)) for name in text}
                 yield Records(to_rows(self.name, some, numbers, first + start), labels)
             first += batch.num_rows
 
@@ -93,7 +89,7 @@ class ArrowStream:
         try:
             yield
         except (pa.ArrowException, OSError, ValueError, EOFError) as error:
-            raise DataError(f"cannot read {self.name}: {str(error).strip()}", "the stream is damaged or cut") from error
+            raise DataError(f"cannot read {self.name}: {reason_of(error)}", "the stream is damaged or cut") from error
 
 
 class _Resumed(io.RawIOBase):
@@ -115,25 +111,28 @@ class _Resumed(io.RawIOBase):
 
 def _first_line(number: int, name: str, head: bytes, delimiter: str) -> tuple[bytes, bytes]:
     """The first line, and what was read after it."""
-    while not (end := _end_of_line(head, delimiter)):
+    ends, waiting = RowEnds(delimiter), bytearray(head)
+    while not ends.last(waiting):
         more = os.read(number, BLOCK_BYTES)
         if not more:
-            if head.strip():
-                return head, b""
+            if waiting.strip():
+                return bytes(waiting), b""
             raise DataError(f"{name} is empty", "expected a line of column names and then rows")
-        head += more
-        _check_length(name, head)
-    return head[:end], head[end:]
+        waiting += more
+        _check_length(name, waiting)
+    end = ends.first(waiting)
+    return bytes(waiting[:end]), bytes(waiting[end:])
 
 
 def _whole_lines(number: int, name: str, rest: bytes, delimiter: str) -> Iterator[bytes]:
     """Blocks of whole rows: all that have come whenever it is asked, and at the end what has no end of its own."""
-    waiting = bytearray(rest)
+    ends, waiting = RowEnds(delimiter), bytearray(rest)
     while True:
-        end = _end_of_rows(waiting, delimiter)
+        end = ends.last(waiting)
         if end:
             yield bytes(waiting[:end])
             del waiting[:end]
+            ends.forget(end)
         more = _what_there_is(number)
         if not more:
             break
@@ -141,34 +140,6 @@ def _whole_lines(number: int, name: str, rest: bytes, delimiter: str) -> Iterato
         _check_length(name, waiting)
     if waiting:
         yield bytes(waiting)
-
-
-def _end_of_line(text: bytes, delimiter: str) -> int:
-    r"""Behind the first line that is whole: it ends by \n, \r\n or \r; 0 where none is."""
-    for start, stop in _unquoted(text, delimiter):
-        ends = [place + 1 for mark in (b"\n", b"\r") if (place := text.find(mark, start, stop)) >= 0]
-        if ends:
-            return min(ends)
-    return 0
-
-
-def _end_of_rows(text: bytearray, delimiter: str) -> int:
-    """Behind the last row that is whole; 0 where none is."""
-    ends = (text.rfind(mark, *part) + 1 for part in _unquoted(text, delimiter) for mark in (b"\n", b"\r"))
-    return max(ends, default=0)
-
-
-def _unquoted(text: bytes | bytearray, delimiter: str) -> Iterator[tuple[int, int]]:
-    """The parts of a text that are outside of quotation marks; one is open where a field begins with it."""
-    opening = re.compile(rb"(?:\A|[\r\n" + delimiter.encode() + rb'])"')
-    start = 0
-    while (found := opening.search(text, start)) is not None:
-        yield start, found.end()
-        closed = _CLOSED.match(text, found.end())
-        if closed is None:
-            return
-        start = closed.end()
-    yield start, len(text)
 
 
 def _what_there_is(number: int) -> bytes:

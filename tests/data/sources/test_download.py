@@ -206,6 +206,53 @@ def test_a_file_of_unknown_length(server: LoopbackServer, data_dir: Path) -> Non
     assert_fetched(data_dir)
 
 
+def published(url: str) -> RawFile:
+    return RawFile("toy.bin", url, sha256=sha256(BODY), size_bytes=len(BODY))
+
+
+def test_an_endless_body_is_cut_at_the_published_size(server: LoopbackServer, data_dir: Path) -> None:
+    with pytest.raises(DataError, match=r"sends more than the 200\.0 kB that the file has"):
+        fetch(card(published(server.serve("endless", loopback.endless(200, 64 << 20)))))
+    assert not server.ended
+    assert len(server.seen) == 1
+    assert left_behind(data_dir) == set()
+
+
+def test_a_rest_that_does_not_end_is_cut_where_its_server_said(server: LoopbackServer, data_dir: Path) -> None:
+    span = f"bytes {HALF}-{len(BODY) - 1}/{len(BODY)}"
+    rest = loopback.endless(206, 64 << 20, ETag='"v1"', Content_Range=span)
+    url = server.serve("rest", loopback.cut(BODY, HALF, ETag='"v1"'), rest)
+    with pytest.raises(DataError, match="sends more than"):
+        fetch(card(raw_file(url)))
+    assert not server.ended
+    assert left_behind(data_dir) == set()
+
+
+def test_more_than_was_published_is_not_begun(server: LoopbackServer, data_dir: Path) -> None:
+    offer = server.serve("large", loopback.cut(bytes(1 << 20), 100))
+    with pytest.raises(DataError, match=r"offers 1\.0 MB, and 200\.0 kB were published"):
+        fetch(card(published(offer)))
+    assert left_behind(data_dir) == set()
+
+
+def test_the_body_of_a_redirect_is_not_read(server: LoopbackServer, data_dir: Path) -> None:
+    good = server.serve("good", loopback.whole(BODY))
+    fetch(card(published(server.serve("moved", loopback.endless(302, 64 << 20, Location=good)))))
+    assert not server.ended
+    assert_fetched(data_dir)
+
+
+def test_a_body_of_no_known_length_ends_with_the_room(
+    server: LoopbackServer, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(data_dir.parent)._replace(free=1 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(download, "_STRETCH", 2 << 20)
+    with pytest.raises(DataError, match=r"toy\.bin needs 2\.1 MB .* 1\.0 MB are free"):
+        fetch(card(raw_file(server.serve("endless", loopback.endless(200, 64 << 20)))))
+    assert not server.ended
+
+
 def test_a_compressed_file_is_stored_as_it_is(server: LoopbackServer, data_dir: Path) -> None:
     """Old web servers label a .tgz as compressed for transfer."""
     packed = gzip.compress(BODY)

@@ -10,7 +10,7 @@ import pytest
 from made_files import standardisation
 
 from flowbench.data import Dataset, TableOptions, load
-from flowbench.data.tables import arrays as table_arrays
+from flowbench.data.tables import npy as table_npy
 from flowbench.data.tables import repeated
 from flowbench.data.tables import spool as table_spool
 from flowbench.data.tables.options import TEST as TEST_PART
@@ -34,7 +34,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache of its own, and chunks of few rows."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(table_spool, "CHUNK_VALUES", 50)
-    monkeypatch.setattr(table_arrays, "BATCH_VALUES", 70)
+    monkeypatch.setattr(table_npy, "BATCH_VALUES", 70)
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowbench.data.tables import arrays as table_arrays
 from flowbench.data.tables import arrow as table_arrow
+from flowbench.data.tables import npy as table_npy
 from flowbench.data.tables.files import OPENERS, open_table
 from flowbench.errors import DataError, UsageError
 
@@ -33,7 +33,7 @@ WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_arrow, "BLOCK_BYTES", 10_000)
     monkeypatch.setattr(table_arrow, "BATCH_VALUES", 1000)
-    monkeypatch.setattr(table_arrays, "BATCH_VALUES", 1000)
+    monkeypatch.setattr(table_npy, "BATCH_VALUES", 1000)
 
 
 def whole(path: Path, columns: list[str] | None = None) -> np.ndarray:

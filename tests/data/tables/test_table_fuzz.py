@@ -24,8 +24,8 @@ from made_files import standardisation
 from pyarrow import csv, parquet
 
 from flowbench.data import Dataset, TableOptions, load
-from flowbench.data.tables import arrays as table_arrays
 from flowbench.data.tables import arrow as table_arrow
+from flowbench.data.tables import npy as table_npy
 from flowbench.data.tables import spool as table_spool
 from flowbench.data.tables.inputs import open_source
 from flowbench.data.tables.options import KINDS as COLUMN_KINDS
@@ -135,7 +135,7 @@ def outcome(path: Path, cache: Path, options: TableOptions, **held_out: str) -> 
     """A sound dataset or a clear error: anything else fails here."""
     blocks = {
         table_arrow: ("BLOCK_BYTES", 4096),
-        table_arrays: ("BATCH_VALUES", 100),
+        table_npy: ("BATCH_VALUES", 100),
         table_spool: ("CHUNK_VALUES", 50),
     }
     with pytest.MonkeyPatch.context() as patch:

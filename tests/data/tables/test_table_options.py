@@ -13,8 +13,9 @@ from made_files import standardisation
 from pyarrow import parquet
 
 from flowbench.data import Dataset, TableOptions, load
+from flowbench.data.tables import limits
 from flowbench.data.tables import spool as table_spool
-from flowbench.errors import DataError, FlowbenchError, UsageError
+from flowbench.errors import DataError, FlowbenchError, ShortOfMemoryError, UsageError
 from flowbench.seeds import stream
 
 RNG = np.random.RandomState(0)
@@ -308,6 +309,47 @@ def test_without_a_writable_cache_arrays_stay_in_memory(
     assert not found.train.flags.writeable
     np.testing.assert_array_equal(found.train, train)
     assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["npy", "csv"])
+def test_room_is_looked_for_before_it_is_taken(
+    suffix: str, tmp_path: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of as many rows as a header tells; of text for a while ahead."""
+    table = RNG.normal(size=(3000, 4))
+    np.save(tmp_path / "t.npy", table)
+    pd.DataFrame(table, columns=list("abcd")).to_csv(tmp_path / "t.csv", index=False)
+    monkeypatch.setattr(table_spool, "LITTLE", 10_000)
+    usage = shutil.disk_usage(tmp_path)._replace(free=12 * 3000 * 4 - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(DataError, match=r"cannot be converted: needs 1\d\d\.\d kB in .*, 144\.0 kB are free") as caught:
+        loaded(tmp_path / f"t.{suffix}")
+    assert f"t.{suffix}" in str(caught.value)
+    assert "XDG_CACHE_HOME" in str(caught.value.hint)
+    assert "cannot be written (needs" in capsys.readouterr().err
+    assert list(prepared.iterdir()) == []
+    usage = usage._replace(free=200_000)
+    assert sum(loaded(tmp_path / f"t.{suffix}").rows) == 3000
+
+
+def test_what_ends_at_a_full_disk_leaves_nothing(path: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(table_spool.Spool, "encoded", full)
+    with pytest.raises(DataError, match="cannot be converted: No space left"):
+        loaded(path, columns=("time", "a"))
+    assert list(prepared.iterdir()) == []
+
+
+def test_memory_is_foreseen_where_arrays_must_stay_in_it(
+    path: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared.parent.parent.mkdir()
+    prepared.parent.write_text("a file where the folder should be")
+    monkeypatch.setattr(limits, "available_bytes", lambda: 1000)
+    with pytest.raises(ShortOfMemoryError, match=r"takes 4\.0 kB of memory, 1\.0 kB are free"):
+        loaded(path, columns=("time", "a"))
 
 
 def test_times_far_from_zero_keep_their_fractions(tmp_path: Path) -> None:
