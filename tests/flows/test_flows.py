@@ -139,7 +139,7 @@ def test_a_checkpoint_with_forbidden_weights_is_refused(tmp_path: Path) -> None:
     weights.save(path, module.build(3, module.Options()), "maf", module.Options(), weights.About())
     state = load_file(path)
     state["transform.transforms.0.conditioner.0.weight"][0, 1] = 1.0  # from column 2 to a unit of degree 1
-    header = {"flow": "maf", "dim": "3", "options": module.Options().model_dump_json()}
+    header = {"flow": "maf", "dim": "3", "options": module.Options().model_dump_json(), "about": "{}"}
     save_file(state, path, header)
     with pytest.raises(DataError, match="mask forbids"):
         weights.load(path)

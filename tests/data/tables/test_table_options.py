@@ -12,8 +12,8 @@ import pytest
 from made_files import standardisation
 from pyarrow import parquet
 
+from flowbench import memory
 from flowbench.data import Dataset, TableOptions, load
-from flowbench.data.tables import limits
 from flowbench.data.tables import spool as table_spool
 from flowbench.errors import DataError, FlowbenchError, ShortOfMemoryError, UsageError
 from flowbench.seeds import stream
@@ -347,7 +347,7 @@ def test_memory_is_foreseen_where_arrays_must_stay_in_it(
 ) -> None:
     prepared.parent.parent.mkdir()
     prepared.parent.write_text("a file where the folder should be")
-    monkeypatch.setattr(limits, "available_bytes", lambda: 1000)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
     with pytest.raises(ShortOfMemoryError, match=r"takes 4\.0 kB of memory, 1\.0 kB are available"):
         loaded(path, columns=("time", "a"))
 
