@@ -348,7 +348,7 @@ def test_memory_is_foreseen_where_arrays_must_stay_in_it(
     prepared.parent.parent.mkdir()
     prepared.parent.write_text("a file where the folder should be")
     monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
-    with pytest.raises(ShortOfMemoryError, match=r"takes 4\.0 kB of memory, 1\.0 kB are available"):
+    with pytest.raises(ShortOfMemoryError, match=r"takes 4\.0 kB of memory, and 1\.0 kB are available"):
         loaded(path, columns=("time", "a"))
 
 
