@@ -136,8 +136,9 @@ def _write_lowest(
 ) -> None:
     import numpy as np
 
-    from flowbench.console import Working, print_result, stdout
+    from flowbench.console import print_result, stdout
     from flowbench.data.tables.writing import Column
+    from flowbench.progress import Working
     from flowbench.use.lowest import lowest
     from flowbench.use.odd import kind_of, oddness
 

@@ -167,7 +167,7 @@ def time(
 
 def _show(subject: Subject, plan: Plan, folder: Path, as_json: bool) -> None:
     """Time the flows and print the table."""
-    from flowbench.console import Working
+    from flowbench.progress import Working
     from flowbench.report import times
     from flowbench.results import costs
     from flowbench.timing import benchmark
@@ -196,7 +196,7 @@ def _gate(
     folder: Path,
 ) -> None:
     """Hold this flowbench against another's; exits with the gate's code where it is not 0."""
-    from flowbench.console import Working
+    from flowbench.progress import Working
     from flowbench.report.gate import costs as gate
     from flowbench.report.gate import render
     from flowbench.report.gate.findings import exit_code

@@ -129,8 +129,8 @@ def load(run: str, device: str, threads: int | None, space: str, noise: str) -> 
 
 def write(out: Path | None, columns: Sequence[Column], batches: Iterable[Batch], what: str) -> None:
     """Write batches of rows to ``out`` or to stdout; a note says how many of ``what`` went to the file."""
-    from flowbench.console import Working
     from flowbench.data.tables.writing import write_table
+    from flowbench.progress import Working
 
     done = 0
 

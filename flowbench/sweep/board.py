@@ -11,7 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from flowbench.console import Moving, clock, is_live, note, printable, stderr
+from flowbench.console import clock, is_live, note, printable, stderr
+from flowbench.progress import Moving
 from flowbench.sweep.conduct import Stage, State
 
 ORDER: tuple[Stage, ...] = (

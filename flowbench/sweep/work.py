@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from flowbench import interrupts
-from flowbench.console import Progress, show_error
+from flowbench.console import show_error
 from flowbench.errors import FlowbenchError
+from flowbench.progress import Progress
 from flowbench.sweep.spec import Job
 from flowbench.training.order import How
 

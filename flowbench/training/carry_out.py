@@ -9,9 +9,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from flowbench.config import RunConfig
-from flowbench.console import Progress, note, plural, warn
+from flowbench.console import note, plural, warn
 from flowbench.data import Dataset
 from flowbench.errors import DataError, UsageError, did_you_mean
+from flowbench.progress import Progress
 from flowbench.results.record import RunRecord
 from flowbench.results.store import finished, refuse_newer
 from flowbench.training import unfinished

@@ -13,13 +13,14 @@ import torch
 
 from flowbench import flows
 from flowbench.config import RunConfig
-from flowbench.console import Progress, note, warn
+from flowbench.console import note, warn
 from flowbench.data import Dataset
 from flowbench.data.rows import Rows, on_device
 from flowbench.errors import DivergedError, FlowbenchError, UsageError, memory_granted
 from flowbench.files import refuges
 from flowbench.flows.core.density import Density, class_averaged, log_likelihoods
 from flowbench.interrupts import unbroken
+from flowbench.progress import Progress
 from flowbench.results import store
 from flowbench.results.record import RunRecord
 from flowbench.results.refuge import write_anywhere

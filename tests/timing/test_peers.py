@@ -230,7 +230,7 @@ def test_figures_are_on_disk_when_flowbench_is_ended(ends: str, code: int, tmp_p
     script = (
         "import os, signal\n"
         "from flowbench.cli.app import main\n"
-        "from flowbench.console import Working\n"
+        "from flowbench.progress import Working\n"
         "from flowbench.timing import benchmark\n"
         "benchmark.matrix_rate = lambda device: 1e9\n"  # three seconds
         f"Working.on = lambda self, what: 'sampling' in what and os.kill(os.getpid(), signal.{ends})\n"

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from flowbench import data, revision
-from flowbench.console import Progress
 from flowbench.errors import DataError, UsageError
+from flowbench.progress import Progress
 from flowbench.results import refuge, store
 from flowbench.results.beside import content_digest
 from flowbench.results.record import RunRecord

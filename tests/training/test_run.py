@@ -10,7 +10,7 @@ import pytest
 
 from flowbench import data, flows
 from flowbench.config import RunConfig, TrainingOptions
-from flowbench.console import Progress
+from flowbench.progress import Progress
 from flowbench.results import statistics, store
 from flowbench.training import run
 

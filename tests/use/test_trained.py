@@ -25,11 +25,11 @@ from flowbench import data, flows
 from flowbench.cli import use as commands
 from flowbench.cli.log_prob import log_prob as log_prob_command
 from flowbench.config import RunConfig, TrainingOptions
-from flowbench.console import Progress
 from flowbench.data import Dataset
 from flowbench.data.tables.options import TableOptions
 from flowbench.errors import DataError, DivergedError, FlowbenchError, UsageError
 from flowbench.flows.core.density import ROWS, Density, log_likelihoods
+from flowbench.progress import Progress
 from flowbench.results import store as results
 from flowbench.training import weights
 from flowbench.training.run import run

@@ -25,10 +25,11 @@ from urllib.parse import urlsplit
 
 from rich.filesize import decimal
 
-from flowbench.console import Transfer, note, warn
+from flowbench.console import note, warn
 from flowbench.data.card import RawFile
 from flowbench.data.sources.storing import ensure_room, storing
 from flowbench.errors import DataError
+from flowbench.progress import Transfer
 
 if TYPE_CHECKING:
     import requests
