@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 
 from flowbench.console import warn_once
+from flowbench.results.documents import UnreadableRecordError
 from flowbench.results.inference import Lls
 from flowbench.results.record import RunRecord
-from flowbench.results.store import UnreadableRecordError, read_test_lls
+from flowbench.results.store import read_test_lls
 
 SPLITS = ("test", "validation", "train")
 

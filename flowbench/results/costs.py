@@ -9,9 +9,10 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field, FiniteFloat
 
 from flowbench.files import write_together
+from flowbench.results.documents import document, known, parsed
 from flowbench.results.fields import Amount, Count, Name, Positive, Settings
 from flowbench.results.record import SCHEMA_VERSION, Environment, Part, Record, model_name
-from flowbench.results.store import document, known, parsed, strict_json
+from flowbench.results.store import strict_json
 
 Work = Literal["density", "sampling", "step"]
 """What is timed: densities of the rows, as many samples, one step of training on them."""

@@ -12,18 +12,16 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
-from pydantic_core import from_json, to_json
 
 from flowbench.console import warn
-from flowbench.errors import FlowbenchError
-from flowbench.files import expanded, small_content, write_together
+from flowbench.files import expanded, write_together
 from flowbench.results import beside
 from flowbench.results.beside import content_digest, is_whole, npy
+from flowbench.results.documents import UnreadableRecordError, content, document, json_object, known, parsed, said
 from flowbench.results.fields import LARGEST
 from flowbench.results.first_schema import from_v1
 from flowbench.results.record import SCHEMA_VERSION, Files, Part, RunRecord
@@ -31,22 +29,7 @@ from flowbench.results.record import SCHEMA_VERSION, Files, Part, RunRecord
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_BYTES = 16 << 20
-"""A larger file is no record: a table of a thousand columns has one of 100 kB."""
-
-MOST_PARTS = 1_000_000
-"""Nor is one of more commas and brackets, each of which may stand for a hundred bytes: 200,000 epochs have as many."""
-
-MOST_SHOWN = 200
-"""Characters that are shown of where a record is damaged."""
-
 _NUMBERS = re.compile(r'\[\n[^][{}"]*\]')  # no string holds a line break
-
-P = TypeVar("P", bound=Part)
-
-
-class UnreadableRecordError(FlowbenchError):
-    """A file of results that is damaged, or that a newer flowbench wrote (exit 1)."""
 
 
 def results_dir(out: Path | None = None) -> Path:
@@ -175,7 +158,7 @@ def refuse_newer(path: Path) -> None:
         UnreadableRecordError: there is one in ``path``.
     """
     try:
-        found = _object(path, _content(path))
+        found = json_object(path, content(path))
     except UnreadableRecordError:
         return  # not there, or of no use to anybody
     known(path, found)
@@ -209,7 +192,7 @@ def read_test_lls(record: RunRecord, folder: Path) -> NDArray[np.float64] | None
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise UnreadableRecordError(f"{path} is damaged: {_said(error)}", "run it again with --force") from error
+        raise UnreadableRecordError(f"{path} is damaged: {said(error)}", "run it again with --force") from error
 
 
 def weights(path: Path) -> Path | None:
@@ -230,79 +213,14 @@ def frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     return pd.json_normalize([record.model_dump() | flat for record, flat in zip(records, by_batch, strict=True)])
 
 
-def document(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of results, of any schema that this flowbench knows.
-
-    Raises:
-        UnreadableRecordError: it is none, or of a newer schema.
-    """
-    return known(path, _object(path, _content(path)))
-
-
-def known(path: Path, found: dict[str, Any]) -> dict[str, Any]:
-    """The object, if it is of a schema that this flowbench knows.
-
-    Raises:
-        UnreadableRecordError: it is of a newer one.
-    """
-    version = found.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise UnreadableRecordError(
-            f"{path} has schema version {version}, this flowbench knows {SCHEMA_VERSION}", "upgrade flowbench"
-        )
-    return found
-
-
-def _content(path: Path) -> bytes:
-    try:
-        content = small_content(path, MOST_BYTES)
-        if sum(content.count(mark) for mark in (b",", b"[", b"{")) > MOST_PARTS:
-            raise ValueError("it has more parts than any record")
-        return content
-    except (OSError, ValueError) as error:
-        raise UnreadableRecordError(
-            f"{path} cannot be read: {_said(error)}", "move it away, or run it again"
-        ) from error
-
-
-def _said(error: Exception) -> str:
-    """By the system without the path, which is named already."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
-
-
-def _object(path: Path, content: bytes) -> dict[str, Any]:
-    try:
-        found = from_json(content)
-    except ValueError as error:
-        raise UnreadableRecordError(f"{path} is not readable JSON: {error}", "move it away, or run it again") from error
-    if not isinstance(found, dict):
-        raise UnreadableRecordError(f"{path} is not a record: it is no JSON object")
-    return found
-
-
-def parsed(path: Path, found: dict[str, Any], kind: type[P], upgraded: Callable[[Any], dict[str, Any]]) -> P:
-    """The record in a document.
-
-    Raises:
-        UnreadableRecordError: it is no record of that kind.
-    """
-    try:
-        # as a file's content, which is checked more strictly than what a program makes
-        return kind.model_validate_json(to_json(upgraded(found) if found.get("schema_version") == 1 else found))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UnreadableRecordError(f"{path} is not a record: {where[:MOST_SHOWN]}: {first['msg']}") from error
-
-
 def _read_run(path: Path) -> RunRecord | dict[str, Any]:
     """As ``read``; the object as it is where it is of another kind: a record of times, or what was printed as JSON."""
-    content = _content(path)
+    whole = content(path)
     with suppress(ValueError):  # an older schema, another kind, or no record: what follows tells them apart
-        record = RunRecord.model_validate_json(content)  # twice as fast as by way of a document
+        record = RunRecord.model_validate_json(whole)  # twice as fast as by way of a document
         if record.schema_version == SCHEMA_VERSION:
             return record
-    found = _object(path, content)
+    found = json_object(path, whole)
     if found.get("kind", "run") != "run":
         return found
     return parsed(path, known(path, found), RunRecord, from_v1)

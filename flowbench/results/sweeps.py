@@ -11,6 +11,7 @@ from pydantic import Field
 
 from flowbench.files import write_together
 from flowbench.results import store
+from flowbench.results.documents import known, parsed
 from flowbench.results.fields import Count, FileName, Settings
 from flowbench.results.record import SCHEMA_VERSION, Part, RunRecord, configuration
 
@@ -61,7 +62,7 @@ def with_runs(
 
     def keep(path: Path, found: dict[str, Any]) -> None:
         if found.get("kind") == "sweep":
-            sweeps.append(store.parsed(path, store.known(path, found), Sweep, lambda old: old))
+            sweeps.append(parsed(path, known(path, found), Sweep, lambda old: old))
         else:
             on_other(path, found)
 

@@ -13,7 +13,7 @@ from flowbench.errors import DataError, UsageError, did_you_mean
 from flowbench.files import expanded
 from flowbench.flows.core.density import Density
 from flowbench.results import store
-from flowbench.results.store import UnreadableRecordError
+from flowbench.results.documents import UnreadableRecordError
 from flowbench.training import weights
 
 NAMED = 10

@@ -58,8 +58,8 @@ class TestFiles:
 
     def test_each_file_is_read_once(self, tmp_path, monkeypatch):
         store.write(make_record(), tmp_path)
-        read, content = [], store.small_content
-        monkeypatch.setattr(store, "small_content", lambda path, most: read.append(path.name) or content(path, most))
+        read, content = [], store.content
+        monkeypatch.setattr(store, "content", lambda path: read.append(path.name) or content(path))
         assert len(sweeps.with_runs(tmp_path)[0]) == 1
         assert read == [f"{make_record().run}.json"]
 

@@ -1,4 +1,4 @@
-"""Columns that are linear combinations of others: their rows lie in a plane, on which a density grows without bound."""
+"""Columns that follow from one other, or from several: rows lie in a plane, on which a density grows without bound."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowbench.data.dataset import Float64
+from flowbench.seeds import stream
+
+TWINS = 0.9999
+"""Columns with a greater absolute correlation follow from each other."""
+
+PROJECTIONS, NEARLY_TWINS = 64, 0.999
+"""Numbers that a column of more rows is projected to, and the least correlation of twins there: that their distance
+grows tenfold beside their length has a probability of about 1e-15."""
 
 MOST_COLUMNS = 2000
 """Of a table with more, none is looked for: at 1,000 columns it takes a second, and the cost
@@ -28,6 +36,44 @@ _CERTAIN = 5.0
 
 _RESOLVED = 1e-8
 """Nor is one with a coefficient below this, of standardised columns."""
+
+
+def twins(rows: Float64) -> tuple[NDArray[np.int64], Float64]:
+    """For each column the first earlier one from which it follows, or -1, and their correlation, (D,) each.
+
+    Of many rows, pairs are sought among random projections (Johnson and Lindenstrauss 1984), and then looked at.
+    """
+    n, dim = rows.shape
+    found, correlation = np.full(dim, -1), np.zeros(dim)
+    with np.errstate(all="ignore"):
+        lacking = np.isnan(rows)
+        if lacking.any():  # of what is missing, nothing is known
+            rows = np.where(lacking, np.nansum(rows, axis=0) / np.maximum(1, (~lacking).sum(axis=0)), rows)
+        normal = _unit(rows - rows.mean(axis=0) if n else rows)
+    seen, least = normal, TWINS
+    if n > PROJECTIONS:
+        # of a stream that no table is made of: what is normal by default_rng(0) would be projected on itself
+        directions = np.random.default_rng(stream(0, "projections")).standard_normal((PROJECTIONS, n))
+        seen, least = _unit(directions @ normal).astype(np.float32), NEARLY_TWINS
+    step = 1024
+    for start in range(0, dim, step):
+        products = seen[:, start : start + step].T @ seen[:, start:]
+        alike = np.triu(np.abs(products, out=products) > least, 1)  # an earlier one with a later one
+        for later in np.flatnonzero(alike.any(axis=0) & (found[start:] < 0)):
+            for earlier in np.flatnonzero(alike[:, later]):
+                exact = float(normal[:, start + earlier] @ normal[:, start + later])
+                if abs(exact) > TWINS:
+                    found[start + later], correlation[start + later] = start + earlier, exact
+                    break
+    return found, correlation
+
+
+def _unit(columns: Float64) -> Float64:
+    """Columns of length 1; of zeros where they are constant, or beyond floating point: they are refused for that."""
+    with np.errstate(all="ignore"):
+        unit = columns / np.sqrt(np.square(columns).sum(axis=0))
+    unit[:, ~np.isfinite(unit).all(axis=0)] = 0
+    return np.asarray(unit)
 
 
 @dataclass(frozen=True)

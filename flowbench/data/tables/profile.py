@@ -11,21 +11,13 @@ from numpy.typing import NDArray
 
 from flowbench.console import plural
 from flowbench.data.dataset import Float64
-from flowbench.data.tables.dependence import Dependence, dependences
+from flowbench.data.tables.dependence import Dependence, dependences, twins
 from flowbench.data.tables.steps import Steps
 from flowbench.data.tables.tails import Tail, tail_of
-from flowbench.seeds import stream
 
 SAMPLE_ROWS, SAMPLE_VALUES = 100_000, 1 << 23
 """Ties and correlations are looked for in so many rows at the least, evenly spaced, as far as they hold so many values;
 in all rows of a table that has no more."""
-
-TWINS = 0.9999
-"""Columns with a greater absolute correlation follow from each other."""
-
-PROJECTIONS, NEARLY_TWINS = 64, 0.999
-"""Numbers that a column of more rows is projected to, and the least correlation of twins there: that their distance
-grows tenfold beside their length has a probability of about 1e-15."""
 
 HEAVIEST, TIED, FEWEST = 0.01, 0.1, 5
 """Ties are heavy where one value is in more than this share of the rows, or more than this share of the rows have a
@@ -232,44 +224,6 @@ class Sample:
     def rows(self) -> Float64:
         """Those that are kept, (k, D)."""
         return np.concatenate(self._kept)
-
-
-def twins(rows: Float64) -> tuple[NDArray[np.int64], Float64]:
-    """For each column the first earlier one from which it follows, or -1, and their correlation, (D,) each.
-
-    Of many rows, pairs are sought among random projections (Johnson and Lindenstrauss 1984), and then looked at.
-    """
-    n, dim = rows.shape
-    found, correlation = np.full(dim, -1), np.zeros(dim)
-    with np.errstate(all="ignore"):
-        lacking = np.isnan(rows)
-        if lacking.any():  # of what is missing, nothing is known
-            rows = np.where(lacking, np.nansum(rows, axis=0) / np.maximum(1, (~lacking).sum(axis=0)), rows)
-        normal = _unit(rows - rows.mean(axis=0) if n else rows)
-    seen, least = normal, TWINS
-    if n > PROJECTIONS:
-        # of a stream that no table is made of: what is normal by default_rng(0) would be projected on itself
-        directions = np.random.default_rng(stream(0, "projections")).standard_normal((PROJECTIONS, n))
-        seen, least = _unit(directions @ normal).astype(np.float32), NEARLY_TWINS
-    step = 1024
-    for start in range(0, dim, step):
-        products = seen[:, start : start + step].T @ seen[:, start:]
-        alike = np.triu(np.abs(products, out=products) > least, 1)  # an earlier one with a later one
-        for later in np.flatnonzero(alike.any(axis=0) & (found[start:] < 0)):
-            for earlier in np.flatnonzero(alike[:, later]):
-                exact = float(normal[:, start + earlier] @ normal[:, start + later])
-                if abs(exact) > TWINS:
-                    found[start + later], correlation[start + later] = start + earlier, exact
-                    break
-    return found, correlation
-
-
-def _unit(columns: Float64) -> Float64:
-    """Columns of length 1; of zeros where they are constant, or beyond floating point: they are refused for that."""
-    with np.errstate(all="ignore"):
-        unit = columns / np.sqrt(np.square(columns).sum(axis=0))
-    unit[:, ~np.isfinite(unit).all(axis=0)] = 0
-    return np.asarray(unit)
 
 
 class _Ties(NamedTuple):

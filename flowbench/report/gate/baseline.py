@@ -12,9 +12,10 @@ from flowbench.report.gate.findings import Finding
 from flowbench.report.gate.likelihoods import findings, rows_of
 from flowbench.report.gate.lines import Line, lines
 from flowbench.report.runs import is_of
+from flowbench.results.documents import UnreadableRecordError
 from flowbench.results.inference import Lls
 from flowbench.results.record import Files, RunRecord
-from flowbench.results.store import UnreadableRecordError, read_all, remove, write
+from flowbench.results.store import read_all, remove, write
 
 
 class Comparison:

@@ -22,8 +22,9 @@ from flowbench.report.gate.findings import Finding, Measured, Verdict
 from flowbench.report.gate.lines import Line
 from flowbench.report.layout import given_groups
 from flowbench.report.runs import Run, reason
+from flowbench.results.documents import UnreadableRecordError
 from flowbench.results.inference import Difference, Lls, difference, holm, unpaired_difference
-from flowbench.results.store import UnreadableRecordError, read_test_lls
+from flowbench.results.store import read_test_lls
 
 LEVEL = 0.01
 """The chance of a false ``worse`` in a whole table, were the means of seeds normally distributed.

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from flowbench.data.tables import profile as table_profile
-from flowbench.data.tables.profile import Profile, Profiler, twins
+from flowbench.data.tables.dependence import twins
+from flowbench.data.tables.profile import Profile, Profiler
 from flowbench.data.tables.steps import Steps
 
 RNG = np.random.RandomState(0)
