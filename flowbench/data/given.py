@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, FiniteFloat
+from pydantic import BaseModel, ConfigDict, FiniteFloat, model_validator
 
 from flowbench.data.preprocessing import Positive
 
@@ -25,6 +25,12 @@ class GivenColumn(BaseModel):
     labels: tuple[str, ...] = ()
     location: FiniteFloat = 0.0
     scale: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _codes_stay(self) -> GivenColumn:
+        if self.labels and (self.location, self.scale) != (0.0, 1.0):
+            raise ValueError("codes of classes have no location and scale")
+        return self
 
     @property
     def classes(self) -> int:

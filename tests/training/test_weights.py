@@ -225,6 +225,11 @@ def test_whatever_is_said_ends_in_a_density_or_a_refusal(path: Path, data: st.Da
     density.log_prob(np.zeros((2, len(density.given) + density.dim)))
 
 
+def test_codes_of_given_classes_stay_as_they_are() -> None:
+    with pytest.raises(ValueError, match="have no location and scale"):
+        GivenColumn(name="c", labels=("a", "b"), location=1.0)
+
+
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "w.safetensors")
     assert "no regular file" in refusal(tmp_path / "w.safetensors")
