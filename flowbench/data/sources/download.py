@@ -12,7 +12,6 @@ only requests that have not been answered yet: it never goes on where the body o
 from __future__ import annotations
 
 import io
-import json
 import logging
 import os
 import re
@@ -27,6 +26,7 @@ from rich.filesize import decimal
 
 from flowbench.console import note, warn
 from flowbench.data.card import RawFile
+from flowbench.data.sources.part import Part
 from flowbench.data.sources.storing import ensure_room, storing
 from flowbench.errors import DataError
 from flowbench.progress import Transfer
@@ -100,7 +100,7 @@ class _Resuming:
 
     def __init__(self, file: RawFile, folder: Path) -> None:
         self._file = file
-        self._part = _Part(folder / f"{file.name}.part")
+        self._part = Part(folder / f"{file.name}.part")
 
     def __call__(self, url: str, output_file: str, _: object) -> None:
         import requests
@@ -168,55 +168,6 @@ class _Resuming:
                 transfer.advance(len(block))
                 pace.keep(len(block))
             os.fsync(partial.fileno())  # else a power cut may leave the final name on an empty file
-
-
-class _Part:
-    """The bytes that have come, and beside them which file they are of: its URL, its validator, its length."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._origin = path.with_name(f"{path.name}.json")
-
-    @property
-    def size(self) -> int:
-        return self.path.stat().st_size if self.path.exists() else 0
-
-    def start(self, url: str, validator: str | None, total: int | None) -> None:
-        self.path.write_bytes(b"")  # first: the old bytes must never be taken for the new file's
-        self._origin.write_text(json.dumps({"url": url, "validator": validator, "total": total}), "utf-8")
-
-    def is_complete(self, url: str) -> bool:
-        return self.size > 0 and self._of(url).get("total") == self.size
-
-    def range(self, url: str) -> dict[str, str]:
-        """Headers that ask for the rest if the file is still the same, else for all of it (RFC 9110, 13.1.5)."""
-        validator = self._of(url).get("validator")
-        return {"Range": f"bytes={self.size}-", "If-Range": validator} if self.size and validator else {}
-
-    def total_if_continued(self, content_range: str) -> int:
-        """The whole file's length, from a header like ``bytes 500-999/1000``."""
-        import requests
-
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", content_range)
-        if found is None or int(found[1]) != self.size:
-            self.discard()
-            raise requests.ConnectionError("the server sends another part of the file than the one asked for")
-        return int(found[2])
-
-    def move(self, target: Path) -> None:
-        self.path.replace(target)
-        self._origin.unlink(missing_ok=True)
-
-    def discard(self) -> None:
-        self.path.unlink(missing_ok=True)
-        self._origin.unlink(missing_ok=True)
-
-    def _of(self, url: str) -> dict[str, Any]:
-        try:
-            origin = json.loads(self._origin.read_text("utf-8"))
-            return dict(origin) if origin["url"] == url else {}
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}
 
 
 class _Pace:

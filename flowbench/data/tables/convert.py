@@ -11,12 +11,10 @@ from __future__ import annotations
 import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowbench import console
 from flowbench.data import cache
@@ -27,12 +25,12 @@ from flowbench.data.meta import Arrays, Meta
 from flowbench.data.moments import Moments
 from flowbench.data.preprocessing import bounds_in_words
 from flowbench.data.proofs import ArrayWriter
-from flowbench.data.tables.files import TableFile
 from flowbench.data.tables.fitness import refuse_dependent, refuse_unfit, refuse_unscalable
-from flowbench.data.tables.given import Classes, complete, numbered, with_given
+from flowbench.data.tables.given import Classes
 from flowbench.data.tables.kinds import Kinds, RowOf, between_bounds, compressed, kinds_of
 from flowbench.data.tables.options import CATEGORY, TRAIN, Seeds, TableOptions
 from flowbench.data.tables.profile import Profile, Profiler
+from flowbench.data.tables.reading import read_into
 from flowbench.data.tables.remarks import remarks
 from flowbench.data.tables.repeated import repeated_rows
 from flowbench.data.tables.sources import Sources
@@ -55,21 +53,17 @@ def convert(
     categories, numbers = _apart(source, columns, options)
     of_classes = [name for name in options.given if name in options.classes or source.is_text(name)] + categories
     first = len(options.given) + len(categories)
-    if source.rows is not None:  # of each row its place in the order, its part, the numbers of its classes and group
-        held = source.rows * (8 + 1 + 4 * len(of_classes) + 4 * (options.group is not None))
-        refuse_short_of_memory(path, held, "give fewer rows")
+    _foresee(source, len(of_classes) + (options.group is not None))
     with tempfile.TemporaryFile(dir=place) as file:
         rows = Spool(file, place, first, len(numbers), stream(seeds.noise, "noise"), source.rows)
         classes = Classes(source, of_classes, missing=options.missing, modelled=categories)
         profiler = Profiler(numbers, missing_allowed=options.missing == "indicator")
-        usable, groups = _spool(source, (*options.given, *categories), numbers, options, classes, profiler, rows)
+        usable, groups = read_into(source, (*options.given, *categories), numbers, options, classes, profiler, rows)
         classes.refuse_no_classes(categories)
         profile = profiler.profile()
         said = profile.lines()
         say(source, said if profile.rows else [])
-        refuse_unfit(path, profile, options, source.locate if source.roles else None)
-        kinds = kinds_of(source.path, profile, options)
-        refuse_dependent(source.path, profile, kinds.widths > 0)
+        kinds = _kinds(source, profile, options)
         parts = source.assign(usable, options, seeds, groups)
         said += _repeated(source, rows, parts, usable)
         kinds = between_bounds(path, profile, kinds, rows.numbers(parts))
@@ -100,6 +94,20 @@ def convert(
         source=str(source.path.absolute()),
     )
     meta.write(place)
+
+
+def _foresee(source: Sources, numbers: int) -> None:
+    """Refuse more rows than memory holds of their place in the order, their part, and so many numbers of classes."""
+    if source.rows is not None:
+        refuse_short_of_memory(source.label, source.rows * (8 + 1 + 4 * numbers), "give fewer rows")
+
+
+def _kinds(source: Sources, profile: Profile, options: TableOptions) -> Kinds:
+    """What the columns are, of a table of which a density can be learnt."""
+    refuse_unfit(source.label, profile, options, source.locate if source.roles else None)
+    kinds = kinds_of(source.path, profile, options)
+    refuse_dependent(source.path, profile, kinds.widths > 0)
+    return kinds
 
 
 def _apart(source: Sources, columns: Sequence[str], options: TableOptions) -> tuple[list[str], list[str]]:
@@ -188,41 +196,6 @@ def say(source: Sources, profile: Sequence[str]) -> None:
         console.note(line if i else f"{source.name}: {line}")
 
 
-def _spool(
-    source: Sources,
-    first: Sequence[str],
-    numbers: Sequence[str],
-    options: TableOptions,
-    classes: Classes,
-    profiler: Profiler,
-    out: Spool,
-) -> tuple[list[int], NDArray[np.int32] | None]:
-    """Write the rows without missing values to ``out``, showing all to ``profiler``.
-
-    How many they are of each file, and of the one that is split the numbers of their groups.
-    """
-    groups = None if options.group is None else _groups(source.tables[0], options.group, dropna=options.dropna)
-    kept: list[NDArray[np.int32]] = []
-    counts = [0] * len(source.tables)
-    start = 0
-    for rows in _ahead(with_given(source, first, numbers, classes.codes)):
-        table = source.which(start + 1)
-        of_group = None if groups is None or table else groups[start : start + len(rows)]
-        whole = None if of_group is None else of_group >= 0
-        if first:
-            values, given = rows[:, : len(first)], len(options.given)
-            known = complete(source, first, values, start, given=given, dropna=options.dropna)
-            whole = known if whole is None else whole & known
-        start += len(rows)
-        usable = profiler.add(rows[:, len(first) :] if first else rows, whole, held_out=table > 0)
-        rows = rows if usable is None else rows[usable]
-        counts[table] += len(rows)
-        out.append(rows)
-        if of_group is not None:
-            kept.append(of_group if usable is None else of_group[usable])
-    return counts, None if groups is None else np.concatenate([np.empty(0, np.int32), *kept])
-
-
 def _repeated(source: Sources, rows: Spool, parts: Parts, counts: Sequence[int]) -> list[str]:
     """A line, which is printed, for each file of which rows are training rows, too."""
     lines = []
@@ -232,29 +205,6 @@ def _repeated(source: Sources, rows: Spool, parts: Parts, counts: Sequence[int])
             lines.append(f"  repeated       {found:,} of {sought:,} rows of {table.path.name} are training rows, too")
             console.note(lines[-1])
     return lines
-
-
-def _ahead(batches: Iterator[Float64]) -> Iterator[Float64]:
-    """The same, the next one being read while one is worked on."""
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = reader.submit(next, batches, None)
-            yield batch
-
-
-def _groups(source: TableFile, column: str, *, dropna: bool) -> NDArray[np.int32]:
-    """The number of each row's value of this column, (N,), in the order of their first row; -1 where it is missing."""
-    found = [np.empty(0, np.int32)]
-    for numbers in numbered(source.labels(column), {}):
-        found.append(numbers)
-        if not dropna and (found[-1] < 0).any():
-            row = sum(map(len, found[:-1])) + int(np.argmax(found[-1] < 0)) + 1
-            raise DataError(
-                f"{source.path}: column {column!r}, by which to split, has a missing value in row {row}",
-                "fill it in, or leave its row out (--dropna)",
-            )
-    return np.concatenate(found)
 
 
 def _settle(

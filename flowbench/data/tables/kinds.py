@@ -137,24 +137,29 @@ def kinds_of(path: Path | str, profile: Profile, options: TableOptions, lenient:
     mass = options.mass & whole & stepped & np.array([not each for each in values])
     if options.mass:
         _refuse_idle_mass(path, profile, options, mass)
-    transforms = {i: options.column_transforms.get(name) for i, name in enumerate(profile.columns)}
-    if options.tails_found:
-        said = {*options.column_transforms, *options.bounds}
-        unsaid = (i for i, name in enumerate(profile.columns) if name not in said and not mass[i])
-        transforms |= {i: profile.tails[i].transform for i in unsaid}
     return Kinds(
         mass=mass,
         widths=np.where((whole | rest) & stepped, profile.step, 0.0),
         low=profile.low,
         atoms=tuple(Atoms(column=i, values=each) for i, each in enumerate(values) if each),
         bounds={i: options.bounds[name] for i, name in enumerate(profile.columns) if name in options.bounds},
-        transforms={i: transform for i, transform in transforms.items() if transform},
+        transforms=_transforms(profile, options, mass),
         tied=tuple(
             name
             for i, name in enumerate(profile.columns)
             if profile.discrete[i] and (chosen[i] == CONTINUOUS or ties[i] or (rest[i] and not stepped[i]))
         ),
     )
+
+
+def _transforms(profile: Profile, options: TableOptions, mass: NDArray[np.bool_]) -> dict[int, str]:
+    """What brings in the tails of columns, by place: as the options say, or as is found where they ask for it."""
+    transforms = {i: options.column_transforms.get(name) for i, name in enumerate(profile.columns)}
+    if options.tails_found:
+        said = {*options.column_transforms, *options.bounds}
+        unsaid = (i for i, name in enumerate(profile.columns) if name not in said and not mass[i])
+        transforms |= {i: profile.tails[i].transform for i in unsaid}
+    return {i: transform for i, transform in transforms.items() if transform}
 
 
 def _refuse_idle_mass(path: Path | str, profile: Profile, options: TableOptions, mass: NDArray[np.bool_]) -> None:
