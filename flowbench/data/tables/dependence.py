@@ -18,6 +18,9 @@ PROJECTIONS, NEARLY_TWINS = 64, 0.999
 """Numbers that a column of more rows is projected to, and the least correlation of twins there: that their distance
 grows tenfold beside their length has a probability of about 1e-15."""
 
+PRODUCTS = 1 << 23
+"""Of columns, at a time: 64 MiB of float64."""
+
 MOST_COLUMNS = 2000
 """Of a table with more, none is looked for: at 1,000 columns it takes a second, and the cost
 grows with the cube of their number."""
@@ -55,7 +58,7 @@ def twins(rows: Float64) -> tuple[NDArray[np.int64], Float64]:
         # of a stream that no table is made of: what is normal by default_rng(0) would be projected on itself
         directions = np.random.default_rng(stream(0, "projections")).standard_normal((PROJECTIONS, n))
         seen, least = _unit(directions @ normal).astype(np.float32), NEARLY_TWINS
-    step = 1024
+    step = max(1, min(1024, PRODUCTS // max(1, dim)))
     for start in range(0, dim, step):
         products = seen[:, start : start + step].T @ seen[:, start:]
         alike = np.triu(np.abs(products, out=products) > least, 1)  # an earlier one with a later one
