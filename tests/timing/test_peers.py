@@ -229,7 +229,7 @@ def test_a_process_own_limit_counts() -> None:
 def test_figures_are_on_disk_when_flowbench_is_ended(ends: str, code: int, tmp_path: Path) -> None:
     script = (
         "import os, signal\n"
-        "from flowbench.cli.app import main\n"
+        "from flowbench.__main__ import main\n"
         "from flowbench.progress import Working\n"
         "from flowbench.timing import benchmark\n"
         "benchmark.matrix_rate = lambda device: 1e9\n"  # three seconds
