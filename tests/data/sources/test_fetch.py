@@ -186,9 +186,9 @@ def flowbench(tmp_path: Path, server: LoopbackServer) -> Callable[..., subproces
             "    return Splits(rows[:200], rows[200:300], rows[300:])\n"
         )
     program = (
-        "import sys, pathlib, flowbench.cli.app, flowbench.data.registry as registry\n"
+        "import sys, pathlib, flowbench.__main__, flowbench.data.registry as registry\n"
         f"registry.folder = lambda: pathlib.Path({str(recipes)!r})\n"
-        "sys.argv = sys.argv[1:]\nflowbench.cli.app.main()"
+        "sys.argv = sys.argv[1:]\nflowbench.__main__.main()"
     )
 
     def start(*arguments: str) -> subprocess.Popen[str]:
