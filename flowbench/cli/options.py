@@ -17,7 +17,7 @@ Out = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="The device to compute on: auto, cpu, cuda, cuda:0, … or mps.")]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="The number of CPU threads.", show_default="torch's own choice")
+    int | None, typer.Option(min=1, max=4096, help="The number of CPU threads.", show_default="torch's own choice")
 ]
 CHECKPOINT_EVERY: dict[str, Any] = {
     "min": 0.0,

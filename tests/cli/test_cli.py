@@ -161,6 +161,7 @@ def test_a_forced_run_that_ends_badly_leaves_the_finished_one(results: Path) -> 
         (["maf", "--device", "cuda:99"], 2, "no device 'cuda:99'"),
         (["maf", "--max-epochs", "-1"], 2, "--max-epochs"),
         (["maf", "--seed", "-1"], 2, "--seed"),
+        (["maf", "--threads", "1000000000"], 2, "--threads"),
         (["maf", "--max-seconds", "0"], 2, "max_seconds"),
         (["maf", "--data", "nowhere.csv"], 4, "nowhere.csv"),
         (["maf", "--data", ""], 2, "there is no dataset ''"),
