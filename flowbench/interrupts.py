@@ -7,12 +7,17 @@ not wait.
 
 from __future__ import annotations
 
+import _thread
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+_SOON = 0.05
+"""Seconds, after which a callback is over."""
 
 _depth = 0
 _waiting = False
@@ -28,6 +33,7 @@ def handle(*, starting: bool = False) -> None:
     """
     global _starting
     _starting = starting
+    sys.unraisablehook = _come_again
     for number in SIGNALS:
         if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _stop)
@@ -59,6 +65,16 @@ def unbroken() -> Iterator[None]:
         _depth, _waiting = _depth - 1, _waiting and _depth > 1
     if due:
         raise KeyboardInterrupt
+
+
+def _come_again(lost: sys.UnraisableHookArgs) -> None:
+    """What was raised in a callback of C's, where Python drops it (numba's compiler has such), is raised once more."""
+    if _stopped_by and issubclass(lost.exc_type, KeyboardInterrupt | SystemExit):
+        once_more = threading.Timer(_SOON, _thread.interrupt_main, [_stopped_by])
+        once_more.daemon = True
+        once_more.start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _stop(number: int, _: object) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from flowbench.interrupts import unbroken
 @pytest.fixture(autouse=True)
 def _handled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(interrupts, "_stopped_by", 0)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # and back
     before = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
     interrupts.handle()
     yield
@@ -55,6 +58,14 @@ def test_one_that_comes_into_an_exec_of_text_ends_the_process_as_others_do(tmp_p
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     done = subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (143, "interrupted\n")
+
+
+def test_one_that_comes_into_a_callback_of_c_comes_again() -> None:
+    callback = ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012  # it comes a little later
+        callback()
+        time.sleep(10)
+    assert interrupts.stopped_by() == signal.SIGTERM
 
 
 def test_one_that_is_ignored_stays_so_but_for_ctrl_c() -> None:
