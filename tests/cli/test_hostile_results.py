@@ -300,7 +300,7 @@ def beside_good(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, d
 
 
 @settings(
-    max_examples=int(os.environ.get("FUZZED", "150")),
+    max_examples=int(os.environ.get("FUZZED", "80")),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
 )

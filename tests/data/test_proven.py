@@ -333,7 +333,7 @@ def is_listed(entry: Path) -> bool:
     return len(json.loads(json.dumps(stock.document(found), allow_nan=False))["entries"]) == 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_any_change_of_a_meta_is_noticed_and_sealed_ones_never_crash(whole: Path, data: st.DataObject) -> None:
     path = whole / "meta.json"
@@ -361,7 +361,7 @@ def test_any_change_of_a_meta_is_noticed_and_sealed_ones_never_crash(whole: Path
         path.write_bytes(before)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 3000), st.integers(0, 200))
 def test_any_bytes_in_a_meta_are_noticed(whole: Path, some: bytes, at: int, over: int) -> None:
     path = whole / "meta.json"
