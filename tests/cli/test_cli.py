@@ -247,6 +247,15 @@ def test_what_the_system_refuses_is_no_defect(tmp_path: Path) -> None:
     assert "defect" not in failed.stderr
 
 
+def test_streams_that_are_no_utf8_are_no_reason_to_fail() -> None:
+    reference = Path(__file__).parents[2] / "results" / "reference"
+    command = [sys.executable, "-m", "flowbench", "compare", "--out", str(reference)]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "\\xb1" in done.stdout
+
+
 def test_nothing_to_compare_is_code_3(results: Path) -> None:
     done = flowbench("compare", "--out", str(results))
     assert done.returncode == 3
