@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flowbench.console import warn, warn_once
-from flowbench.errors import FlowbenchError, UsageError
+from flowbench.errors import DataError, FlowbenchError, UsageError
 from flowbench.files import refuges, write_together
 from flowbench.results.beside import content_digest
 from flowbench.results.record import Environment
@@ -45,6 +45,10 @@ class About(BaseModel):
     changed: tuple[str, ...] = ()
 
 
+class DamagedCheckpointError(FlowbenchError):
+    """What is in a checkpoint is none: the one before it may serve."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A training that can be gone on with; ``numbers`` are its state's."""
@@ -58,11 +62,12 @@ class Checkpoint:
         """Where it was, read anew each time: four times the flow's size.
 
         Raises:
-            UnfitStateError: it is not there any more.
+            UnfitStateError: it is not there any more, or damaged since.
+            DataError: the system does not let it be read.
         """
         try:
-            return State(unsealed(content_of(self.path)).tensors, self.numbers)
-        except (OSError, MemoryError, ValueError) as error:
+            return State(unsealed(_content(self.path)).tensors, self.numbers)
+        except (FileNotFoundError, ValueError) as error:
             raise UnfitStateError(f"it cannot be read any more: {error}") from error
 
 
@@ -103,14 +108,18 @@ class Unfinished:
                 path.unlink()
 
     def newest(self, before: Path | None = None) -> Checkpoint | None:
-        """The newest checkpoint that is not damaged, of those ``before`` one; what is, is warned of."""
+        """The newest checkpoint that is not damaged, of those ``before`` one; what is, is warned of.
+
+        Raises:
+            DataError: the system does not let one be read: it may be as it was, and nothing may take its place.
+        """
         paths = self._paths()
         if before is not None:
             paths = paths[: paths.index(before)] if before in paths else []
         for path in reversed(paths):
             try:
                 return read(path)
-            except FlowbenchError as error:
+            except DamagedCheckpointError as error:
                 warn(f"{error}; the checkpoint before it is taken, if there is one")
         return None
 
@@ -143,10 +152,11 @@ def read(path: Path) -> Checkpoint:
     """The checkpoint in a file.
 
     Raises:
-        FlowbenchError: it is none, damaged, or of a later flowbench.
+        DamagedCheckpointError: it is none, damaged, or of a later flowbench.
+        DataError: the system does not let it be read.
     """
     try:
-        content = content_of(path)
+        content = _content(path)
         if path.stem.rpartition(".")[2] != content_digest(content):
             raise ValueError("its content is not what it is named after")
         metadata = unsealed(content).metadata
@@ -155,9 +165,20 @@ def read(path: Path) -> Checkpoint:
             raise ValueError(f"its format is {about.format}, this flowbench knows {FORMAT}")
         return Checkpoint(path, about, _numbers(metadata["numbers"]))
     except ValidationError as error:
-        raise FlowbenchError(f"{path} is not a readable checkpoint: {first(error)}") from error
-    except (OSError, MemoryError, KeyError, ValueError) as error:
-        raise FlowbenchError(f"{path} is not a readable checkpoint: {error}") from error
+        raise DamagedCheckpointError(f"{path} is not a readable checkpoint: {first(error)}") from error
+    except (FileNotFoundError, KeyError, ValueError) as error:
+        raise DamagedCheckpointError(f"{path} is not a readable checkpoint: {error}") from error
+
+
+def _content(path: Path) -> bytearray:
+    """All bytes of a checkpoint; memory that is short says nothing of them, and goes on to the caller."""
+    try:
+        return content_of(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        hint = "start the same command again when it can be; --restart begins anew"
+        raise DataError(f"{path} cannot be read: {error.strerror or error}", hint) from error
 
 
 def _numbers(text: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from checkpoint_cases import RUN, about, number_of, state, written
 
-from flowbench.errors import FlowbenchError
+from flowbench.errors import DataError, FlowbenchError
 from flowbench.results.beside import content_digest
 from flowbench.training import unfinished
 from flowbench.training.sealed import sealed, unsealed
@@ -171,3 +171,25 @@ def test_checkpoints_of_another_name_are_taken_over(tmp_path: Path) -> None:
     found = other.newest()
     assert found is not None
     assert found.state.tensors["flow.weight"][0] == 2
+
+
+@pytest.mark.parametrize(
+    ("refusal", "said"), [(MemoryError("short"), MemoryError), (PermissionError(13, "Permission denied"), DataError)]
+)
+def test_one_that_the_system_does_not_give_is_not_taken_for_damaged(
+    refusal: Exception, said: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = written(tmp_path, 1, 2)
+    kept = Unfinished(tmp_path, RUN)
+    found = kept.newest()
+    assert found is not None
+
+    def refused(_: Path) -> None:
+        raise refusal
+
+    monkeypatch.setattr(unfinished, "content_of", refused)
+    with pytest.raises(said):
+        kept.newest()
+    with pytest.raises(said):
+        _ = found.state
+    assert all(path.exists() for path in paths)
