@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,9 @@ class DamagedError(Exception):
     """A file is not what was written, or cannot be read; the message names it, and says what is wrong."""
 
 
+_SHORT = errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR
+
+
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Work on a file that is not trusted: whatever it holds, what goes wrong is one error that names it.
@@ -30,6 +34,8 @@ def naming(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise DamagedError(f"{path.name} is missing") from error
     except OSError as error:
+        if error.errno in _SHORT:  # of which the file knows nothing: it may be as it was written
+            raise
         raise DamagedError(f"{path.name} cannot be read ({error.strerror or error})") from error
     except RecursionError as error:
         raise DamagedError(f"{path.name} is damaged (it is nested too deep)") from error

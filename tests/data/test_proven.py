@@ -464,3 +464,16 @@ def test_an_entry_that_was_copied_is_read_and_used(whole: Path, tmp_path: Path) 
     shutil.copytree(whole, tmp_path / "copy")
     assert cache.read(tmp_path / "copy", "f") is not None
     assert cache.read(tmp_path / "copy", "of other data") is None
+
+
+def test_an_entry_that_the_system_does_not_map_stays(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).normal(size=(3, 100, 4)).astype(np.float32)
+    place = prepared / "entry"
+    cache.write(place, "f", Splits(*rows))
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "memmap", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOMEM, "Cannot allocate memory")))
+        with pytest.raises(OSError, match="Cannot allocate"):
+            cache.read(place, "f")
+        with pytest.raises(OSError, match="Cannot allocate"), cache.unfinished(place, "f"):
+            pass
+    assert cache.read(place, "f") is not None
