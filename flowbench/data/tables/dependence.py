@@ -128,8 +128,10 @@ def _found(normal: Float64) -> Iterator[tuple[int, NDArray[np.int64], float]]:
             break
         if left < 2 * NEARLY and free:
             candidates.append(column)
-        if left >= EXACT or not free:
+        if left >= EXACT:
             free.append(column)
+    if not candidates:
+        return
     # columns that come later have a coefficient of 0: their rows of the triangle, and a column's own, are left out
     earlier = np.where(np.array(free)[:, None] < candidates, triangle[np.ix_(free, candidates)], 0.0)
     coefficients = np.linalg.solve(triangle[np.ix_(free, free)], earlier)

@@ -128,3 +128,12 @@ def test_noise_makes_a_density_of_what_is_whole_and_a_mass_needs_none(tmp_path: 
     assert loaded(tmp_path, hot, likelihood="mass").remarks == ()
     with pytest.raises(DataError, match="'is2' follows from 'is0', 'is1'"):
         loaded(tmp_path, hot, allow_ties=("all",))
+
+
+def test_a_column_that_is_zero_in_all_rows_looked_at_is_no_part_of_anything() -> None:
+    rows = np.random.default_rng(0).normal(size=(20_009, 3))
+    others = np.flatnonzero(np.arange(20_009) % 19)[:18_000]  # so that its mean is 0, too
+    rows[:, 0] = 0
+    rows[others, 0] = np.resize([1, -1], 18_000)
+    assert dependences(rows) == ()
+    assert dependences(np.stack([np.zeros(100), rows[:100, 1]], 1)) == ()
