@@ -137,8 +137,8 @@ def _resolution(profile: Profile, column: int) -> str | None:
         )
     if step == np.spacing(nearest):
         return f"float64 has steps of {step:g} around {nearest:.3g}"
-    # whole numbers of seven or eight digits are no reason to think of float32
-    if step != 1 and step == np.spacing(np.float32(nearest)):
+    # even numbers of eight digits, such as amounts of money, are no reason to think of float32
+    if step < 1 and step == np.spacing(np.float32(nearest)):
         return f"float32 has steps of {step:g} around {nearest:.3g}"
     return None
 

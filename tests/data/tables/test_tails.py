@@ -306,10 +306,11 @@ def test_values_that_floating_point_cannot_tell_apart_are_named_for_that(tmp_pat
     with pytest.raises(DataError, match=r"column '0' \(float64 has steps of 0.125 around 1e\+15\)") as caught:
         load(str(tmp_path / "far.npy"))
     assert "subtract an offset" in (caught.value.hint or "")
-    np.save(tmp_path / "far.npy", np.float32(x * 1000 + [1e8, 0]))
-    with pytest.raises(DataError, match=r"column '0' \(float32 has steps of 8 around"):
+    np.save(tmp_path / "far.npy", np.float32(x + np.array([1e6, 0])))
+    with pytest.raises(DataError, match=r"column '0' \(float32 has steps of 0.0625 around"):
         load(str(tmp_path / "far.npy"))
-    for honest in (np.arange(N) % 50 + 1e7, np.arange(N) % 50 * 0.01 + 20):  # numbers of seven digits, prices
+    # numbers of seven digits, prices, and even amounts of which float32 has no others
+    for honest in (np.arange(N) % 50 + 1e7, np.arange(N) % 50 * 0.01 + 20, np.arange(N) % 50 * 2 + 2e7):
         np.save(tmp_path / "far.npy", np.c_[x, honest])
         with pytest.raises(DataError, match="only whole numbers or heavy ties"):
             load(str(tmp_path / "far.npy"))
