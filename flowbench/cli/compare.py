@@ -13,7 +13,6 @@ from flowbench.cli import complete
 from flowbench.cli.options import Json, Out
 from flowbench.console import note
 from flowbench.errors import UsageError
-from flowbench.files import expanded
 
 Sort = Literal["validation", "test", "density", "sampling", "train", "name"]
 
@@ -82,6 +81,7 @@ def compare(
 
     With --against, compare them with those of another folder instead, run by run.
     """
+    from flowbench.files import expanded
     from flowbench.results import store as results
 
     if folder is not None and out is not None:

@@ -12,7 +12,6 @@ from flowbench.cli.options import Device, Threads
 from flowbench.cli.use import OutFile, Run, Space, load, out_file, write
 from flowbench.console import note, printable
 from flowbench.errors import UsageError, did_you_mean
-from flowbench.files import expanded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,6 +99,7 @@ def log_prob(
 def _check(data: str, out: Path | None, id_column: str | None) -> None:
     from flowbench.data.tables.inputs import is_stream
     from flowbench.data.tables.loading import is_path
+    from flowbench.files import expanded
 
     if not is_path(data) and not is_stream(data):
         raise UsageError(

@@ -12,7 +12,6 @@ from flowbench.cli import complete
 from flowbench.cli.options import Device, Threads, use_threads
 from flowbench.console import note
 from flowbench.errors import UsageError
-from flowbench.files import expanded
 
 if TYPE_CHECKING:
     from flowbench.data.tables.writing import Batch, Column
@@ -104,6 +103,7 @@ def _given(trained: Trained, table: str | None, rows: int | None) -> Float64 | N
 def out_file(out: Path | None) -> Path | None:
     """The file to write; refused here, before anything takes time, if it is of no kind that can be."""
     from flowbench.data.tables.writing import writer_of
+    from flowbench.files import expanded
 
     out = expanded(out) if out else None
     writer_of(out)
