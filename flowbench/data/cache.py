@@ -9,8 +9,9 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -28,6 +29,9 @@ SPLITS = ("train", "validation", "test")
 """Each in a file of its name."""
 
 _DTYPES: dict[str, DType] = {**dict.fromkeys(SPLITS, "<f4"), "test_true_ll": "<f8", "test_groups": "<i4"}
+
+_BESIDE = [field.name for field in fields(Splits) if field.name not in _DTYPES]
+"""What splits have that is no array; it stands in `Meta` by the same names."""
 
 
 def entry(card: Card, fingerprint: str) -> Path:
@@ -87,16 +91,10 @@ def proven(folder: Path, fingerprint: str) -> Prepared:
     meta = Meta.read(folder)
     if meta.fingerprint != fingerprint:
         raise DamagedError("meta.json is that of other data")
-    arrays = {name: mapped(folder / f"{name}.npy", proof) for name, proof in meta.arrays.present.items()}
-    splits = Splits(
-        **arrays,
-        columns=meta.columns,
-        preprocessing=meta.preprocessing,
-        given=meta.given,
-        discrete=meta.discrete,
-        tied=meta.tied,
-        remarks=meta.remarks,
-    )
+    arrays: dict[str, Any] = {
+        name: mapped(folder / f"{name}.npy", proof) for name, proof in meta.arrays.present.items()
+    }
+    splits = Splits(**arrays, **{name: getattr(meta, name) for name in _BESIDE})
     of_rows = {name: proof.sha256 for name, proof in zip(SPLITS, meta.arrays.splits, strict=True)}
     return Prepared(splits, Stored(folder, of_rows), meta.about)
 
@@ -126,17 +124,8 @@ def write(folder: Path, fingerprint: str, splits: Splits) -> Prepared:
             for name, array in arrays.items()
             if array is not None
         }
-        meta = Meta(
-            fingerprint=fingerprint,
-            arrays=Arrays(**proofs),
-            columns=splits.columns,
-            preprocessing=splits.preprocessing,
-            given=splits.given,
-            discrete=splits.discrete,
-            tied=splits.tied,
-            remarks=splits.remarks,
-        )
-        meta.write(place)
+        beside = {name: getattr(splits, name) for name in _BESIDE}
+        Meta(fingerprint=fingerprint, arrays=Arrays(**proofs), **beside).write(place)
     return read_back(folder, fingerprint)
 
 
