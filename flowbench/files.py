@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import hashlib
+import io
 import os
 import platform
 import shutil
@@ -73,6 +74,15 @@ def regular_file(path: Path) -> FileIO:
 def size_of(file: FileIO) -> int:
     """The bytes of an open file."""
     return os.fstat(file.fileno()).st_size
+
+
+def npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
+    """What numpy's .npy of an array of this type and shape, in C order, begins with."""
+    import numpy as np  # of those who come here for other things not all need it
+
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return header.getvalue()
 
 
 def flush(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import hashlib
 import math
 from io import FileIO
 from pathlib import Path
@@ -14,9 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from flowbench.data import digests, known
 from flowbench.data.sealing import naming
-from flowbench.files import regular_file, size_of
+from flowbench.files import npy_header, regular_file, size_of
 
-_BUFFER_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 24
 
 DType = Literal["<f4", "<f8", "<i4"]
@@ -40,7 +39,7 @@ class Proof(BaseModel):
     @property
     def header(self) -> bytes:
         """The file as far as the values."""
-        return _header(self.dtype, self.shape)
+        return npy_header(self.dtype, self.shape)
 
     @property
     def n_bytes(self) -> int:
@@ -66,7 +65,7 @@ class ArrayWriter:
     def __init__(self, file: BinaryIO, dtype: DType, shape: tuple[int, ...]) -> None:
         self._file, self._dtype, self._shape = file, dtype, shape
         self._found = digests.begun(shape)
-        file.write(_header(dtype, shape))
+        file.write(npy_header(dtype, shape))
 
     def write(self, rows: NDArray[Any]) -> None:
         """The next rows."""
@@ -117,14 +116,4 @@ def _digest(file: FileIO, proof: Proof) -> str:
     """Of the shape, and what is behind the header."""
     if file.read(len(proof.header)) != proof.header:
         raise ValueError("its header is not what was written")
-    found, buffer = digests.begun(proof.shape), bytearray(_BUFFER_BYTES)
-    view = memoryview(buffer)
-    while count := file.readinto(buffer):
-        found.update(view[:count])
-    return found.hexdigest()
-
-
-def _header(dtype: str, shape: tuple[int, ...]) -> bytes:
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": shape})
-    return header.getvalue()
+    return hashlib.file_digest(file, lambda: digests.begun(proof.shape)).hexdigest()

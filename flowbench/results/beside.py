@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowbench.files import regular_file, small_content
+from flowbench.files import npy_header, regular_file, small_content
 
 Lls = NDArray[np.float64]
 
@@ -47,11 +47,9 @@ def read(path: Path, rows: int, largest: float) -> tuple[bytes, Lls]:
     raise ValueError(f"it is no array of {rows:,} numbers, one for each test row")
 
 
-@functools.cache
+@functools.cache  # the records of a folder are of a few test splits
 def _header(rows: int, kind: str = "<f4") -> bytes:
-    out = io.BytesIO()
-    np.lib.format.write_array_header_1_0(out, {"descr": kind, "fortran_order": False, "shape": (rows,)})
-    return out.getvalue()
+    return npy_header(kind, (rows,))
 
 
 def npy(values: NDArray[np.floating[Any]]) -> bytes:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from flowbench.console import Shown
 from flowbench.data.dataset import Float64
 from flowbench.errors import UsageError, did_you_mean
-from flowbench.files import written_whole
+from flowbench.files import npy_header, written_whole
 
 ROW_GROUP_VALUES = 1 << 20
 """Values in a row group of Parquet at the least: groups of a few rows are slow to read and large."""
@@ -165,9 +165,7 @@ class NpyWriter:
         self._write_header()
 
     def _write_header(self) -> None:
-        shape = (self._rows, *self._row_shape)
-        header = {"descr": "<f8", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self._file, header)
+        self._file.write(npy_header("<f8", (self._rows, *self._row_shape)))
 
 
 WRITERS: dict[str, type[Writer]] = {".csv": CsvWriter, ".tsv": TsvWriter, ".parquet": ParquetWriter, ".npy": NpyWriter}
