@@ -5,7 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class FlowbenchError(Exception):
@@ -46,7 +49,7 @@ class DataError(FlowbenchError):
     exit_code = 4
 
 
-_LONGEST_REASON = 500
+_LONGEST_REASON, _LONGEST_PLACE = 500, 100
 
 _SAID_OF_MEMORY = "can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc"
 """By torch, on a CPU or a GPU."""
@@ -81,6 +84,12 @@ def reason_of(error: BaseException) -> str:
     """What another library's error says, as far as a message has room for it: it may quote what is in a file."""
     said = str(error).strip() or type(error).__name__
     return said if len(said) <= _LONGEST_REASON else f"{said[:_LONGEST_REASON]}…"
+
+
+def first_fault(error: ValidationError) -> tuple[str, str]:
+    """Where the first of what pydantic has found is, and what it is; what was found there may be of any length."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return ".".join(str(part)[:_LONGEST_PLACE] for part in found["loc"]), found["msg"]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

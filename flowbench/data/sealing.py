@@ -12,6 +12,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from flowbench.errors import first_fault
+
 _DIGEST_BYTES = 32
 
 
@@ -40,9 +42,8 @@ def naming(path: Path) -> Iterator[None]:
     except RecursionError as error:
         raise DamagedError(f"{path.name} is damaged (it is nested too deep)") from error
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DamagedError(f"{path.name} is damaged ({where or 'it'}: {first['msg']})") from error
+        where, said = first_fault(error)
+        raise DamagedError(f"{path.name} is damaged ({where or 'it'}: {said})") from error
     except (ValueError, TypeError, OverflowError) as error:
         raise DamagedError(f"{path.name} is damaged ({error})") from error
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
-from flowbench.errors import FlowbenchError
+from flowbench.errors import FlowbenchError, first_fault
 from flowbench.files import small_content
 from flowbench.results.record import SCHEMA_VERSION, Part
 
@@ -62,9 +62,8 @@ def parsed(path: Path, found: dict[str, Any], kind: type[P], upgraded: Callable[
         # as a file's content, which is checked more strictly than what a program makes
         return kind.model_validate_json(to_json(upgraded(found) if found.get("schema_version") == 1 else found))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UnreadableRecordError(f"{path} is not a record: {where[:MOST_SHOWN]}: {first['msg']}") from error
+        where, fault = first_fault(error)
+        raise UnreadableRecordError(f"{path} is not a record: {where[:MOST_SHOWN]}: {fault}") from error
 
 
 def content(path: Path) -> bytes:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flowbench.config import as_set
 from flowbench.data import TableOptions
-from flowbench.errors import UsageError, did_you_mean
+from flowbench.errors import UsageError, did_you_mean, first_fault
 from flowbench.training.order import Order
 
 
@@ -137,6 +137,4 @@ def checked(fields: Mapping[str, Any]) -> Spec:
     try:
         return Spec.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{where}: {first['msg']}") from error
+        raise UsageError(": ".join(first_fault(error))) from error

@@ -19,6 +19,7 @@ from rich.filesize import decimal
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from flowbench.errors import first_fault
 from flowbench.files import regular_file, size_of
 from flowbench.memory import available_bytes
 
@@ -224,6 +225,5 @@ def _tensors(entries: dict[str, _Entry], data: memoryview) -> dict[str, Tensor]:
 
 def first(error: ValidationError) -> str:
     """The first of what a validation found, in a line."""
-    found = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part)[:100] for part in found["loc"])
-    return f"{where}: {found['msg']}" if where else found["msg"]
+    where, said = first_fault(error)
+    return f"{where}: {said}" if where else said
