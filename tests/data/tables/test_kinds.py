@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from table_cases import loaded, refusal
 
 from flowbench.cli.tables import bounds_from, kinds_from
-from flowbench.data import Dataset, TableOptions, load
+from flowbench.data import TableOptions, load
 from flowbench.data.discrete import Atoms, Category
 from flowbench.data.preprocessing import Bounded, Dequantise
 from flowbench.data.tables import spool as table_spool
 from flowbench.data.tables.steps import Steps
-from flowbench.errors import DataError, FlowbenchError, UsageError
+from flowbench.errors import UsageError
 
 N = 2000
 
@@ -41,17 +41,6 @@ def table() -> pd.DataFrame:
             "temperature": temperature,
         }
     )
-
-
-def loaded(folder: Path, frame: pd.DataFrame, **options: Any) -> Dataset:
-    frame.to_csv(folder / "t.csv", index=False)
-    return load(str(folder / "t.csv"), table_options=TableOptions(**{"split": "time"} | options))
-
-
-def refusal(folder: Path, frame: pd.DataFrame, kind: type[FlowbenchError] = DataError, **options: Any) -> str:
-    with pytest.raises(kind) as caught:
-        loaded(folder, frame, **options)
-    return f"{caught.value} | {caught.value.hint}"
 
 
 def test_every_kind_at_once(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from table_cases import loaded, refusal
 
 from flowbench import flows
 from flowbench.cli.tables import transforms_from
@@ -18,7 +19,7 @@ from flowbench.data import Dataset, TableOptions, load
 from flowbench.data.preprocessing import Compress, Standardise
 from flowbench.data.tables import spool as table_spool
 from flowbench.data.tables.tails import Tail, merged_share, middle, tail_of
-from flowbench.errors import DataError, FlowbenchError, UsageError
+from flowbench.errors import DataError, UsageError
 from flowbench.flows.core.density import Density
 
 Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
@@ -114,17 +115,6 @@ def table() -> pd.DataFrame:
 
 BY = {"amount": "log", "x": "asinh", "count": "log", "rain": "log", "seen": "asinh"}
 ALL: dict[str, Any] = {"found": True, "missing": "indicator", "bounds": {"share": (0.0, 1.0)}}
-
-
-def loaded(folder: Path, frame: pd.DataFrame, **options: Any) -> Dataset:
-    frame.to_csv(folder / "t.csv", index=False)
-    return load(str(folder / "t.csv"), table_options=TableOptions(**{"split": "time"} | options))
-
-
-def refusal(folder: Path, frame: pd.DataFrame, kind: type[FlowbenchError] = DataError, **options: Any) -> str:
-    with pytest.raises(kind) as caught:
-        loaded(folder, frame, **options)
-    return f"{caught.value} | {caught.value.hint}"
 
 
 def density(data: Dataset) -> Density:
