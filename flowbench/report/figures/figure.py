@@ -1,0 +1,67 @@
+"""What a picture is: numbers, and how Vega-Lite draws them. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+Row = dict[str, Any]
+
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+"""Its name alone: nothing is ever fetched from there."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that have something in common: what is the ``same`` in all, and a list a column of what is not.
+
+    A training's curve is one: it names its run once. Pages are a fifth as large for it.
+    """
+
+    same: Row
+    columns: dict[str, Sequence[Any]]
+
+    def rows(self) -> Iterator[Row]:
+        """One mapping a row, as Vega-Lite takes them."""
+        for values in zip(*self.columns.values(), strict=True):
+            yield self.same | dict(zip(self.columns, values, strict=True))
+
+
+def grouped(rows: Iterable[Row], *same: str) -> list[Group]:
+    """The rows with equal values of ``same`` together, in the order of the first of each."""
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row.get(name) for name in same), []).append(row)
+    return [_group(key, own, same) for key, own in found.items()]
+
+
+def _group(key: Sequence[Any], rows: Sequence[Row], same: Sequence[str]) -> Group:
+    names = dict.fromkeys(name for row in rows for name in row if name not in same)
+    return Group(dict(zip(same, key, strict=True)), {name: [row.get(name) for row in rows] for name in names})
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture: ``title``, in words what is to be seen (``alt``), its numbers, and how they are drawn.
+
+    ``spec`` is Vega-Lite's without data, whose name there is ``rows``. ``notes`` are for who reads it.
+    """
+
+    kind: str
+    title: str
+    alt: str
+    spec: Row
+    groups: tuple[Group, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def rows(self) -> list[Row]:
+        """Its numbers, row by row."""
+        return list(chain.from_iterable(group.rows() for group in self.groups))
+
+    def drawn(self, config: Row, **changes: Any) -> Row:
+        """The whole specification, with its numbers, as it is drawn in a style."""
+        data = {"name": "rows", "values": self.rows}
+        return {"$schema": SCHEMA, **self.spec, **changes, "data": data, "config": config}

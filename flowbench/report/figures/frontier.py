@@ -1,0 +1,117 @@
+"""Which flow to pick: likelihood against what a density, a sample and the training cost. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from flowbench.report.figures.figure import Picture, Row, grouped
+from flowbench.report.ranking.columns import device
+from flowbench.report.ranking.lines import Line
+from flowbench.report.ranking.tables import Table
+
+COSTS = ("density, µs a row", "sample, µs a row", "training, seconds")
+
+
+def frontier(table: Table, names: Sequence[str]) -> Picture | None:
+    """The lines of a table that ended well, with published densities as levels; None where nothing was timed.
+
+    On the frontier of a cost is what no other line of the same machine beats in likelihood for as little.
+    """
+    points = [
+        point for line, name in zip(table.lines, names, strict=True) if line.test_ll_nats for point in _of(line, name)
+    ]
+    if not points:
+        return None
+    for cost in COSTS:
+        _mark([point for point in points if point["cost"] == cost])
+    machines = list(dict.fromkeys(point["machine"] for point in points))
+    return Picture(
+        "frontier",
+        f"Likelihood on {table.name} against its cost",
+        "Points: one a flow, the higher the more likely its test rows, the further left the cheaper. Lines join those "
+        "that no other on the same machine beats at the cost. Levels: published likelihoods.",
+        _spec(len(machines) > 1),
+        tuple(grouped([*points, *_published(table, points)], "kind", "machine")),
+        (
+            "costs are of the largest batch that was timed of each; frontiers are drawn within one machine",
+            *(["machines: " + "; ".join(machines)] if len(machines) > 1 else []),
+        ),
+    )
+
+
+def _of(line: Line, name: str) -> Iterator[Row]:
+    test = line.test_ll_nats
+    if test is None:
+        return
+    costs, error = line.costs(), 2 * test.stderr if test.stderr is not None else 0.0
+    batch = max(costs, default=0)
+    figures = [*(costs[batch] if costs else (None, None)), line.train_seconds]
+    about: Row = {"kind": "run", "machine": device(line.record.environment), "name": name, "run": line.record.run}
+    about |= {"nats": test.mean, "low": test.mean - error, "high": test.mean + error}
+    for cost, value in zip(COSTS, figures, strict=True):
+        if value:
+            yield about | {"cost": cost, "value": value, "batch": None if cost == COSTS[2] else batch}
+
+
+def _mark(points: Sequence[Row]) -> None:
+    """Say of each point whether it is on the frontier of its machine."""
+    best: dict[str, float] = {}
+    for point in sorted(points, key=lambda point: (point["value"], -point["nats"])):
+        point["frontier"] = point["nats"] > best.get(point["machine"], float("-inf"))
+        if point["frontier"]:
+            best[point["machine"]] = point["nats"]
+
+
+def _published(table: Table, points: Sequence[Row]) -> Iterator[Row]:
+    """Exact densities that are near enough to the points to stand beside them; each a level in every panel."""
+    if table.task.given:
+        return
+    lowest, highest = min(point["nats"] for point in points), max(point["nats"] for point in points)
+    room = max(highest - lowest, 1e-6)
+    for entry in table.published:
+        if entry.density == "exact" and lowest - room / 4 <= entry.test_ll_nats <= highest + room:
+            for cost in dict.fromkeys(point["cost"] for point in points):
+                yield {"kind": "published", "name": entry.model, "nats": entry.test_ll_nats, "cost": cost}
+
+
+def _spec(several: bool) -> Row:
+    x = {"field": "value", "type": "quantitative", "scale": {"type": "log", "padding": 18}, "title": None}
+    x["axis"] = {"tickCount": 4, "format": "~g", "labelOverlap": True}
+    y = {"field": "nats", "type": "quantitative", "title": "test log-likelihood, nats", "scale": {"zero": False}}
+    color = {"field": "name", "type": "nominal", "title": None, "sort": None}
+    shape = {"field": "machine" if several else "name", "type": "nominal", "title": None, "sort": None}
+    runs, levels = ({"filter": f"datum.kind === '{kind}'"} for kind in ("run", "published"))
+    tip = [{"field": name} for name in ("name", "nats", "low", "high", "value", "batch", "machine")]
+    layers: list[Row] = [
+        {
+            "transform": [levels],
+            "mark": {"type": "rule", "strokeDash": [2, 3], "tooltip": True},
+            "encoding": {"y": y, "tooltip": [{"field": "name"}, {"field": "nats"}]},
+        },
+        {
+            "transform": [levels],
+            "mark": {"type": "text", "align": "left", "baseline": "bottom", "dx": 3, "dy": -1, "fontSize": 9},
+            "encoding": {"y": y, "x": {"value": 0}, "text": {"field": "name"}},
+        },
+        {
+            "transform": [runs, {"filter": "datum.frontier"}],
+            "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 1, "color": "#8b949e"},
+            "encoding": {"x": x, "y": y, "detail": {"field": "machine"}},
+        },
+        {
+            "transform": [runs],
+            "mark": {"type": "rule"},
+            "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": color},
+        },
+        {
+            "transform": [runs],
+            "mark": {"type": "point"},
+            "encoding": {"x": x, "y": y, "color": color, "shape": shape, "tooltip": tip},
+        },
+    ]
+    return {
+        "facet": {"field": "cost", "type": "nominal", "title": None, "sort": list(COSTS)},
+        "columns": 3,
+        "spec": {"layer": layers},
+        "resolve": {"scale": {"x": "independent"}},
+    }

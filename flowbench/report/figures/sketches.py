@@ -1,0 +1,238 @@
+"""What a flow learned beside what it was to learn, column by column and in pairs, of a run's sketch. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from flowbench.report.figures.figure import Group, Picture, Row
+from flowbench.report.figures.style import DASHES, DATA, SAMPLES
+from flowbench.results.sketch import PIT_BINS, LogDensities, Marginal, Sketch
+
+PARTS = ("test rows", "samples")
+
+MOST_PAIRED = 4
+"""Columns of a matrix of pairs: sixteen panels."""
+
+
+def marginals(sketch: Sketch, title: str, columns: Sequence[int] | None = None) -> list[Picture]:
+    """Each column by itself, numbers in one picture and classes in another; those of ``columns``, where given."""
+    chosen = [each for each in sketch.marginals if columns is None or each.column in columns]
+    numbers = [each for each in chosen if each.labels is None]
+    classes = [each for each in chosen if each.labels is not None]
+    found = [("marginals", "Columns", "quantitative", numbers), ("classes", "Classes", "nominal", classes)]
+    return [_marginals(sketch, kind, f"{what} of {title}", scale, own) for kind, what, scale, own in found if own]
+
+
+def _marginals(sketch: Sketch, kind: str, title: str, scale: str, chosen: Sequence[Marginal]) -> Picture:
+    names = [_panel(sketch, each) for each in chosen]
+    return Picture(
+        kind,
+        title,
+        "A panel a column: the share of test rows in each bin as a filled step, of the flow's samples as a dashed "
+        "line. In its heading the largest difference of their distribution functions.",
+        _steps("value", "value", scale, names),
+        tuple(_marginal(each, name) for each, name in zip(chosen, names, strict=True)),
+        _on_counts(sketch),
+    )
+
+
+def _panel(sketch: Sketch, found: Marginal) -> str:
+    return f"{sketch.columns[found.column]} · differs by {found.distance:.3f}"
+
+
+def _on_counts(sketch: Sketch) -> tuple[str, ...]:
+    if not sketch.n_samples:
+        return (f"{sketch.n_rows:,} test rows; no samples were kept",)
+    by_chance = 1.36 * math.sqrt(1 / max(1, sketch.n_rows) + 1 / sketch.n_samples)
+    return (
+        f"{sketch.n_rows:,} test rows and {sketch.n_samples:,} samples, values in {sketch.units}; distribution "
+        f"functions of so many differ by up to {by_chance:.3f} by chance (95%, Kolmogorov and Smirnov)",
+    )
+
+
+def _marginal(found: Marginal, panel: str) -> Group:
+    """Shares of all that was counted; the first and the last bin of numbers have what lies beyond."""
+    totals = sum(found.rows) or 1, sum(found.samples) or 1
+    rows, samples = (
+        [round(n / t, 5) for n in part] for part, t in zip((found.rows, found.samples), totals, strict=True)
+    )
+    if found.labels is not None:
+        return Group({"panel": panel, "number": False}, {"value": found.labels, "rows": rows, "samples": samples})
+    return Group({"panel": panel, "number": True}, {"value": _edges(found), "rows": rows, "samples": samples})
+
+
+def _edges(found: Marginal | LogDensities) -> list[float]:
+    """The lower edge of each bin; those outside are as wide as the others."""
+    low, high = found.low or 0.0, found.high or 0.0
+    width = (high - low) / max(1, len(found.rows) - 2)
+    return [float(f"{low + width * (i - 1):.6g}") for i in range(len(found.rows))]
+
+
+def _marginals_spec(panels: Sequence[str], numbers: Sequence[bool]) -> Row:
+    """Panels of numbers in steps; where columns are classes, all panels have bins by name."""
+    kind = "quantitative" if all(numbers) else "nominal"
+    return _steps("value", "value", kind, panels)
+
+
+def _steps(field: str, title: str, kind: str, panels: Sequence[str] | None, share: str = "share of rows") -> Row:
+    x: Row = {"field": field, "type": kind, "title": None if panels else title, "scale": {"zero": False}}
+    x["axis"] = (
+        {"tickCount": 4, "labelOverlap": True, "format": "~g"} if kind == "quantitative" else {"labelAngle": -40}
+    )
+    if kind != "quantitative":
+        x |= {"sort": None, "scale": {}}
+    y = {"type": "quantitative", "title": None if panels else share, "axis": {"tickCount": 3, "format": "~g"}}
+    step = {"interpolate": "step-after"} if kind == "quantitative" else {}
+    legend = {"type": "nominal", "title": None, "scale": {"domain": list(PARTS), "range": [DATA, SAMPLES]}}
+    dash = {"type": "nominal", "title": None, "scale": {"domain": list(PARTS), "range": [DASHES[0], DASHES[1]]}}
+    layers: list[Row] = [
+        {
+            "mark": {"type": "area" if kind == "quantitative" else "bar", "opacity": 0.3, "tooltip": True, **step},
+            "encoding": {"x": x, "y": {**y, "field": "rows"}, "color": {**legend, "datum": PARTS[0]}},
+        },
+        {
+            "mark": {"type": "line", "tooltip": True, **step},
+            "encoding": {
+                "x": x,
+                "y": {**y, "field": "rows"},
+                "color": {**legend, "datum": PARTS[0]},
+                "strokeDash": {**dash, "datum": PARTS[0]},
+            },
+        },
+        {
+            "mark": {"type": "line", "tooltip": True, **step},
+            "encoding": {
+                "x": x,
+                "y": {**y, "field": "samples"},
+                "color": {**legend, "datum": PARTS[1]},
+                "strokeDash": {**dash, "datum": PARTS[1]},
+            },
+        },
+    ]
+    if panels is None:
+        return {"layer": layers}
+    return {
+        "facet": {"field": "panel", "type": "nominal", "title": None, "sort": list(panels)},
+        "columns": 4,
+        "spec": {"layer": layers},
+        "resolve": {"scale": {"x": "independent", "y": "independent"}},
+    }
+
+
+def log_densities(sketch: Sketch, title: str) -> Picture | None:
+    """The log-densities of test rows beside those of samples; None where they were not kept."""
+    found = sketch.log_densities
+    if found is None or not sum(found.rows):
+        return None
+    totals = sum(found.rows) or 1, sum(found.samples) or 1
+    columns: dict[str, Sequence[float]] = {
+        "nats": _edges(found),
+        "rows": [round(n / totals[0], 5) for n in found.rows],
+        "samples": [round(n / totals[1], 5) for n in found.samples],
+    }
+    return Picture(
+        "log-densities",
+        f"Log-densities of {title}",
+        "The share of test rows by their log-density as a filled step, of the flow's own samples as a dashed line. "
+        "They are alike where the flow is right; rows far to the left surprise it.",
+        _steps("nats", "log-density, nats", "quantitative", None),
+        (Group({}, columns),),
+        ("the first and the last bin have what lies beyond",),
+    )
+
+
+def calibration(sketch: Sketch, title: str, columns: Sequence[int] | None = None) -> Picture | None:
+    """Φ(u) of each column of noise, which is uniform where the density is right; None where there is no noise."""
+    chosen = [each for each in sketch.calibration if columns is None or each.column in columns]
+    if not chosen:
+        return None
+    panels = [f"{sketch.columns[each.column]} · differs by {each.distance:.3f}" for each in chosen]
+    by_chance = 1.36 / math.sqrt(max(1, sketch.n_rows))
+    exact = (
+        "column i is the conditional's own: Φ⁻¹ of F(x_i | the columns before)"
+        if sketch.exact
+        else "after several transforms a column of noise belongs to no single column of the data: what is wrong shows, "
+        "but not where"
+    )
+    groups = [
+        Group(
+            {"panel": panel, "mean": each.mean, "sd": each.sd},
+            {
+                "p": [i / PIT_BINS for i in range(len(each.counts))],
+                "density": [round(n * len(each.counts) / (sum(each.counts) or 1), 4) for n in each.counts],
+            },
+        )
+        for each, panel in zip(chosen, panels, strict=True)
+    ]
+    return Picture(
+        "pit",
+        f"Calibration of {title}",
+        "A panel a column of noise: the histogram of its probability integral transform. Flat at 1 is right; a bulge "
+        "in the middle: the density is too wide; raised ends: too narrow; a slope: beside the mark.",
+        _pit_spec(panels),
+        tuple(groups),
+        (exact, f"{sketch.n_rows:,} test rows: a difference of up to {by_chance:.3f} may be chance (95%)"),
+    )
+
+
+def _pit_spec(panels: Sequence[str]) -> Row:
+    x = {"field": "p", "type": "quantitative", "title": None, "scale": {"domain": [0, 1]}, "axis": {"tickCount": 2}}
+    y = {"field": "density", "type": "quantitative", "title": None, "axis": {"tickCount": 3, "format": "~g"}}
+    bar = {"type": "bar", "color": DATA, "opacity": 0.5, "align": "left", "tooltip": True}
+    layers: list[Row] = [
+        {
+            "transform": [{"calculate": f"datum.p + {1 / PIT_BINS}", "as": "end"}],
+            "mark": {**bar},
+            "encoding": {"x": x, "x2": {"field": "end"}, "y": y},
+        },
+        {"mark": {"type": "rule", "strokeDash": [3, 3]}, "encoding": {"y": {"datum": 1}}},
+    ]
+    return {
+        "facet": {"field": "panel", "type": "nominal", "title": None, "sort": list(panels)},
+        "columns": 4,
+        "spec": {"layer": layers},
+    }
+
+
+def pairs(sketch: Sketch, title: str, columns: Sequence[int] | None = None) -> Picture | None:
+    """Columns against each other: test rows below the diagonal's place, samples above. None where there are none."""
+    shown = [place for place, column in enumerate(sketch.paired) if columns is None or column in columns]
+    shown = shown[:MOST_PAIRED]
+    if len(shown) < 2 or not sketch.rows:
+        return None
+    names = [sketch.columns[sketch.paired[place]] for place in shown]
+    parts = tuple(zip(PARTS, (sketch.rows, sketch.samples), strict=True))
+    groups = [Group({"part": part}, {str(n): [row[n] for row in rows] for n in shown}) for part, rows in parts if rows]
+    return Picture(
+        "scatter",
+        f"Pairs of columns of {title}",
+        "A matrix of panels, column against column. Below the diagonal test rows as circles, above it the flow's "
+        "samples as crosses: mirrored, they are alike where the flow is right.",
+        {"hconcat": [{"vconcat": list(_panels(names, shown, x))} for x in range(len(shown))]},
+        tuple(groups),
+        (f"{len(sketch.rows)} test rows and {len(sketch.samples)} samples, values in {sketch.units}",),
+    )
+
+
+def _panels(names: Sequence[str], places: Sequence[int], x: int) -> Iterator[Row]:
+    """A column of the matrix, from above to below."""
+    for y in range(len(places)):
+        if x == y:
+            text = {"mark": {"type": "text"}, "encoding": {"text": {"value": names[x]}}}
+            yield {"data": {"values": [{}]}, "view": {"stroke": None}, **text}
+            continue
+        part = PARTS[0] if y > x else PARTS[1]
+        axes = [
+            {"field": str(places[i]), "type": "quantitative", "title": None, "scale": {"zero": False, "nice": False}}
+            for i in (x, y)
+        ]
+        for axis in axes:
+            axis["axis"] = {"tickCount": 3, "format": "~g", "labelOverlap": True, "grid": False}
+        mark: Row = {"type": "point", "size": 10, "opacity": 0.6}
+        mark |= {"shape": "circle", "color": DATA} if y > x else {"shape": "cross", "color": SAMPLES}
+        yield {
+            "transform": [{"filter": {"field": "part", "equal": part}}],
+            "mark": mark,
+            "encoding": {"x": axes[0], "y": axes[1]},
+        }
