@@ -41,7 +41,7 @@ class Column:
     ``rank`` 0 always stays; else the highest leaves first, all of a rank together. ``folds``: it tells runs apart, and
     so leaves into the first column's cells, with its name unless it is not ``named``: then its cells say what they are.
     ``styles``: rich styles of the cells, where there are any. ``most``: the terminal cells at which its lines are
-    wrapped.
+    wrapped. ``values``: of cells that are figures the figures, to be sorted by.
     """
 
     header: str
@@ -52,6 +52,7 @@ class Column:
     right: bool = True
     styles: tuple[str, ...] = ()
     most: int | None = None
+    values: tuple[float | None, ...] = ()
 
     @cached_property
     def width(self) -> int:
@@ -213,6 +214,11 @@ def aligned(figures: Sequence[Figure], sign: str = "") -> tuple[str, ...]:
     left, right = max(map(len, values), default=0), max(map(len, errors), default=0)
     signed = [f" ± {error.rjust(right)}" if error else " " * (right + 3) if right else "" for error in errors]
     return tuple(value.rjust(left) + error if value else "" for value, error in zip(values, signed, strict=True))
+
+
+def figured(header: str, figures: Sequence[Figure], rank: int, sign: str = "") -> Column:
+    """A column of figures; see ``aligned``."""
+    return Column(header, aligned(figures, sign), rank, values=tuple(figure.value for figure in figures))
 
 
 def duration(seconds: float | None) -> str:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from flowbench.config import as_set
 from flowbench.report.claims.findings import Claim, Finding, not_measured, verdict
 from flowbench.report.layout import decimals, duration
-from flowbench.report.ranking.lines import LEVEL, NOT_CHOSEN, Line, paired, rows_of
+from flowbench.report.ranking.lines import LEVEL, NOT_CHOSEN, Line, paired, rows_of, unpaired
 from flowbench.report.ranking.tables import Table
 from flowbench.report.runs import has_rows_of
-from flowbench.results.inference import Difference, holm, unpaired_difference
+from flowbench.results.inference import Difference, holm
 from flowbench.results.record import RunRecord, configuration
 
 
@@ -85,17 +85,8 @@ def _difference(first: Line, second: Line) -> tuple[Difference, bool] | None:
     ours, theirs = rows_of(first), rows_of(second)
     if ours and theirs and ours[0].shape == theirs[0].shape and has_rows_of(first.record, second.record):
         return paired(ours, theirs), True
-    means, others = _estimates(first), _estimates(second)
-    if not means or not others:
-        return None
-    found = unpaired_difference(means, others, first.record.task.n_test)
-    return replace(found, seeds_bound=0.0), False  # as of pairs: of single seeds the error is over rows alone
-
-
-def _estimates(line: Line) -> list[tuple[float, float]]:
-    found = [run.record.likelihoods.test_ll_nats for run in line.ended]
-    there = [(each.mean, each.stderr) for each in found if each and each.mean is not None and each.stderr is not None]
-    return there if len(there) == len(found) else []
+    found = unpaired(first, second)
+    return None if found is None else (found, False)
 
 
 def _finding(contest: Contest, holds: bool, effort: str) -> Finding:

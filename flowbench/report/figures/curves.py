@@ -92,7 +92,7 @@ def spec(by: By) -> Row:
     """How curves are drawn, of whichever runs there are."""
     x = {"field": by, "type": "quantitative", "title": BY[by], "scale": {"zero": False}}
     y = {"field": "nats", "type": "quantitative", "title": "mean log-likelihood, nats", "scale": {"zero": False}}
-    color = {"field": "name", "type": "nominal", "title": None, "sort": None}
+    color = {"field": "name", "type": "nominal", "title": "run", "sort": None}
     tip = [{"field": name} for name in ("name", "part", "epoch", "seconds", "nats")]
     return {
         "transform": [

@@ -8,14 +8,23 @@ from flowbench.report.figures.figure import Picture, Row, grouped
 from flowbench.report.figures.labels import labels
 from flowbench.report.layout import decimals
 from flowbench.report.ranking.lines import LEVEL
-from flowbench.report.ranking.pairs import Matrix, Pair
+from flowbench.report.ranking.pairs import Pair, unpaired_matrix
+from flowbench.report.ranking.pairs import matrix as pairs_of
+from flowbench.report.ranking.tables import Table
 
 MOST_DRAWN = 14
 """Lines that a matrix is drawn of; its numbers have all."""
 
 
-def differences(matrix: Matrix) -> Picture:
-    """Row minus column, in nats, each with its own 95% interval."""
+def differences(table: Table) -> Picture | None:
+    """Row minus column, in nats, each with its own 95% interval; None where there are no two lines to hold together.
+
+    Where the likelihoods of rows are not there, the differences of means are drawn, with their wider errors.
+    """
+    matrix = pairs_of(table)
+    matrix = matrix if matrix.pairs else unpaired_matrix(table)
+    if not matrix.pairs:
+        return None
     names = [f"{place} {name}" for place, name in enumerate(labels(matrix.table), start=1)]
     rows = [row for pair in matrix.pairs for row in _both(pair, names)]
     drawn = len(names) > MOST_DRAWN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 
 from flowbench.report.figures.figure import Picture, Row, grouped
@@ -22,6 +23,9 @@ def frontier(table: Table, names: Sequence[str]) -> Picture | None:
     ]
     if not points:
         return None
+    far = _far_below([point["nats"] for point in points])
+    for point in points:
+        point["far"] = point["nats"] < far
     for cost in COSTS:
         _mark([point for point in points if point["cost"] == cost])
     machines = list(dict.fromkeys(point["machine"] for point in points))
@@ -34,9 +38,19 @@ def frontier(table: Table, names: Sequence[str]) -> Picture | None:
         tuple(grouped([*points, *_published(table, points)], "kind", "machine")),
         (
             "costs are of the largest batch that was timed of each; frontiers are drawn within one machine",
-            *(["machines: " + "; ".join(machines)] if len(machines) > 1 else []),
+            *(f"far below, and not drawn: {name}" for name in dict.fromkeys(_name(p) for p in points if p["far"])),
         ),
     )
+
+
+def _name(point: Row) -> str:
+    return f"{point['name']} ({point['nats']:.1f} nats)"
+
+
+def _far_below(nats: Sequence[float]) -> float:
+    """A likelihood below which points would only hide what the others differ by: a Gaussian's, say."""
+    highest = max(nats)
+    return highest - 4 * (highest - statistics.median(nats)) - 1e-9
 
 
 def _of(line: Line, name: str) -> Iterator[Row]:
@@ -66,7 +80,8 @@ def _published(table: Table, points: Sequence[Row]) -> Iterator[Row]:
     """Exact densities that are near enough to the points to stand beside them; each a level in every panel."""
     if table.task.given:
         return
-    lowest, highest = min(point["nats"] for point in points), max(point["nats"] for point in points)
+    drawn = [point["nats"] for point in points if not point["far"]]
+    lowest, highest = min(drawn), max(drawn)
     room = max(highest - lowest, 1e-6)
     for entry in table.published:
         if entry.density == "exact" and lowest - room / 4 <= entry.test_ll_nats <= highest + room:
@@ -78,8 +93,8 @@ def _spec(several: bool) -> Row:
     x = {"field": "value", "type": "quantitative", "scale": {"type": "log", "padding": 18}, "title": None}
     x["axis"] = {"tickCount": 4, "format": "~g", "labelOverlap": True}
     y = {"field": "nats", "type": "quantitative", "title": "test log-likelihood, nats", "scale": {"zero": False}}
-    color = {"field": "name", "type": "nominal", "title": None, "sort": None}
-    shape = {"field": "machine" if several else "name", "type": "nominal", "title": None, "sort": None}
+    color = {"field": "name", "type": "nominal", "title": "flow", "sort": None}
+    shape = {**color, "field": "machine", "title": "machine"} if several else color
     runs, levels = ({"filter": f"datum.kind === '{kind}'"} for kind in ("run", "published"))
     tip = [{"field": name} for name in ("name", "nats", "low", "high", "value", "batch", "machine")]
     layers: list[Row] = [
@@ -94,17 +109,17 @@ def _spec(several: bool) -> Row:
             "encoding": {"y": y, "x": {"value": 0}, "text": {"field": "name"}},
         },
         {
-            "transform": [runs, {"filter": "datum.frontier"}],
+            "transform": [runs, {"filter": "datum.frontier && !datum.far"}],
             "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 1, "color": "#8b949e"},
             "encoding": {"x": x, "y": y, "detail": {"field": "machine"}},
         },
         {
-            "transform": [runs],
+            "transform": [runs, {"filter": "!datum.far"}],
             "mark": {"type": "rule"},
             "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": color},
         },
         {
-            "transform": [runs],
+            "transform": [runs, {"filter": "!datum.far"}],
             "mark": {"type": "point"},
             "encoding": {"x": x, "y": y, "color": color, "shape": shape, "tooltip": tip},
         },

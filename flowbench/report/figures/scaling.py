@@ -39,7 +39,7 @@ def _spec() -> Row:
     x = {"field": "dim", "type": "quantitative", "title": "columns D", "scale": {"type": "log"}}
     x["axis"] = {"format": "~g", "tickCount": 6}
     y = {"field": "us", "type": "quantitative", "title": "µs a row", "scale": {"type": "log"}, "axis": {"format": "~g"}}
-    name = {"field": "name", "type": "nominal", "title": None, "sort": None}
+    name = {"field": "name", "type": "nominal", "title": "flow", "sort": None}
     dash = {"field": "work", "type": "nominal", "title": None, "legend": None}
     tip = [{"field": field} for field in ("name", "machine", "dim", "us")]
     return {

@@ -54,12 +54,10 @@ def _on_counts(sketch: Sketch) -> tuple[str, ...]:
 def _marginal(found: Marginal, panel: str) -> Group:
     """Shares of all that was counted; the first and the last bin of numbers have what lies beyond."""
     totals = sum(found.rows) or 1, sum(found.samples) or 1
-    rows, samples = (
-        [round(n / t, 5) for n in part] for part, t in zip((found.rows, found.samples), totals, strict=True)
-    )
-    if found.labels is not None:
-        return Group({"panel": panel, "number": False}, {"value": found.labels, "rows": rows, "samples": samples})
-    return Group({"panel": panel, "number": True}, {"value": _edges(found), "rows": rows, "samples": samples})
+    parts = zip((found.rows, found.samples), totals, strict=True)
+    rows, samples = ([round(n / total, 5) for n in part] for part, total in parts)
+    values = _edges(found) if found.labels is None else found.labels
+    return Group({"panel": panel}, {"value": values, "rows": rows, "samples": samples})
 
 
 def _edges(found: Marginal | LogDensities) -> list[float]:
@@ -69,19 +67,11 @@ def _edges(found: Marginal | LogDensities) -> list[float]:
     return [float(f"{low + width * (i - 1):.6g}") for i in range(len(found.rows))]
 
 
-def _marginals_spec(panels: Sequence[str], numbers: Sequence[bool]) -> Row:
-    """Panels of numbers in steps; where columns are classes, all panels have bins by name."""
-    kind = "quantitative" if all(numbers) else "nominal"
-    return _steps("value", "value", kind, panels)
-
-
 def _steps(field: str, title: str, kind: str, panels: Sequence[str] | None, share: str = "share of rows") -> Row:
     x: Row = {"field": field, "type": kind, "title": None if panels else title, "scale": {"zero": False}}
-    x["axis"] = (
-        {"tickCount": 4, "labelOverlap": True, "format": "~g"} if kind == "quantitative" else {"labelAngle": -40}
-    )
-    if kind != "quantitative":
-        x |= {"sort": None, "scale": {}}
+    x["axis"] = {"tickCount": 4, "labelOverlap": True, "format": "~g"}
+    if kind == "nominal":
+        x |= {"sort": None, "scale": {}, "axis": {"labelAngle": -40}}
     y = {"type": "quantitative", "title": None if panels else share, "axis": {"tickCount": 3, "format": "~g"}}
     step = {"interpolate": "step-after"} if kind == "quantitative" else {}
     legend = {"type": "nominal", "title": None, "scale": {"domain": list(PARTS), "range": [DATA, SAMPLES]}}
@@ -179,11 +169,11 @@ def calibration(sketch: Sketch, title: str, columns: Sequence[int] | None = None
 def _pit_spec(panels: Sequence[str]) -> Row:
     x = {"field": "p", "type": "quantitative", "title": None, "scale": {"domain": [0, 1]}, "axis": {"tickCount": 2}}
     y = {"field": "density", "type": "quantitative", "title": None, "axis": {"tickCount": 3, "format": "~g"}}
-    bar = {"type": "bar", "color": DATA, "opacity": 0.5, "align": "left", "tooltip": True}
+    bar: Row = {"type": "bar", "color": DATA, "opacity": 0.5, "align": "left", "tooltip": True}
     layers: list[Row] = [
         {
             "transform": [{"calculate": f"datum.p + {1 / PIT_BINS}", "as": "end"}],
-            "mark": {**bar},
+            "mark": bar,
             "encoding": {"x": x, "x2": {"field": "end"}, "y": y},
         },
         {"mark": {"type": "rule", "strokeDash": [3, 3]}, "encoding": {"y": {"datum": 1}}},
@@ -223,7 +213,7 @@ def _panels(names: Sequence[str], places: Sequence[int], x: int) -> Iterator[Row
             yield {"data": {"values": [{}]}, "view": {"stroke": None}, **text}
             continue
         part = PARTS[0] if y > x else PARTS[1]
-        axes = [
+        axes: list[Row] = [
             {"field": str(places[i]), "type": "quantitative", "title": None, "scale": {"zero": False, "nice": False}}
             for i in (x, y)
         ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from flowbench.console import one_line, plural
-from flowbench.report.layout import LAST, Column, Figure, aligned, decimals, duration, significant
+from flowbench.report.layout import LAST, Column, Figure, decimals, duration, figured, significant
 from flowbench.report.ranking.lines import Line, OverSeeds, mean
 from flowbench.report.ranking.sheet import Sheet, sheet
 from flowbench.report.ranking.tables import BELOW_GAUSSIAN, DOUBTED, Table
@@ -60,13 +60,13 @@ def columns(table: Table) -> list[Column]:
         _validation_column(table),
         _test_column(table),
         Column("", tuple(map(_marks, lines)), rank=1, right=False),
-        Column("s.d. of\nseeds", aligned([_seeds_sd(line.test_ll_nats) for line in lines]), rank=4),
+        figured("s.d. of\nseeds", [_seeds_sd(line.test_ll_nats) for line in lines], rank=4),
         _to_best_column(table),
-        Column("± 2 s.e. by\nphotograph", aligned([_by_group(line.test_ll_nats) for line in lines]), rank=8),
-        Column("bits/pixel", _bits_cells(table), rank=7),
+        figured("± 2 s.e. by\nphotograph", [_by_group(line.test_ll_nats) for line in lines], rank=8),
+        _bits_column(table),
         _averaged_column(table),
-        Column("nats below\ntruth", aligned([_figure(line.nats_below_truth) for line in lines]), rank=4),
-        Column("train", tuple(duration(line.train_seconds) for line in lines), rank=12),
+        figured("nats below\ntruth", [_figure(line.nats_below_truth) for line in lines], rank=4),
+        _training_column(lines),
         Column("passes\nd / s", tuple(map(_passes, records)), rank=9),
         *(_cost_column(direction, costs, batch, batches) for batch in batches for direction in (0, 1)),
         where,
@@ -112,8 +112,9 @@ def _sections(table: Table) -> dict[int, str]:
 
 def _padded(column: Column, length: int) -> Column:
     """The cells as a terminal may have them, blank for references and published models that know nothing of them."""
-    cells = *map(one_line, column.cells), *[""] * (length - len(column.cells))
-    return replace(column, cells=cells)
+    more = length - len(column.cells)
+    cells = *map(one_line, column.cells), *[""] * more
+    return replace(column, cells=cells, values=column.values and (*column.values, *[None] * more))
 
 
 def _published_name(entry: Published, papers: Sequence[str]) -> str:
@@ -157,18 +158,19 @@ def _hashes(records: Sequence[RunRecord], shown: Sequence[Sequence[str]]) -> tup
 
 def _validation_column(table: Table) -> Column:
     means, places = [mean(line.validation_ll_nats) for line in table.lines], validation_places(table.lines)
-    return Column("validation\nnats", aligned([Figure(nats, None, places) for nats in means]), rank=2)
+    return figured("validation\nnats", [Figure(nats, None, places) for nats in means], rank=2)
 
 
 def _test_column(table: Table) -> Column:
     figures = [_figure(line.test_ll_nats) for line in table.lines]
     figures += [_figure(reference.test_ll_nats) for reference in table.references]
     figures += [] if table.task.given else _published_figures(table)
-    cells = list(aligned(figures))
+    column = figured("test nats\n± 2 s.e.", figures, rank=0)
+    cells = list(column.cells)
     for index, line in enumerate(table.lines):
         status = line.record.status
         cells[index] = cells[index] if status == "ok" else status
-    return Column("test nats\n± 2 s.e.", tuple(cells), styles=tuple(map(_style, table.lines)))
+    return replace(column, cells=tuple(cells), styles=tuple(map(_style, table.lines)))
 
 
 def _averaged_column(table: Table) -> Column:
@@ -176,7 +178,7 @@ def _averaged_column(table: Table) -> Column:
     figures = [_figure(line.class_averaged_test_ll_nats) for line in table.lines]
     figures += [NOTHING] * len(table.references)
     figures += _published_figures(table) if table.task.given else []
-    return Column("mean over\nclasses\n± 2 s.e.", aligned(figures), rank=2)
+    return figured("mean over\nclasses\n± 2 s.e.", figures, rank=2)
 
 
 def _published_figures(table: Table) -> list[Figure]:
@@ -204,7 +206,7 @@ def _to_best_column(table: Table) -> Column:
     others += [entry.test_ll_nats if own else None for own, entry in zip(comparable, table.published, strict=True)]
     figures += [Figure(None if best is None or nats is None else nats - best.mean, None, 2) for nats in others]
     header = "to best\n± 2 s.e." if any(figure.error is not None for figure in figures) else "to best"
-    return Column(header, aligned(figures, sign="+"), rank=3)
+    return figured(header, figures, rank=3, sign="+")
 
 
 def _difference(line: Line) -> Figure:
@@ -225,9 +227,15 @@ def _by_group(found: OverSeeds | None) -> Figure:
     return Figure(error, None, decimals(error) if error else None)
 
 
-def _bits_cells(table: Table) -> tuple[str, ...]:
+def _bits_column(table: Table) -> Column:
     figures = [_figure(line.bits_per_pixel) for line in table.lines] + [NOTHING] * len(table.references)
-    return aligned([*figures, *(Figure(entry.bits_per_pixel, None, 2) for entry in table.published)])
+    figures += [Figure(entry.bits_per_pixel, None, 2) for entry in table.published]
+    return figured("bits/pixel", figures, rank=7)
+
+
+def _training_column(lines: Sequence[Line]) -> Column:
+    seconds = tuple(line.train_seconds for line in lines)
+    return Column("train", tuple(map(duration, seconds)), rank=12, values=seconds)
 
 
 def _figure(found: OverSeeds | Estimate | None) -> Figure:
@@ -247,6 +255,12 @@ def _cost_column(
     """The largest batch stays longest, then the smallest; what lies between leaves early."""
     rank = LAST if batch == batches[-1] else 6 if batch == batches[0] else 10
     found = [each.get(batch) for each in costs]
-    cells = tuple("" if each is None else significant(each[direction]) for each in found)
+    values = tuple(None if each is None else each[direction] for each in found)
     fast = ("green" if each is not None and each[direction] <= NEARLY_AS_FAST * min(each) else "" for each in found)
-    return Column(f"{('density', 'sample')[direction]}\nµs/row\n@ {batch}", cells, rank, styles=tuple(fast))
+    return Column(
+        f"{('density', 'sample')[direction]}\nµs/row\n@ {batch}",
+        tuple(map(significant, values)),
+        rank,
+        styles=tuple(fast),
+        values=values,
+    )

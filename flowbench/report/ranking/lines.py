@@ -12,7 +12,7 @@ import numpy as np
 
 from flowbench.report.runs import Run, code, grouped, has_rows_of, test_lls
 from flowbench.report.settings import differing
-from flowbench.results.inference import Difference, Lls, difference, holm
+from flowbench.results.inference import Difference, Lls, difference, holm, unpaired_difference
 from flowbench.results.record import Estimate, RunRecord, configuration
 from flowbench.results.statistics import mean_and_stderr
 
@@ -229,6 +229,20 @@ def paired(a: list[Lls], b: list[Lls]) -> Difference:
     Of single seeds there is only a bound on it, which is left aside, and the tables say so.
     """
     return replace(difference(a, b), seeds_bound=0.0)
+
+
+def unpaired(first: Line, second: Line) -> Difference | None:
+    """The difference of two lines' means by their own errors, as ``paired`` has it; None where one has none."""
+    means, others = _estimates(first), _estimates(second)
+    if not means or not others:
+        return None
+    return replace(unpaired_difference(means, others, first.record.task.n_test), seeds_bound=0.0)
+
+
+def _estimates(line: Line) -> list[tuple[float, float]]:
+    found = [run.record.likelihoods.test_ll_nats for run in line.ended]
+    there = [(each.mean, each.stderr) for each in found if each and each.mean is not None and each.stderr is not None]
+    return there if len(there) == len(found) else []
 
 
 def _measured(line: Line, best: Line, its: list[Lls] | None) -> tuple[OverSeeds | None, Difference | None]:

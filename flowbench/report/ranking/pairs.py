@@ -11,7 +11,7 @@ from flowbench.errors import NothingToCompareError
 from flowbench.report.layout import Column, decimals, without_common
 from flowbench.report.ranking.columns import columns, heading
 from flowbench.report.ranking.document import SCHEMA_VERSION
-from flowbench.report.ranking.lines import LEVEL, NOT_CHOSEN, Line, paired, rows_of, two_sided
+from flowbench.report.ranking.lines import LEVEL, NOT_CHOSEN, Line, paired, rows_of, two_sided, unpaired
 from flowbench.report.ranking.sheet import Sheet, sheet
 from flowbench.report.ranking.tables import Table
 from flowbench.report.runs import has_rows_of
@@ -54,7 +54,7 @@ def matrices(tables: Sequence[Table]) -> list[Matrix]:
     Raises:
         NothingToCompareError: none has two lines with the likelihoods of the same test rows beside their records.
     """
-    found = [matrix for matrix in map(_matrix, tables) if matrix.pairs]
+    found = [matrix for matrix in map(matrix, tables) if matrix.pairs]
     if not found:
         raise NothingToCompareError(
             "no two lines have the likelihoods of the same test rows, row by row, beside their records",
@@ -63,21 +63,33 @@ def matrices(tables: Sequence[Table]) -> list[Matrix]:
     return found
 
 
-def _matrix(table: Table) -> Matrix:
+def matrix(table: Table) -> Matrix:
+    """The pairs of a table's first lines, none where no two have their rows' likelihoods."""
     candidates = [line for line in table.lines if line.ended]
     chosen = _of_the_same_rows(candidates[:MOST])
     pairs = [(i, j, paired(chosen[i][1], chosen[j][1])) for i, j in combinations(range(len(chosen)), 2)]
-    adjusted = holm([two_sided(found) for _, _, found in pairs])
     notes = [f"the first {MOST} of {len(candidates):,} lines are paired"] if len(candidates) > MOST else []
     without = min(len(candidates), MOST) - len(chosen)
     notes += [f"without likelihoods of the same test rows, and not paired: {without}"] if without else []
+    return _of(table, [line for line, _ in chosen], pairs, notes)
+
+
+def unpaired_matrix(table: Table) -> Matrix:
+    """The same of lines of which only means and their errors are known: a difference may be real and not be seen."""
+    chosen = [line for line in table.lines if line.ended and has_rows_of(line.record, table.lines[0].record)][:MOST]
+    found = [(i, j, unpaired(chosen[i], chosen[j])) for i, j in combinations(range(len(chosen)), 2)]
+    pairs = [(i, j, each) for i, j, each in found if each is not None]
+    note = "not paired, since the likelihoods of the rows are not there: a difference may be real and not be seen"
+    return _of(table, chosen, pairs, [note])
+
+
+def _of(table: Table, lines: Sequence[Line], pairs: Sequence[tuple[int, int, Difference]], notes: list[str]) -> Matrix:
+    adjusted = holm([two_sided(found) for _, _, found in pairs])
+    said = f"± is each pair's own 95% interval; * not by chance (p at most 0.05, by Holm over {len(pairs)} pairs)"
     return Matrix(
-        replace(table, lines=tuple(line for line, _ in chosen), references=(), published=()),
+        replace(table, lines=tuple(lines), references=(), published=()),
         tuple(Pair(i, j, found, float(p)) for (i, j, found), p in zip(pairs, adjusted, strict=True)),
-        (
-            *notes,
-            f"± is each pair's own 95% interval; * not by chance (p at most 0.05, by Holm over {len(pairs)} pairs)",
-        ),
+        (*notes, said),
     )
 
 
