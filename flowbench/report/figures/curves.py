@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from flowbench.report.figures.figure import Group, Picture, Row
+from flowbench.report.figures.labels import place
 from flowbench.report.figures.style import DASHES
 from flowbench.report.ranking.tables import Table
 from flowbench.results.record import History, RunRecord
@@ -35,10 +36,12 @@ def curves(table: Table, names: Sequence[str], by: By = "seconds") -> Picture | 
         "curves",
         f"Training on {table.name}",
         "Lines of mean log-likelihood in nats as training went on: of validation rows unbroken, of training rows "
-        "dashed. A ring marks the best epoch by validation, which a run keeps.",
+        "dashed. A ring with the run's number marks the best epoch "
+        "by validation, which a run keeps.",
         spec(by),
         tuple(groups),
         (f"of a curve {MOST_POINTS} epochs at the most are drawn, among them the best one",),
+        {name: spec(each) for each, name in BY.items()},
     )
 
 
@@ -51,7 +54,7 @@ def run_curve(record: RunRecord, name: str) -> list[Group]:
     batch, rows = record.setup.config.get("batch_size"), record.task.n_train
     steps = math.ceil(rows / batch) if isinstance(batch, int) and batch > 0 else None
     floor = _floor(history)
-    same: Row = {"run": record.run, "name": name, "floor": floor}
+    same: Row = {"run": record.run, "name": name, "place": place(name), "floor": floor}
     columns: dict[str, Sequence[Any]] = {
         "epoch": [index + 1 for index in kept],
         "seconds": [_at(history.seconds, index) for index in kept],
@@ -99,11 +102,12 @@ def spec(by: By) -> Row:
             {"joinaggregate": [{"op": "min", "field": "floor", "as": "lowest"}]},
             {"filter": f"isValid(datum.nats) && isValid(datum['{by}']) && datum.nats >= datum.lowest"},
         ],
-        "encoding": {"x": x, "y": y, "color": color},
+        "encoding": {"x": x, "y": y},
         "layer": [
             {
                 "mark": {"type": "line", "tooltip": True},
                 "encoding": {
+                    "color": color,
                     "strokeDash": {
                         "field": "part",
                         "type": "nominal",
@@ -117,7 +121,12 @@ def spec(by: By) -> Row:
             {
                 "transform": [{"filter": "datum.best && datum.part === 'validation'"}],
                 "mark": {"type": "point", "filled": False, "strokeWidth": 2, "size": 90},
-                "encoding": {"shape": color, "tooltip": tip},
+                "encoding": {"color": color, "tooltip": tip},
+            },
+            {
+                "transform": [{"filter": "datum.best && datum.part === 'validation'"}],
+                "mark": {"type": "text", "baseline": "bottom", "dy": -8},
+                "encoding": {"text": {"field": "place"}},
             },
         ],
     }

@@ -25,7 +25,7 @@ def differences(table: Table) -> Picture | None:
     matrix = matrix if matrix.pairs else unpaired_matrix(table)
     if not matrix.pairs:
         return None
-    names = [f"{place} {name}" for place, name in enumerate(labels(matrix.table), start=1)]
+    names = labels(matrix.table)
     rows = [row for pair in matrix.pairs for row in _both(pair, names)]
     drawn = len(names) > MOST_DRAWN
     return Picture(

@@ -46,7 +46,8 @@ def _group(key: Sequence[Any], rows: Sequence[Row], same: Sequence[str]) -> Grou
 class Picture:
     """A picture: ``title``, in words what is to be seen (``alt``), its numbers, and how they are drawn.
 
-    ``spec`` is Vega-Lite's without data, whose name there is ``rows``. ``notes`` are for who reads it.
+    ``spec`` is Vega-Lite's without data, whose name there is ``rows``; ``variants`` are others of the same numbers, by
+    their names. ``notes`` are for who reads it.
     """
 
     kind: str
@@ -54,7 +55,8 @@ class Picture:
     alt: str
     spec: Row
     groups: tuple[Group, ...]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    variants: dict[str, Row] = field(default_factory=dict)
 
     @property
     def rows(self) -> list[Row]:

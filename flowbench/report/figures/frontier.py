@@ -6,9 +6,14 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from flowbench.report.figures.figure import Picture, Row, grouped
+from flowbench.report.figures.labels import place
+from flowbench.report.figures.style import FAINT, PALETTE
 from flowbench.report.ranking.columns import device
 from flowbench.report.ranking.lines import Line
 from flowbench.report.ranking.tables import Table
+from flowbench.results.published import Published
+
+OTHERS = "others"
 
 COSTS = ("density, µs a row", "sample, µs a row", "training, seconds")
 
@@ -28,19 +33,31 @@ def frontier(table: Table, names: Sequence[str]) -> Picture | None:
         point["far"] = point["nats"] < far
     for cost in COSTS:
         _mark([point for point in points if point["cost"] == cost])
+    _name_in_legend(points)
     machines = list(dict.fromkeys(point["machine"] for point in points))
+    legend = list(dict.fromkeys(point["legend"] for point in points))
     return Picture(
         "frontier",
         f"Likelihood on {table.name} against its cost",
         "Points: one a flow, the higher the more likely its test rows, the further left the cheaper. Lines join those "
         "that no other on the same machine beats at the cost. Levels: published likelihoods.",
-        _spec(len(machines) > 1),
+        _spec(len(machines) > 1, legend),
         tuple(grouped([*points, *_published(table, points)], "kind", "machine")),
         (
             "costs are of the largest batch that was timed of each; frontiers are drawn within one machine",
             *(f"far below, and not drawn: {name}" for name in dict.fromkeys(_name(p) for p in points if p["far"])),
         ),
     )
+
+
+def _name_in_legend(points: Sequence[Row]) -> None:
+    """Name the first lines and those of a frontier, as far as there are colours; the others together."""
+    first = list(dict.fromkeys(point["name"] for point in points))
+    on_it = dict.fromkeys(point["name"] for point in points if point["frontier"])
+    named = set(list(dict.fromkeys([*on_it, *first]))[: len(PALETTE) - (len(first) > len(PALETTE))])
+    for point in points:
+        point["legend"] = point["name"] if point["name"] in named else OTHERS
+        point["place"] = place(point["name"]) if point["name"] in named else ""
 
 
 def _name(point: Row) -> str:
@@ -83,18 +100,35 @@ def _published(table: Table, points: Sequence[Row]) -> Iterator[Row]:
     drawn = [point["nats"] for point in points if not point["far"]]
     lowest, highest = min(drawn), max(drawn)
     room = max(highest - lowest, 1e-6)
-    for entry in table.published:
-        if entry.density == "exact" and lowest - room / 4 <= entry.test_ll_nats <= highest + room:
-            for cost in dict.fromkeys(point["cost"] for point in points):
-                yield {"kind": "published", "name": entry.model, "nats": entry.test_ll_nats, "cost": cost}
+    near = [
+        entry
+        for entry in table.published
+        if entry.density == "exact" and lowest - room / 4 <= entry.test_ll_nats <= highest + room
+    ]
+    said: list[list[Published]] = []
+    for entry in near:  # the highest first
+        if not said or said[-1][0].test_ll_nats - entry.test_ll_nats > room / 12:
+            said.append([])
+        said[-1].append(entry)
+    for together in said:
+        label = ", ".join(entry.model for entry in together[:2]) + ", …" * (len(together) > 2)
+        for entry in together:
+            about = {"kind": "published", "name": entry.model, "nats": entry.test_ll_nats}
+            about["label"] = label if entry is together[0] else ""
+            yield from (about | {"cost": cost} for cost in dict.fromkeys(point["cost"] for point in points))
 
 
-def _spec(several: bool) -> Row:
+def _spec(several: bool, legend: Sequence[str]) -> Row:
     x = {"field": "value", "type": "quantitative", "scale": {"type": "log", "padding": 18}, "title": None}
     x["axis"] = {"tickCount": 4, "format": "~g", "labelOverlap": True}
     y = {"field": "nats", "type": "quantitative", "title": "test log-likelihood, nats", "scale": {"zero": False}}
-    color = {"field": "name", "type": "nominal", "title": "flow", "sort": None}
-    shape = {**color, "field": "machine", "title": "machine"} if several else color
+    color: Row = {"field": "legend", "type": "nominal", "title": "flow", "sort": list(legend)}
+    color["scale"] = {"domain": list(legend), "range": _colours(legend)}
+    shape = (
+        {"field": "machine", "type": "nominal", "title": "machine"}
+        if several
+        else {**color, "scale": {"domain": list(legend)}}
+    )
     runs, levels = ({"filter": f"datum.kind === '{kind}'"} for kind in ("run", "published"))
     tip = [{"field": name} for name in ("name", "nats", "low", "high", "value", "batch", "machine")]
     layers: list[Row] = [
@@ -106,7 +140,7 @@ def _spec(several: bool) -> Row:
         {
             "transform": [levels],
             "mark": {"type": "text", "align": "left", "baseline": "bottom", "dx": 3, "dy": -1, "fontSize": 9},
-            "encoding": {"y": y, "x": {"value": 0}, "text": {"field": "name"}},
+            "encoding": {"y": y, "x": {"value": 0}, "text": {"field": "label"}},
         },
         {
             "transform": [runs, {"filter": "datum.frontier && !datum.far"}],
@@ -123,6 +157,11 @@ def _spec(several: bool) -> Row:
             "mark": {"type": "point"},
             "encoding": {"x": x, "y": y, "color": color, "shape": shape, "tooltip": tip},
         },
+        {
+            "transform": [runs, {"filter": "!datum.far"}],
+            "mark": {"type": "text", "align": "left", "baseline": "bottom", "dx": 4, "dy": -3},
+            "encoding": {"x": x, "y": y, "text": {"field": "place"}},
+        },
     ]
     return {
         "facet": {"field": "cost", "type": "nominal", "title": None, "sort": list(COSTS)},
@@ -130,3 +169,9 @@ def _spec(several: bool) -> Row:
         "spec": {"layer": layers},
         "resolve": {"scale": {"x": "independent"}},
     }
+
+
+def _colours(legend: Sequence[str]) -> list[str]:
+    """One a name, the faintest for what is not named."""
+    colours = iter(PALETTE)
+    return [FAINT if name == OTHERS else next(colours) for name in legend]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from flowbench.report.ranking.columns import columns
@@ -10,15 +9,17 @@ from flowbench.report.ranking.tables import Table
 
 
 def labels(table: Table) -> list[str]:
-    """Of each line its model, and of lines of one model what tells them apart; a number where nothing else does."""
+    """Of each line its place and its model, and of lines of one model what tells them apart.
+
+    The place alone tells lines apart where there is no room, or no colour, for more.
+    """
     model, *others = columns(table)
     names = list(model.cells[: len(table.lines)])
     telling = [column for column in others if column.folds]
-    found = [
-        ", ".join([name, *(column.said(index) for column in telling if _tells(column.cells, names, index))])
+    return [
+        ", ".join([f"{index + 1} {name}", *(c.said(index) for c in telling if _tells(c.cells, names, index))])
         for index, name in enumerate(names)
     ]
-    return _numbered(found)
 
 
 def _tells(cells: Sequence[str], names: Sequence[str], index: int) -> bool:
@@ -26,10 +27,6 @@ def _tells(cells: Sequence[str], names: Sequence[str], index: int) -> bool:
     return bool(cells[index]) and len(same) > 1
 
 
-def _numbered(names: Sequence[str]) -> list[str]:
-    often, seen = Counter(names), Counter[str]()
-    found = []
-    for name in names:
-        seen[name] += 1
-        found.append(f"{name} ({seen[name]})" if often[name] > 1 else name)
-    return found
+def place(name: str) -> str:
+    """A line's place, of its name."""
+    return name.partition(" ")[0]

@@ -12,6 +12,9 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7
 Meaning never hangs on them alone: shapes, dashes or words say it, too.
 """
 
+FAINT = "#a8b0b8"
+"""Of what is there, but not looked at."""
+
 DATA, SAMPLES = PALETTE[0], PALETTE[1]
 """Of what was to be learned, and of what was learned."""
 
@@ -38,8 +41,8 @@ FONTS: dict[Theme, str] = {
 """A paper's is Arial's twin, which vl-convert brings along and embeds."""
 
 
-def config(theme: Theme) -> dict[str, Any]:
-    """Vega-Lite's configuration of a theme."""
+def config(theme: Theme, legend_columns: int = 0) -> dict[str, Any]:
+    """Vega-Lite's configuration of a theme; legends have so many columns, 0 for as many as it takes."""
     ink, axis, grid = INK[theme]
     size = 8 if theme == "paper" else 12
     text = {"labelFont": FONTS[theme], "titleFont": FONTS[theme], "labelFontSize": size, "titleFontSize": size}
@@ -48,7 +51,15 @@ def config(theme: Theme) -> dict[str, Any]:
         "background": "white" if theme == "paper" else "transparent",
         "font": FONTS[theme],
         "axis": {**text, "gridColor": grid, "domainColor": axis, "tickColor": axis, "labelLimit": 0, "titleLimit": 0},
-        "legend": {**text, "orient": "bottom", "labelLimit": 0, "columns": 0, "symbolStrokeWidth": 1.5},
+        "legend": {
+            **text,
+            "orient": "bottom",
+            "direction": "horizontal",
+            "columns": legend_columns,
+            "labelLimit": 0,
+            "symbolStrokeWidth": 1.5,
+            "layout": {"bottom": {"anchor": "start", "direction": "vertical", "margin": 6}},
+        },
         "header": {**text, "labelLimit": 0, "titleLimit": 0},
         "title": {"font": FONTS[theme], "fontSize": size + 1, "color": ink, "anchor": "start", "fontWeight": "normal"},
         "text": {"font": FONTS[theme], "fontSize": size, "color": ink},
