@@ -200,6 +200,7 @@ class Files(Part):
 
     weights: Annotated[str, file_name(".safetensors")] | None = None
     test_lls: Annotated[str, file_name(".npy")] | None = None
+    sketch: Annotated[str, file_name(".sketch")] | None = None
 
 
 class Environment(Part):

@@ -25,6 +25,7 @@ from flowbench.results.documents import UnreadableRecordError, content, document
 from flowbench.results.fields import LARGEST
 from flowbench.results.first_schema import from_v1
 from flowbench.results.record import SCHEMA_VERSION, Files, Part, RunRecord
+from flowbench.results.sketch import Sketch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,9 +84,14 @@ def read(path: Path) -> RunRecord:
     return parsed(path, document(path), RunRecord, from_v1)
 
 
+def warn_of(_: Path, error: UnreadableRecordError) -> None:
+    """Warn of a damaged record, which is passed over."""
+    warn(f"passed over: {error}" + (f" ({error.hint})" if error.hint else ""))
+
+
 def read_all(
     folder: Path,
-    on_damage: Callable[[Path, UnreadableRecordError], None] = lambda _, error: _warn(error),
+    on_damage: Callable[[Path, UnreadableRecordError], None] = warn_of,
     on_other: Callable[[Path, dict[str, Any]], None] = lambda _, found: None,
 ) -> dict[Path, RunRecord]:
     """All records of runs under ``folder``, subfolders too, in the order of their paths.
@@ -140,7 +146,7 @@ def finished(folder: Path, run: str) -> RunRecord | None:
     try:
         record = _read_run(path) if os.path.lexists(path) else None
     except UnreadableRecordError as error:
-        _warn(error)
+        warn_of(path, error)
         return None
     if not isinstance(record, RunRecord) or record.status != "ok":
         return None
@@ -195,6 +201,13 @@ def read_test_lls(record: RunRecord, folder: Path) -> NDArray[np.float64] | None
         raise UnreadableRecordError(f"{path} is damaged: {said(error)}", "run it again with --force") from error
 
 
+def read_sketch(record: RunRecord, folder: Path) -> Sketch | None:
+    """The sketch beside a record in ``folder``; None where there is none."""
+
+    p = folder / (record.files.sketch or "")
+    return Sketch.model_validate_json(p.read_bytes()) if record.files.sketch else None
+
+
 def weights(path: Path) -> Path | None:
     """The weights that the record in ``path`` names, None where there is none.
 
@@ -224,10 +237,6 @@ def _read_run(path: Path) -> RunRecord | dict[str, Any]:
     if found.get("kind", "run") != "run":
         return found
     return parsed(path, known(path, found), RunRecord, from_v1)
-
-
-def _warn(error: UnreadableRecordError) -> None:
-    warn(f"passed over: {error}" + (f" ({error.hint})" if error.hint else ""))
 
 
 def _beside(path: Path) -> set[str]:

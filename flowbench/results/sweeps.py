@@ -11,7 +11,7 @@ from pydantic import Field
 
 from flowbench.files import write_together
 from flowbench.results import store
-from flowbench.results.documents import known, parsed
+from flowbench.results.documents import UnreadableRecordError, known, parsed
 from flowbench.results.fields import Count, FileName, Settings
 from flowbench.results.record import SCHEMA_VERSION, Part, RunRecord, configuration
 
@@ -52,11 +52,13 @@ def read_all(folder: Path) -> list[Sweep]:
 
 
 def with_runs(
-    folder: Path, on_other: Callable[[Path, dict[str, Any]], None] = lambda _, found: None
+    folder: Path,
+    on_other: Callable[[Path, dict[str, Any]], None] = lambda _, found: None,
+    on_damage: Callable[[Path, UnreadableRecordError], None] = store.warn_of,
 ) -> tuple[dict[Path, RunRecord], list[Sweep]]:
     """The records of all runs under ``folder``, as ``store.read_all`` has them, and all sweeps; each file read once.
 
-    Records of other kinds go to ``on_other``, which passes over them.
+    Records of other kinds go to ``on_other``, which passes over them, and what is damaged to ``on_damage``.
     """
     sweeps: list[Sweep] = []
 
@@ -66,7 +68,7 @@ def with_runs(
         else:
             on_other(path, found)
 
-    return store.read_all(folder, on_other=keep), sweeps
+    return store.read_all(folder, on_damage, keep), sweeps
 
 
 def passed_over(sweeps: Iterable[Sweep]) -> frozenset[str]:

@@ -22,7 +22,8 @@ def differences(table: Table) -> Picture | None:
     Where the likelihoods of rows are not there, the differences of means are drawn, with their wider errors.
     """
     matrix = pairs_of(table)
-    matrix = matrix if matrix.pairs else unpaired_matrix(table)
+    is_paired = bool(matrix.pairs)
+    matrix = matrix if is_paired else unpaired_matrix(table)
     if not matrix.pairs:
         return None
     names = labels(matrix.table)
@@ -30,9 +31,9 @@ def differences(table: Table) -> Picture | None:
     drawn = len(names) > MOST_DRAWN
     return Picture(
         "pairs",
-        f"Paired differences on {matrix.table.name}",
-        "A matrix of differences of mean test log-likelihoods, row minus column, over the same test rows. A star and a "
-        "filled cell: not by chance.",
+        f"{'Paired differences' if is_paired else 'Differences'} on {matrix.table.name}",
+        "A matrix of differences of mean test log-likelihoods, row minus column, over the same test rows: above 0 the "
+        "row's flow is better. A star and a filled cell: not by chance.",
         _spec(names[:MOST_DRAWN]),
         tuple(grouped(rows, "row")),
         (*([f"the first {MOST_DRAWN} of {len(names)} lines are drawn"] if drawn else []), *matrix.notes),
@@ -61,6 +62,7 @@ def _spec(names: Sequence[str]) -> Row:
     return {
         "transform": [{"filter": shown}],
         "encoding": {"x": x, "y": y},
+        "width": {"step": 72},
         "height": {"step": 34},
         "layer": [
             {

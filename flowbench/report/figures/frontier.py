@@ -35,14 +35,15 @@ def frontier(table: Table, names: Sequence[str]) -> Picture | None:
         _mark([point for point in points if point["cost"] == cost])
     _name_in_legend(points)
     machines = list(dict.fromkeys(point["machine"] for point in points))
-    legend = list(dict.fromkeys(point["legend"] for point in points))
+    legend = list(dict.fromkeys(point["legend"] for point in points if not point["far"]))
+    levels = list(_published(table, points))
     return Picture(
         "frontier",
         f"Likelihood on {table.name} against its cost",
         "Points: one a flow, the higher the more likely its test rows, the further left the cheaper. Lines join those "
         "that no other on the same machine beats at the cost. Levels: published likelihoods.",
-        _spec(len(machines) > 1, legend),
-        tuple(grouped([*points, *_published(table, points)], "kind", "machine")),
+        _spec(len(machines) > 1, legend, bool(levels)),
+        tuple(grouped([*points, *levels], "kind", "machine")),
         (
             "costs are of the largest batch that was timed of each; frontiers are drawn within one machine",
             *(f"far below, and not drawn: {name}" for name in dict.fromkeys(_name(p) for p in points if p["far"])),
@@ -118,7 +119,7 @@ def _published(table: Table, points: Sequence[Row]) -> Iterator[Row]:
             yield from (about | {"cost": cost} for cost in dict.fromkeys(point["cost"] for point in points))
 
 
-def _spec(several: bool, legend: Sequence[str]) -> Row:
+def _spec(several: bool, legend: Sequence[str], has_levels: bool) -> Row:
     x = {"field": "value", "type": "quantitative", "scale": {"type": "log", "padding": 18}, "title": None}
     x["axis"] = {"tickCount": 4, "format": "~g", "labelOverlap": True}
     y = {"field": "nats", "type": "quantitative", "title": "test log-likelihood, nats", "scale": {"zero": False}}
@@ -166,7 +167,7 @@ def _spec(several: bool, legend: Sequence[str]) -> Row:
     return {
         "facet": {"field": "cost", "type": "nominal", "title": None, "sort": list(COSTS)},
         "columns": 3,
-        "spec": {"layer": layers},
+        "spec": {"layer": layers if has_levels else layers[2:]},
         "resolve": {"scale": {"x": "independent"}},
     }
 

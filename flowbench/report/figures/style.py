@@ -58,6 +58,8 @@ def config(theme: Theme, legend_columns: int = 0) -> dict[str, Any]:
             "columns": legend_columns,
             "labelLimit": 0,
             "symbolStrokeWidth": 1.5,
+            "symbolBaseFillColor": "transparent",
+            "symbolBaseStrokeColor": axis,
             "layout": {"bottom": {"anchor": "start", "direction": "vertical", "margin": 6}},
         },
         "header": {**text, "labelLimit": 0, "titleLimit": 0},

@@ -1,0 +1,60 @@
+"""``flowbench report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flowbench.cli import complete
+from flowbench.cli.options import ResultsFolder
+from flowbench.console import note, plural
+
+
+def report(
+    folder: ResultsFolder = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Only runs on this dataset.", show_default="all", autocompletion=complete.datasets),
+    ] = None,
+    flow: Annotated[
+        str | None, typer.Option(help="Only runs of this flow.", show_default="all", autocompletion=complete.flows)
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The file that the page is written to.")] = Path("report.html"),
+) -> None:
+    """Write all results as one page: tables to sort, curves, frontiers, and what each flow learned.
+
+    The page is one HTML file that opens anywhere, offline, and asks for nothing.
+    """
+    import gc
+
+    from rich.filesize import decimal
+
+    from flowbench.files import ensure_writable, expanded, written_whole
+    from flowbench.report.drawing import needed
+    from flowbench.report.page.build import page
+    from flowbench.report.page.document import document
+    from flowbench.report.page.text import as_text
+    from flowbench.report.ranking.tables import tables
+    from flowbench.results import costs, store, sweeps
+    from flowbench.results.documents import UnreadableRecordError
+
+    needed()
+    gc.disable()  # all that is made here lives till the end
+    folder, out = store.results_dir(folder), expanded(out)
+    ensure_writable(out.parent)
+    problems: list[str] = []
+    times: list[costs.TimeRecord] = []
+
+    def damaged(path: Path, error: UnreadableRecordError) -> None:
+        store.warn_of(path, error)
+        problems.append(str(error))
+
+    runs, swept = sweeps.with_runs(folder, costs.into(times), damaged)
+    found = tables(runs, data, flow, passed_over=sweeps.passed_over(swept))
+    content = page(document(folder, found, times, problems), as_text(found)).encode(errors="backslashreplace")
+    with written_whole(out) as file:
+        file.write(content)
+    shown = sum(len(line.runs) for table in found for line in table.lines)
+    note(f"{out}: {plural(shown, 'run')} on {plural(len(found), 'dataset')}, {decimal(len(content))}")

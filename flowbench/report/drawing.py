@@ -1,0 +1,69 @@
+"""Vega, which draws all pictures: on paper by vl-convert, in a page by its own program. No torch."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from flowbench.errors import UsageError
+from flowbench.report.figures.figure import Picture, Row
+from flowbench.report.figures.style import WIDTHS, config
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+FORMS = ("pdf", "svg", "png")
+
+PIXELS_PER_POINT = 300 / 72
+"""Of a PNG: 300 dots an inch."""
+
+GAP, HEADROOM = 34, 42
+"""Points between panels, and beside them for axes and titles."""
+
+
+def needed() -> ModuleType:
+    """vl-convert.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        import vl_convert
+    except ImportError as error:
+        raise UsageError("pictures need the extra `report`", "pip install 'flowbench[report]'") from error
+    return vl_convert
+
+
+@cache
+def vega_bundle() -> str:
+    """Vega, Vega-Lite and vega-embed as one script for a browser, which sets ``window.vegaEmbed``."""
+    script: str = needed().javascript_bundle()
+    return script
+
+
+def drawn(picture: Picture, form: str, columns: str, variant: str | None = None) -> bytes:
+    """A picture for a paper, as wide as one or two of its ``columns``: PDF and SVG with their fonts, PNG at 300 dpi."""
+    vl_convert, width = needed(), WIDTHS[columns]
+    spec = picture.variants[variant] if variant else picture.spec
+    whole = picture.drawn(config("paper", max(1, int(width // 130))), **sized(spec, width))
+    if form == "pdf":
+        return bytes(vl_convert.vegalite_to_pdf(whole))
+    if form == "svg":
+        return str(vl_convert.vegalite_to_svg(whole)).encode()
+    return bytes(vl_convert.vegalite_to_png(whole, scale=PIXELS_PER_POINT))
+
+
+def sized(spec: Row, width: float) -> Row:
+    """The specification, so wide: panels share the width, a single view takes it whole."""
+    if "facet" in spec:
+        across = max(1, min(int(spec["columns"]), int(width // 110)))
+        each = (width - HEADROOM) / across - GAP
+        return spec | {"columns": across, "spec": spec["spec"] | {"width": each, "height": 0.75 * each}}
+    if "hconcat" in spec:
+        each = (width - HEADROOM) / len(spec["hconcat"]) - GAP
+        size = {"width": each, "height": each}
+        return {"hconcat": [{"vconcat": [view | size for view in part["vconcat"]]} for part in spec["hconcat"]]}
+    if "height" in spec:  # a matrix, whose cells are as large as their words
+        return spec
+    fit = {"type": "fit-x", "contains": "padding"}
+    return {"width": width, "height": 0.55 * width, "autosize": fit} | spec

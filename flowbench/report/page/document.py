@@ -1,0 +1,105 @@
+"""What a page has to show, as one JSON document; the browser's part draws it. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flowbench.console import one_line, printable
+from flowbench.report.figures import style
+from flowbench.report.figures.curves import curves
+from flowbench.report.figures.differences import differences
+from flowbench.report.figures.frontier import frontier
+from flowbench.report.figures.history import history
+from flowbench.report.figures.labels import labels
+from flowbench.report.figures.scaling import scaling
+from flowbench.report.page.facts import facts
+from flowbench.report.page.pool import Pool
+from flowbench.report.page.sketched import Sketches
+from flowbench.report.page.words import words
+from flowbench.report.ranking.columns import columns as columns_of
+from flowbench.report.ranking.columns import heading, ranking
+from flowbench.report.ranking.tables import Table
+from flowbench.results.costs import TimeRecord
+
+MOST_SHOWN = 9
+"""Columns of a table that are shown until others are chosen."""
+
+
+def document(
+    folder: Path, tables: Sequence[Table], times: Iterable[TimeRecord], problems: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The page's content: its datasets, their tables and pictures, its runs, and what could not be read."""
+    pool, sketches = Pool(), Sketches(tables)
+    found = [_dataset(table, pool) for table in tables]
+    growth = scaling(times)
+    return {
+        "folder": printable(folder.name or str(folder)),
+        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "problems": [one_line(problem) for problem in problems],
+        "themes": {theme: style.config(theme) for theme in ("light", "dark")},
+        "datasets": found,
+        "scaling": growth and pool.picture(growth),
+        "runs": {
+            run.record.run: facts(run.record, pool) | sketches.of(run, pool)
+            for table in tables
+            for line in table.lines
+            for run in line.runs
+        },
+        "pool": pool.values,
+    }
+
+
+def _dataset(table: Table, pool: Pool) -> dict[str, Any]:
+    names = labels(table)
+    cost = frontier(table, names)
+    pictures = {
+        "frontier": cost,
+        "curves": curves(table, names),
+        "pairs": differences(table),
+        "history": history(table),
+    }
+    best = table.best
+    return {
+        "name": one_line(table.name),
+        "heading": heading(table),
+        "runs": sum(len(line.runs) for line in table.lines),
+        "best": best and {"model": one_line(best.model), "nats": best.test_ll_nats and best.test_ll_nats.mean},
+        "words": words(table, cost),
+        "notes": [one_line(note).removeprefix("* ") for note in ranking(table).notes],
+        "table": _table(table, names),
+        "pictures": {kind: picture and pool.picture(picture) for kind, picture in pictures.items()},
+    }
+
+
+def _table(table: Table, names: Sequence[str]) -> dict[str, Any]:
+    """The comparison's columns and rows; a row of a run names it, others say what they are."""
+    lines, published = table.lines, table.published
+    found = columns_of(table)
+    kinds = ["run"] * len(lines) + ["reference"] * len(table.references)
+    kinds += ["published" if entry.density == "exact" else "estimated" for entry in published]
+    shown = sorted(range(len(found)), key=lambda index: found[index].rank)[:MOST_SHOWN]
+    rows = [
+        {
+            "kind": kind,
+            "runs": [run.record.run for run in lines[index].runs] if index < len(lines) else [],
+            "place": index + 1 if index < len(lines) else None,
+            "mark": lines[index].mark if index < len(lines) else "",
+            "cells": [column.cells[index].strip() for column in found],
+            "values": [_finite(column.values[index]) if column.values else None for column in found],
+            "title": names[index] if index < len(lines) else None,
+        }
+        for index, kind in enumerate(kinds)
+    ]
+    about = [
+        {"name": column.name or "mark", "right": column.right, "shown": index in shown, "figures": bool(column.values)}
+        for index, column in enumerate(found)
+    ]
+    return {"columns": about, "rows": rows}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,87 @@
+// Pictures: drawn by Vega when they come into sight, anew when the theme or the width changes.
+
+const drawnNow = new Set();
+
+const inSight = new IntersectionObserver((entries) => {
+  for (const entry of entries) if (entry.isIntersecting) {
+    inSight.unobserve(entry.target);
+    entry.target.draw();
+  }
+}, { rootMargin: "300px" });
+
+function theme() {
+  return document.documentElement.dataset.theme;
+}
+
+// The specification for so many pixels: panels share the width, a single view takes it whole.
+function sized(spec, width) {
+  if (spec.facet) {
+    const across = Math.max(1, Math.min(spec.columns, Math.floor(width / 210)));
+    const each = Math.floor((width - 50) / across - 50);
+    return { ...spec, columns: across, spec: { ...spec.spec, width: each, height: Math.round(each * (across < 3 ? 0.6 : 0.8)) } };
+  }
+  if (spec.hconcat) {
+    const each = Math.max(70, Math.min(190, Math.floor((width - 40) / spec.hconcat.length - 50)));
+    const size = { width: each, height: each };
+    return { ...spec, hconcat: spec.hconcat.map((part) => ({ vconcat: part.vconcat.map((view) => ({ ...view, ...size })) })) };
+  }
+  if (spec.height) return spec; // a matrix, whose cells are as large as their words
+  return { width: width - 4, height: Math.round(Math.min(380, width * 0.6)), autosize: { type: "fit-x", contains: "padding" }, ...spec };
+}
+
+// A picture with its controls and its numbers; `chosen` are the runs that are drawn, where not all are.
+function picture(found, chosen = null) {
+  const chart = h("div", { class: "chart", role: "img", "aria-label": `${found.title}. ${found.alt}`, tabindex: 0 });
+  const variants = Object.keys(found.variants);
+  let spec = variants.length ? found.variants[variants[0]] : found.spec;
+  let runs = chosen;
+  const groups = () => (runs ? found.groups.filter((group) => runs.has(group.same.run)) : found.groups);
+  chart.draw = async () => {
+    drawnNow.add(chart);
+    const width = chart.clientWidth || 600;
+    const config = { ...report.themes[theme()], aria: false };
+    config.legend = { ...config.legend, columns: Math.max(1, Math.floor(width / 230)) };
+    const whole = { ...sized(spec, width), data: { name: "rows", values: rowsOf(groups()) }, $schema: "https://vega.github.io/schema/vega-lite/v6.json" };
+    try {
+      await window.vegaEmbed(chart, whole, { config, actions: false, renderer: "svg", tooltip: { theme: theme() } });
+    } catch (error) {
+      chart.replaceChildren(h("p", { class: "quiet" }, `This picture could not be drawn: ${error.message}`));
+    }
+  };
+  inSight.observe(chart);
+  const redraw = () => { if (drawnNow.has(chart)) chart.draw(); };
+  const controls = [];
+  if (variants.length) controls.push(select("against", variants.map((name) => [name, name]), variants[0], (name) => { spec = found.variants[name]; redraw(); }));
+  return h("figure", {},
+    h("h3", {}, found.title),
+    controls.length ? h("div", { class: "controls" }, controls) : null,
+    chosen ? choiceOfRuns(found, chosen, (now) => { runs = now; redraw(); }) : null,
+    chart,
+    h("figcaption", {}, found.alt, notes(found.notes)),
+    numbers(found.title, () => rowsOf(groups())),
+  );
+}
+
+const FIRST_RUNS = 6;
+
+function firstRuns(found) {
+  return new Set([...new Set(found.groups.map((group) => group.same.run))].slice(0, FIRST_RUNS));
+}
+
+function choiceOfRuns(found, chosen, onChange) {
+  const names = new Map(found.groups.map((group) => [group.same.run, group.same.name]));
+  if (names.size < 2) return null;
+  const summary = h("summary", {});
+  const said = () => (summary.textContent = `Runs drawn: ${chosen.size} of ${names.size}`);
+  const boxes = [...names].map(([run, name]) => {
+    const box = h("input", { type: "checkbox", checked: chosen.has(run) });
+    box.addEventListener("change", () => { box.checked ? chosen.add(run) : chosen.delete(run); said(); onChange(chosen); });
+    return h("label", {}, box, name);
+  });
+  said();
+  return h("details", {}, summary, h("div", { class: "choices", role: "group", "aria-label": "Runs drawn" }, boxes));
+}
+
+function redrawAll() {
+  for (const chart of drawnNow) chart.isConnected ? chart.draw() : drawnNow.delete(chart);
+}

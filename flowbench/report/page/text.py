@@ -1,0 +1,21 @@
+"""The comparison as plain text, for whoever opens a page where no program may run. No torch."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from flowbench.console import into
+from flowbench.report.ranking.columns import ranking
+from flowbench.report.ranking.sheet import show
+from flowbench.report.ranking.tables import Table
+
+MOST_LINES = 100
+"""Of a table."""
+
+
+def as_text(tables: Sequence[Table]) -> str:
+    """The tables as ``flowbench compare`` prints them into a file."""
+    text = io.StringIO()
+    show([ranking(table) for table in tables], into(text))
+    return text.getvalue()

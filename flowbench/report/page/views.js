@@ -1,0 +1,98 @@
+// What is to be seen at an address: all datasets, one of them, or a run.
+
+function address(dataset, run) {
+  return `#/${encodeURIComponent(dataset ?? "")}${run ? `/${encodeURIComponent(run)}` : ""}`;
+}
+
+function overview() {
+  const rows = report.datasets.map((dataset) => h("tr", {},
+    h("th", { scope: "row" }, h("a", { href: address(dataset.name) }, dataset.name)),
+    h("td", { class: "right" }, String(dataset.runs)),
+    h("td", {}, dataset.best?.model ?? ""),
+    h("td", { class: "right" }, dataset.best?.nats?.toFixed(2) ?? "")));
+  const head = h("tr", {}, h("th", { scope: "col" }, "dataset"), h("th", { scope: "col", class: "right" }, "runs"), h("th", { scope: "col" }, "best flow"), h("th", { scope: "col", class: "right" }, "its test nats"));
+  return [
+    h("h1", { tabindex: -1 }, `Results in ${report.folder}`),
+    h("p", {}, "How good a density each flow learned, and what a density, a sample and the training cost. Choose a dataset."),
+    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Datasets" }, h("table", {}, h("thead", {}, head), h("tbody", {}, rows))),
+    report.scaling ? h("h2", {}, "How costs grow") : null,
+    report.scaling ? picture(report.scaling) : null,
+    report.problems.length ? h("h2", {}, "Not shown") : null,
+    notes(report.problems),
+  ];
+}
+
+const SECTIONS = [
+  ["frontier", "Which flow to pick"], ["curves", "Training"], ["pairs", "Which differences are real"], ["history", "Has it got worse?"],
+];
+
+function datasetView(dataset) {
+  const sections = SECTIONS.filter(([kind]) => dataset.pictures[kind]).flatMap(([kind, title]) => {
+    const found = dataset.pictures[kind];
+    const words = kind === "frontier" ? dataset.words.slice(1) : [];
+    return [h("h2", {}, title), words.length ? h("ul", {}, words.map((sentence) => h("li", {}, sentence))) : null, picture(found, kind === "curves" ? firstRuns(found) : null)].filter(Boolean);
+  });
+  return [
+    h("h1", { tabindex: -1 }, dataset.name),
+    h("p", { class: "quiet" }, dataset.heading),
+    h("p", {}, dataset.words[0] ?? ""),
+    h("h2", {}, "Comparison"),
+    comparison(dataset),
+    notes(dataset.notes),
+    sections,
+  ];
+}
+
+function terms(pairs) {
+  return h("dl", {}, pairs.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+}
+
+const IMAGES = [["rows", "test rows"], ["samples", "samples of the flow"], ["most_likely", "most likely test rows"], ["least_likely", "least likely test rows"]];
+
+function runView(dataset, name, run) {
+  const curves = dataset.pictures.curves;
+  const own = curves && { ...curves, title: "Its training", groups: curves.groups.filter((group) => group.same.run === name) };
+  const verdict = (passed) => h("td", { class: passed ? "good pass" : "bad fail" }, passed ? "passed" : "failed");
+  return [
+    h("p", { class: "quiet" }, h("a", { href: address(dataset.name) }, `← ${dataset.name}`)),
+    h("h1", { tabindex: -1 }, run.title),
+    h("p", { class: "quiet" }, name),
+    run.status === "ok" ? null : h("p", { class: "bad fail" }, `${run.status}: ${run.error ?? "no reason was recorded"}`),
+    run.doubts.map((doubt) => h("p", {}, `Doubt: ${doubt}`)),
+    terms(run.figures.map(([what, value, unit]) => [what, `${value} ${unit}`])),
+    sketchView(run),
+    own?.groups.length ? [h("h2", {}, "Training"), picture(own)] : null,
+    run.checks.length ? h("h2", {}, "Checks") : null,
+    run.checks.length ? h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Checks" }, h("table", {},
+      h("thead", {}, h("tr", {}, ["check", "value", "limit", ""].map((text) => h("th", { scope: "col" }, text || h("span", {}, "verdict"))))),
+      h("tbody", {}, run.checks.map(([what, value, limit, passed]) => h("tr", {}, h("td", { class: "long" }, what), h("td", {}, shown(value)), h("td", {}, shown(limit)), verdict(passed)))))) : null,
+    Object.keys(run.kinds).length ? [h("h2", {}, "Kinds of columns"), terms(Object.entries(run.kinds))] : null,
+    h("h2", {}, "Settings"), terms(Object.entries(report.pool[run.settings])),
+    h("h2", {}, "Environment"), terms(Object.entries(report.pool[run.environment])),
+  ].flat();
+}
+
+function sketchView(run) {
+  const sketch = run.sketch;
+  if (!sketch) return [h("h2", {}, "What it learned"), h("p", { class: "quiet" }, `There are no pictures of this flow: ${run.unsketched}.`)];
+  return [
+    h("h2", {}, "What it learned"),
+    sketch.images ? h("div", { class: "images" }, IMAGES.map(([part, title]) => {
+      const found = sketch.images[part];
+      return h("figure", {}, h("h3", {}, title), h("img", { src: `data:image/png;base64,${report.pool[found.png]}`, alt: `${found.count} ${title} as pictures of ${found.side} × ${found.side} pixels` }));
+    })) : null,
+    sketch.pictures.map((found) => picture(found)),
+    sketch.uncalibrated ? h("p", { class: "quiet" }, `No calibration: ${sketch.uncalibrated}`) : null,
+    extremes("Least likely test rows", sketch.least_likely, report.pool[sketch.columns]),
+    extremes("Most likely test rows", sketch.most_likely, report.pool[sketch.columns]),
+  ].flat();
+}
+
+function extremes(title, rows, columns) {
+  if (!rows.length) return [];
+  const names = ["row", "nats", ...columns];
+  return [h("details", {}, h("summary", {}, title),
+    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title }, h("table", {},
+      h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col", class: "right" }, name)))),
+      h("tbody", {}, rows.map((row) => h("tr", {}, [row.row, row.nats, ...row.values].map((value) => h("td", { class: "right" }, shown(value)))))))))];
+}

@@ -1,0 +1,55 @@
+"""What the pictures of a dataset say, in a few sentences. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from flowbench.console import one_line
+from flowbench.report.figures.figure import Picture, Row
+from flowbench.report.figures.frontier import COSTS
+from flowbench.report.layout import duration, significant
+from flowbench.report.ranking.tables import Table
+
+_SAID = ("densities", "samples", "training")
+
+MOST_SAID = 4
+"""Flows of a frontier that are named in a sentence: the cheapest, and the dearest which are the best."""
+
+
+def words(table: Table, frontier: Picture | None) -> list[str]:
+    """Which flow to pick: the best one, and for each cost what is to be had for how much."""
+    found = [*_best(table), *(_costs(frontier.rows) if frontier else [])]
+    return [one_line(sentence) for sentence in found]
+
+
+def _best(table: Table) -> Iterator[str]:
+    best = table.best
+    if best is None or best.test_ll_nats is None:
+        return
+    tied = [line.model for line in table.lines if line.mark == "tied"]
+    also = f"; tied with it: {', '.join(tied)}" if tied else ""
+    yield f"Most likely (chosen on validation rows): {best.model}, {best.test_ll_nats.mean:.2f} test nats{also}."
+
+
+def _costs(rows: Sequence[Row]) -> Iterator[str]:
+    machines = list(dict.fromkeys(row["machine"] for row in rows if row["kind"] == "run"))
+    for cost, what in zip(COSTS, _SAID, strict=True):
+        for machine in machines:
+            on_it = [row for row in rows if row.get("frontier") and row["cost"] == cost and row["machine"] == machine]
+            if on_it:
+                where = f" on {machine}" if len(machines) > 1 else ""
+                yield f"For cheap {what}{where}, the most likely for the cost: {_steps(on_it, cost)}."
+
+
+def _steps(on_it: Sequence[Row], cost: str) -> str:
+    """From the cheapest to the best."""
+    rows = sorted(on_it, key=lambda row: row["value"])
+    left_out = len(rows) - MOST_SAID
+    if left_out > 0:
+        rows = [*rows[:1], *rows[1 - MOST_SAID :]]
+    parts = [f"{row['name'].partition(' ')[2]} ({_cost(row['value'], cost)}, {row['nats']:.2f} nats)" for row in rows]
+    return ", then ".join(parts)
+
+
+def _cost(value: float, cost: str) -> str:
+    return duration(value) if cost == COSTS[2] else f"{significant(value)} µs a row"
