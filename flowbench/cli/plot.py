@@ -52,7 +52,7 @@ def plot(
     """
     from flowbench.files import ensure_writable, expanded, written_whole
     from flowbench.report.drawing import FORMS, drawn, needed
-    from flowbench.report.plotted import plotted
+    from flowbench.report.plotted import Wish, plotted
     from flowbench.results.store import results_dir
 
     form = out.suffix.removeprefix(".").lower()
@@ -63,7 +63,7 @@ def plot(
     needed()
     out = expanded(out)
     ensure_writable(out.parent)
-    picture = plotted(results_dir(results), kind, run, data, flow, by, csv_names(only))
+    picture = plotted(results_dir(results), Wish(kind, run, data, flow, by, columns, csv_names(only)))
     with written_whole(out) as file:
         file.write(drawn(picture, form, columns))
     note(f"{out}: {picture.title}")

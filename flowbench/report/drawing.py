@@ -17,7 +17,7 @@ FORMS = ("pdf", "svg", "png")
 PIXELS_PER_POINT = 300 / 72
 """Of a PNG: 300 dots an inch."""
 
-GAP, HEADROOM = 34, 42
+GAP, HEADROOM = 30, 42
 """Points between panels, and beside them for axes and titles."""
 
 
@@ -56,14 +56,18 @@ def drawn(picture: Picture, form: str, columns: str, variant: str | None = None)
 def sized(spec: Row, width: float) -> Row:
     """The specification, so wide: panels share the width, a single view takes it whole."""
     if "facet" in spec:
-        across = max(1, min(int(spec["columns"]), int(width // 110)))
+        across = max(1, min(int(spec["columns"]), int((width - HEADROOM) // (GAP + 90))))
         each = (width - HEADROOM) / across - GAP
-        return spec | {"columns": across, "spec": spec["spec"] | {"width": each, "height": 0.75 * each}}
+        return spec | {
+            "columns": across,
+            "spec": spec["spec"] | {"width": each, "height": each * (0.5 if across == 1 else 1)},
+        }
     if "hconcat" in spec:
         each = (width - HEADROOM) / len(spec["hconcat"]) - GAP
         size = {"width": each, "height": each}
         return {"hconcat": [{"vconcat": [view | size for view in part["vconcat"]]} for part in spec["hconcat"]]}
-    if "height" in spec:  # a matrix, whose cells are as large as their words
-        return spec
+    if "height" in spec:  # a matrix, whose rows are as high as their words
+        lines = len(spec["encoding"]["y"]["sort"])
+        return spec | {"width": {"step": (width - 3 * HEADROOM) / lines}, "height": {"step": 20}}
     fit = {"type": "fit-x", "contains": "padding"}
     return {"width": width, "height": 0.55 * width, "autosize": fit} | spec

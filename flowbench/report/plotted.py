@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flowbench.console import one_line
 from flowbench.errors import NothingToCompareError, UsageError, did_you_mean
 from flowbench.report.figures import sketches
 from flowbench.report.figures.curves import BY, By, curves, run_curve, spec
-from flowbench.report.figures.differences import differences
+from flowbench.report.figures.differences import MOST_ON_PAPER, differences
 from flowbench.report.figures.figure import Picture
 from flowbench.report.figures.frontier import frontier
 from flowbench.report.figures.history import history
@@ -29,10 +29,25 @@ MOST_CURVES = 8
 """Runs whose curves are laid over each other on paper: there are as many colours."""
 
 
-def plotted(
-    folder: Path, kind: str, run: str | None, data: str | None, flow: str | None, by: By, only: Sequence[str] = ()
-) -> Picture:
-    """The picture of a kind: of a run, of a dataset, or of none where costs grow.
+@dataclass(frozen=True)
+class Wish:
+    """What is to be drawn: the kind of picture, of a run or of a dataset's, and how.
+
+    ``by`` is what curves are drawn against, ``columns`` how many of a paper's it may be wide, ``only`` those of the
+    data.
+    """
+
+    kind: str
+    run: str | None = None
+    data: str | None = None
+    flow: str | None = None
+    by: By = "seconds"
+    columns: str = "two"
+    only: tuple[str, ...] = ()
+
+
+def plotted(folder: Path, wish: Wish) -> Picture:
+    """The picture that is wished for, of a run, of a dataset, or of neither where costs grow.
 
     Raises:
         NothingToCompareError: there are no such runs, or they have nothing of the kind.
@@ -40,15 +55,15 @@ def plotted(
     """
     times: list[costs.TimeRecord] = []
     records, swept = sweeps.with_runs(folder, costs.into(times))
-    if kind == "scaling":
+    if wish.kind == "scaling":
         return _there(scaling(times), "time of growing columns", "flowbench time maf --scaling measures it")
-    if run is not None:
-        chosen = _named([Run(path, record) for path, record in records.items()], run, folder)
-        return _of_run(chosen, kind, by, only)
-    found = tables(records, data, flow, passed_over=sweeps.passed_over(swept))
+    if wish.run is not None:
+        chosen = _named([Run(path, record) for path, record in records.items()], wish.run, folder)
+        return _of_run(chosen, wish)
+    found = tables(records, wish.data, wish.flow, passed_over=sweeps.passed_over(swept))
     if len(found) > 1:
         raise UsageError("there are several datasets", f"--data NAME, of {', '.join(table.name for table in found)}")
-    return _of_dataset(found[0], kind, by)
+    return _of_dataset(found[0], wish)
 
 
 def _there(picture: Picture | None, what: str, hint: str) -> Picture:
@@ -65,7 +80,8 @@ def _named(runs: Sequence[Run], name: str, folder: Path) -> Run:
     return max(found, key=lambda run: run.record.started_at)
 
 
-def _of_dataset(table: Table, kind: str, by: By) -> Picture:
+def _of_dataset(table: Table, wish: Wish) -> Picture:
+    kind, by = wish.kind, wish.by
     if kind not in OF_A_DATASET:
         raise UsageError(f"{kind} are of one run", "name it: flowbench plot RUN; `flowbench compare` lists them")
     names = labels(table)
@@ -76,7 +92,9 @@ def _of_dataset(table: Table, kind: str, by: By) -> Picture:
         return _there(frontier(table, names), "run with times", "train one to its end")
     if kind == "history":
         return _there(history(table), "configuration of two revisions", "train it with another version of flowbench")
-    return _there(differences(table), "pair of lines", "train a second flow on the same rows")
+    return _there(
+        differences(table, MOST_ON_PAPER[wish.columns]), "pair of lines", "train a second flow on the same rows"
+    )
 
 
 def _few(found: Picture, by: By) -> Picture:
@@ -87,7 +105,8 @@ def _few(found: Picture, by: By) -> Picture:
     return replace(found, spec=found.variants[BY[by]], groups=kept, notes=(*more, *found.notes))
 
 
-def _of_run(run: Run, kind: str, by: By, only: Sequence[str]) -> Picture:
+def _of_run(run: Run, wish: Wish) -> Picture:
+    kind, by = wish.kind, wish.by
     if kind not in OF_A_RUN:
         raise UsageError(f"{kind} is of all runs on a dataset", "name it with --data")
     record = run.record
@@ -100,7 +119,7 @@ def _of_run(run: Run, kind: str, by: By, only: Sequence[str]) -> Picture:
     sketch = read_sketch(record, run.path.parent)
     if sketch is None:
         raise NothingToCompareError(f"{record.run} has no sketch of its flow", "train it again with --force")
-    return _of_sketch(sketch, title, kind, only)
+    return _of_sketch(sketch, title, kind, wish.only)
 
 
 def _of_sketch(sketch: Sketch, title: str, kind: str, only: Sequence[str]) -> Picture:

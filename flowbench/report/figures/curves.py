@@ -120,12 +120,12 @@ def spec(by: By) -> Row:
             },
             {
                 "transform": [{"filter": "datum.best && datum.part === 'validation'"}],
-                "mark": {"type": "point", "filled": False, "strokeWidth": 2, "size": 90},
+                "mark": {"type": "point", "filled": False, "strokeWidth": 1.5, "size": 60},
                 "encoding": {"color": color, "tooltip": tip},
             },
             {
                 "transform": [{"filter": "datum.best && datum.part === 'validation'"}],
-                "mark": {"type": "text", "baseline": "bottom", "dy": -8},
+                "mark": {"type": "text", "baseline": "bottom", "dy": -6, "style": "line-place"},
                 "encoding": {"text": {"field": "place"}},
             },
         ],

@@ -15,8 +15,11 @@ from flowbench.report.ranking.tables import Table
 MOST_DRAWN = 14
 """Lines that a matrix is drawn of; its numbers have all."""
 
+MOST_ON_PAPER = {"one": 4, "two": 11}
+"""As many as one or two columns of a paper have room for."""
 
-def differences(table: Table) -> Picture | None:
+
+def differences(table: Table, most: int = MOST_DRAWN) -> Picture | None:
     """Row minus column, in nats, each with its own 95% interval; None where there are no two lines to hold together.
 
     Where the likelihoods of rows are not there, the differences of means are drawn, with their wider errors.
@@ -28,15 +31,14 @@ def differences(table: Table) -> Picture | None:
         return None
     names = labels(matrix.table)
     rows = [row for pair in matrix.pairs for row in _both(pair, names)]
-    drawn = len(names) > MOST_DRAWN
     return Picture(
         "pairs",
         f"{'Paired differences' if is_paired else 'Differences'} on {matrix.table.name}",
         "A matrix of differences of mean test log-likelihoods, row minus column, over the same test rows: above 0 the "
         "row's flow is better. A star and a filled cell: not by chance.",
-        _spec(names[:MOST_DRAWN]),
+        _spec(names[:most]),
         tuple(grouped(rows, "row")),
-        (*([f"the first {MOST_DRAWN} of {len(names)} lines are drawn"] if drawn else []), *matrix.notes),
+        (*([f"the first {most} of {len(names)} lines are drawn"] if len(names) > most else []), *matrix.notes),
     )
 
 
@@ -74,11 +76,11 @@ def _spec(names: Sequence[str]) -> Row:
                 },
             },
             {
-                "mark": {"type": "text", "baseline": "bottom"},
+                "mark": {"type": "text", "baseline": "bottom", "style": "matrix-cell"},
                 "encoding": {"text": {"field": "said"}, "color": _ON_CELL},
             },
             {
-                "mark": {"type": "text", "baseline": "top", "dy": 1},
+                "mark": {"type": "text", "baseline": "top", "dy": 1, "style": "matrix-cell"},
                 "encoding": {"text": {"field": "error"}, "color": _ON_CELL},
             },
         ],

@@ -108,15 +108,16 @@ def _published(table: Table, points: Sequence[Row]) -> Iterator[Row]:
     ]
     said: list[list[Published]] = []
     for entry in near:  # the highest first
-        if not said or said[-1][0].test_ll_nats - entry.test_ll_nats > room / 12:
+        if not said or said[-1][0].test_ll_nats - entry.test_ll_nats > room / 9:
             said.append([])
         said[-1].append(entry)
     for together in said:
-        label = ", ".join(entry.model for entry in together[:2]) + ", …" * (len(together) > 2)
+        label = together[0].model + ", …" * (len(together) > 1)
         for entry in together:
             about = {"kind": "published", "name": entry.model, "nats": entry.test_ll_nats}
-            about["label"] = label if entry is together[0] else ""
-            yield from (about | {"cost": cost} for cost in dict.fromkeys(point["cost"] for point in points))
+            costs = dict.fromkeys(point["cost"] for point in points)
+            first = entry is together[0]
+            yield from (about | {"cost": c, "label": label if first and i == 0 else ""} for i, c in enumerate(costs))
 
 
 def _spec(several: bool, legend: Sequence[str], has_levels: bool) -> Row:
@@ -132,6 +133,7 @@ def _spec(several: bool, legend: Sequence[str], has_levels: bool) -> Row:
     )
     runs, levels = ({"filter": f"datum.kind === '{kind}'"} for kind in ("run", "published"))
     tip = [{"field": name} for name in ("name", "nats", "low", "high", "value", "batch", "machine")]
+    beside = {"type": "text", "align": "left", "baseline": "bottom"}
     layers: list[Row] = [
         {
             "transform": [levels],
@@ -140,7 +142,14 @@ def _spec(several: bool, legend: Sequence[str], has_levels: bool) -> Row:
         },
         {
             "transform": [levels],
-            "mark": {"type": "text", "align": "left", "baseline": "bottom", "dx": 3, "dy": -1, "fontSize": 9},
+            "mark": {
+                "type": "text",
+                "align": "left",
+                "baseline": "bottom",
+                "dx": 3,
+                "dy": -1,
+                "style": "published-level",
+            },
             "encoding": {"y": y, "x": {"value": 0}, "text": {"field": "label"}},
         },
         {
@@ -160,7 +169,7 @@ def _spec(several: bool, legend: Sequence[str], has_levels: bool) -> Row:
         },
         {
             "transform": [runs, {"filter": "!datum.far"}],
-            "mark": {"type": "text", "align": "left", "baseline": "bottom", "dx": 4, "dy": -3},
+            "mark": {**beside, "dx": 4, "dy": -2, "style": "line-place"},
             "encoding": {"x": x, "y": y, "text": {"field": "place"}},
         },
     ]

@@ -107,7 +107,7 @@ def _spec() -> Row:
             {"mark": {"type": "line", "strokeWidth": 1}},
             {"mark": {"type": "rule"}, "encoding": {"y": {**y, "field": "low"}, "y2": {"field": "high"}}},
             {"mark": {"type": "point", "size": 90}, "encoding": {"shape": shape, "tooltip": tip}},
-            {"mark": {"type": "text", "dy": -12}, "encoding": {"text": {"field": "verdict"}}},
+            {"mark": {"type": "text", "dy": -12, "style": "line-place"}, "encoding": {"text": {"field": "verdict"}}},
         ],
     }
 

@@ -209,7 +209,7 @@ def _panels(names: Sequence[str], places: Sequence[int], x: int) -> Iterator[Row
     """A column of the matrix, from above to below."""
     for y in range(len(places)):
         if x == y:
-            text = {"mark": {"type": "text"}, "encoding": {"text": {"value": names[x]}}}
+            text = {"mark": {"type": "text", "style": "line-place"}, "encoding": {"text": {"value": names[x]}}}
             yield {"data": {"values": [{}]}, "view": {"stroke": None}, **text}
             continue
         part = PARTS[0] if y > x else PARTS[1]

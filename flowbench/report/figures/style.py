@@ -29,6 +29,9 @@ INK: dict[Theme, tuple[str, str, str]] = {
 }
 """Text, axes and grid; the first two have a contrast of at least 4.5 to the ground."""
 
+STYLES = ("published-level", "line-place", "matrix-cell")
+"""Texts in pictures: of a published level, of a line's place, of a cell of a matrix."""
+
 POINTS_PER_INCH = 72
 WIDTHS = {"one": 3.25 * POINTS_PER_INCH, "two": 6.75 * POINTS_PER_INCH}
 """Of one column of a paper, and of two, in points."""
@@ -44,13 +47,23 @@ FONTS: dict[Theme, str] = {
 def config(theme: Theme, legend_columns: int = 0) -> dict[str, Any]:
     """Vega-Lite's configuration of a theme; legends have so many columns, 0 for as many as it takes."""
     ink, axis, grid = INK[theme]
-    size = 8 if theme == "paper" else 12
+    size, sizes = (8, (5.5, 7, 6)) if theme == "paper" else (12, (10, 12, 12))
     text = {"labelFont": FONTS[theme], "titleFont": FONTS[theme], "labelFontSize": size, "titleFontSize": size}
     text |= {"labelColor": ink, "titleColor": ink, "titleFontWeight": "normal"}
     return {
         "background": "white" if theme == "paper" else "transparent",
         "font": FONTS[theme],
-        "axis": {**text, "gridColor": grid, "domainColor": axis, "tickColor": axis, "labelLimit": 0, "titleLimit": 0},
+        "axis": {
+            **text,
+            "gridWidth": 0.5 if theme == "paper" else 1,
+            "domainWidth": 0.7,
+            "tickWidth": 0.7,
+            "gridColor": grid,
+            "domainColor": axis,
+            "tickColor": axis,
+            "labelLimit": 0,
+            "titleLimit": 0,
+        },
         "legend": {
             **text,
             "orient": "bottom",
@@ -58,14 +71,16 @@ def config(theme: Theme, legend_columns: int = 0) -> dict[str, Any]:
             "columns": legend_columns,
             "labelLimit": 0,
             "symbolStrokeWidth": 1.5,
+            "symbolSize": 30 if theme == "paper" else 90,
             "symbolBaseFillColor": "transparent",
             "symbolBaseStrokeColor": axis,
             "layout": {"bottom": {"anchor": "start", "direction": "vertical", "margin": 6}},
         },
         "header": {**text, "labelLimit": 0, "titleLimit": 0},
         "title": {"font": FONTS[theme], "fontSize": size + 1, "color": ink, "anchor": "start", "fontWeight": "normal"},
-        "text": {"font": FONTS[theme], "fontSize": size, "color": ink},
+        "text": {"font": FONTS[theme], "color": ink},
         "view": {"stroke": grid},
+        "style": {name: {"fontSize": own, "fill": ink} for name, own in zip(STYLES, sizes, strict=True)},
         "line": {"strokeWidth": 1 if theme == "paper" else 1.6},
         "rule": {"color": axis},
         "point": {"size": 24 if theme == "paper" else 60, "filled": True, "opacity": 1},
