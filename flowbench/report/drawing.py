@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from flowbench.console import one_line
 from flowbench.errors import UsageError
 from flowbench.report.figures.figure import Picture, Row
 from flowbench.report.figures.style import WIDTHS, config
@@ -45,12 +46,21 @@ def drawn(picture: Picture, form: str, columns: str, variant: str | None = None)
     """A picture for a paper, as wide as one or two of its ``columns``: PDF and SVG with their fonts, PNG at 300 dpi."""
     vl_convert, width = needed(), WIDTHS[columns]
     spec = picture.variants[variant] if variant else picture.spec
-    whole = picture.drawn(config("paper", max(1, int(width // 130))), **sized(spec, width))
+    whole = _printed(picture.drawn(config("paper", max(1, int(width // 130))), **sized(spec, width)))
     if form == "pdf":
         return bytes(vl_convert.vegalite_to_pdf(whole))
     if form == "svg":
         return str(vl_convert.vegalite_to_svg(whole)).encode()
     return bytes(vl_convert.vegalite_to_png(whole, scale=PIXELS_PER_POINT))
+
+
+def _printed(value: Any) -> Any:
+    """With every text in a form that XML can hold: what it cannot ends vl-convert, and the process with it."""
+    if isinstance(value, str):
+        return one_line(value)
+    if isinstance(value, dict):
+        return {key: _printed(each) for key, each in value.items()}
+    return [_printed(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def sized(spec: Row, width: float) -> Row:
@@ -67,7 +77,10 @@ def sized(spec: Row, width: float) -> Row:
         size = {"width": each, "height": each}
         return {"hconcat": [{"vconcat": [view | size for view in part["vconcat"]]} for part in spec["hconcat"]]}
     if "height" in spec:  # a matrix, whose rows are as high as their words
-        lines = len(spec["encoding"]["y"]["sort"])
-        return spec | {"width": {"step": (width - 3 * HEADROOM) / lines}, "height": {"step": 20}}
+        sides = spec["encoding"]
+        lines = len(sides["y"]["sort"])
+        sides = {name: side | {"axis": side["axis"] | {"labelLimit": 2 * HEADROOM}} for name, side in sides.items()}
+        step = (width - 3 * HEADROOM) / lines
+        return spec | {"encoding": sides, "width": {"step": step}, "height": {"step": 20}}
     fit = {"type": "fit-x", "contains": "padding"}
     return {"width": width, "height": 0.55 * width, "autosize": fit} | spec

@@ -13,6 +13,9 @@ from pydantic import Field, model_validator
 from flowbench.results.fields import Amount, Count, Figure, Name
 from flowbench.results.record import Part
 
+MOST_BYTES = 4 << 20
+"""Of a file: its pictures have the most of it."""
+
 MOST_COLUMNS = 64
 """Columns with a histogram: all, or so many evenly spread."""
 
@@ -149,3 +152,8 @@ class Sketch(Part):
         if any(len(each.rows) != len(each.samples) for each in self.marginals):
             raise ValueError("rows and samples are counted in other bins")
         return self
+
+
+def content(sketch: Sketch) -> bytes:
+    """The sketch as its file has it."""
+    return sketch.model_dump_json(exclude_none=True).encode()

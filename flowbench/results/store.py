@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from flowbench.console import warn
-from flowbench.files import expanded, write_together
+from flowbench.errors import first_fault
+from flowbench.files import expanded, small_content, write_together
 from flowbench.results import beside
+from flowbench.results import sketch as sketches
 from flowbench.results.beside import content_digest, is_whole, npy
 from flowbench.results.documents import UnreadableRecordError, content, document, json_object, known, parsed, said
 from flowbench.results.fields import LARGEST
@@ -39,14 +42,19 @@ def results_dir(out: Path | None = None) -> Path:
 
 
 def write(
-    record: RunRecord, folder: Path, test_lls: NDArray[np.floating[Any]] | None = None, weights: bytes | None = None
+    record: RunRecord,
+    folder: Path,
+    test_lls: NDArray[np.floating[Any]] | None = None,
+    weights: bytes | None = None,
+    sketch: Sketch | None = None,
 ) -> Path:
     """Write ``<folder>/<record.run>.json``, which names the files written beside it, and return its path.
 
     ``test_lls`` (N_test,), the per-row test log-likelihoods in nats, go beside it as little-endian float32 ``.npy`` (4
     bytes a row: what a flow computes has no more digits, and a baseline is kept in git), ``weights`` as
-    ``.safetensors``. The files of a record that was there before are removed afterwards. Whoever reads meanwhile, and
-    whatever ends this half way, sees the old record with its own files or the new one with its own.
+    ``.safetensors``, the ``sketch`` as JSON in ``.sketch``. The files of a record that was there before are removed
+    afterwards. Whoever reads meanwhile, and whatever ends this half way, sees the old record with its own files or the
+    new one with its own.
 
     Raises:
         UsageError: they cannot be written.
@@ -54,14 +62,20 @@ def write(
     """
     path = folder / f"{record.run}.json"
     refuse_newer(path)
-    contents = {"npy": None if test_lls is None else npy(test_lls), "safetensors": weights}
+    contents = {
+        "npy": None if test_lls is None else npy(test_lls),
+        "safetensors": weights,
+        "sketch": None if sketch is None else sketches.content(sketch),
+    }
     there = {kind: content for kind, content in contents.items() if content is not None}
     named = {kind: f"{record.run}.{content_digest(content)}.{kind}" for kind, content in there.items()}
-    record = record.model_copy(update={"files": Files(weights=named.get("safetensors"), test_lls=named.get("npy"))})
+    files = Files(weights=named.get("safetensors"), test_lls=named.get("npy"), sketch=named.get("sketch"))
+    record = record.model_copy(update={"files": files})
     candidates = _beside(path) | set(named.values())
     try:
-        files = {folder / name: there[kind] for kind, name in named.items()}
-        write_together(files | {path: strict_json(record)})  # the record last: where it is, the rest is
+        write_together(
+            {folder / name: there[kind] for kind, name in named.items()} | {path: strict_json(record)}
+        )  # the record last: where it is, the rest is
     finally:
         for name in candidates - _beside(path):  # whichever record is there now
             with suppress(OSError):  # where nothing can be removed nothing was written, and that is told
@@ -202,10 +216,25 @@ def read_test_lls(record: RunRecord, folder: Path) -> NDArray[np.float64] | None
 
 
 def read_sketch(record: RunRecord, folder: Path) -> Sketch | None:
-    """The sketch beside a record in ``folder``; None where there is none."""
+    """The sketch beside a record in ``folder``; None where there is none.
 
-    p = folder / (record.files.sketch or "")
-    return Sketch.model_validate_json(p.read_bytes()) if record.files.sketch else None
+    Raises:
+        UnreadableRecordError: the file is damaged.
+    """
+    if record.files.sketch is None:
+        return None
+    path = folder / record.files.sketch
+    try:
+        content = small_content(path, sketches.MOST_BYTES)
+        if path.stem.rpartition(".")[2] != content_digest(content):
+            raise ValueError("its content is not what it is named after")
+        return Sketch.model_validate_json(content)
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise UnreadableRecordError(f"{path} is damaged: {': '.join(first_fault(error))}") from error
+    except (OSError, ValueError) as error:
+        raise UnreadableRecordError(f"{path} is damaged: {said(error)}", "run it again with --force") from error
 
 
 def weights(path: Path) -> Path | None:
@@ -245,4 +274,4 @@ def _beside(path: Path) -> set[str]:
         files = read(path).files
     except UnreadableRecordError:
         return set()
-    return {name for name in (files.weights, files.test_lls) if name is not None and name.startswith(f"{path.stem}.")}
+    return {name for name in files.model_dump().values() if name is not None and name.startswith(f"{path.stem}.")}

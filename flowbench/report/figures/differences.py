@@ -15,6 +15,9 @@ from flowbench.report.ranking.tables import Table
 MOST_DRAWN = 14
 """Lines that a matrix is drawn of; its numbers have all."""
 
+LONGEST = 150
+"""Pixels of a line's name beside the matrix; it begins with its place, and its numbers have it whole."""
+
 MOST_ON_PAPER = {"one": 4, "two": 11}
 """As many as one or two columns of a paper have room for."""
 
@@ -56,7 +59,7 @@ def _both(pair: Pair, names: Sequence[str]) -> list[Row]:
 
 
 def _spec(names: Sequence[str]) -> Row:
-    axis = {"title": None, "labelLimit": 260}
+    axis = {"title": None, "labelLimit": LONGEST}
     y = {"field": "row", "type": "nominal", "sort": list(names), "axis": axis, "scale": {"domain": list(names)}}
     x = {**y, "field": "column", "axis": {**axis, "orient": "top", "labelAngle": -40}}
     sign = {"condition": {"test": "datum.certain && datum.nats > 0", "value": "#9fd3c0"}, "value": "#f3c7a5"}

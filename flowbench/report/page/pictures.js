@@ -44,6 +44,7 @@ function picture(found, chosen = null) {
     const whole = { ...sized(spec, width), data: { name: "rows", values: rowsOf(groups()) }, $schema: "https://vega.github.io/schema/vega-lite/v6.json" };
     try {
       await window.vegaEmbed(chart, whole, { config, actions: false, renderer: "svg", tooltip: { theme: theme() } });
+      chart.querySelector("svg")?.setAttribute("aria-hidden", "true"); // the chart says it, and its numbers are below
     } catch (error) {
       chart.replaceChildren(h("p", { class: "quiet" }, `This picture could not be drawn: ${error.message}`));
     }
