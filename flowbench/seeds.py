@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-Use = Literal["split", "noise", "initialisation", "shuffling", "absent", "projections"]
+Use = Literal["split", "noise", "initialisation", "shuffling", "absent", "projections", "sketch"]
 
-_STREAMS: dict[Use, int] = {"split": 0, "noise": 1, "initialisation": 2, "shuffling": 3, "absent": 4, "projections": 5}
-"""Numbers that a stream keeps for ever: another one gives other numbers."""
+_STREAMS = {use: number for number, use in enumerate(get_args(Use))}
+"""Numbers that a stream keeps for ever: another one gives other numbers. New uses come last."""
 
 
 def stream(seed: int, use: Use) -> int:

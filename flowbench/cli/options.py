@@ -42,6 +42,7 @@ VALIDATION_DATA: dict[str, Any] = {
     "help": "As --test-data, for the validation split. With both, all rows of --data are trained on.",
     "show_default": False,
 }
+SKETCH_HELP = "Keep a few rows, samples and histograms beside the record, for pictures of what the flow learned."
 SET_HELP = "Change a setting, e.g. hidden=512,512. May be repeated."
 
 

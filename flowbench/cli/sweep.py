@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flowbench.cli import complete
-from flowbench.cli.options import CHECKPOINT_EVERY, SET_HELP, TEST_DATA, VALIDATION_DATA, Device, Json, Out, csv_names
+from flowbench.cli.options import (
+    CHECKPOINT_EVERY,
+    SET_HELP,
+    SKETCH_HELP,
+    TEST_DATA,
+    VALIDATION_DATA,
+    Device,
+    Json,
+    Out,
+    csv_names,
+)
 from flowbench.console import note, plural, print_json, print_result
 from flowbench.errors import FlowbenchError, UsageError
 
@@ -74,6 +84,7 @@ def sweep(
     allow_partial: Annotated[
         bool | None, typer.Option("--allow-partial", help="Accept raw files with fewer rows than the published data.")
     ] = None,
+    sketch: Annotated[bool | None, typer.Option("--sketch/--no-sketch", help=SKETCH_HELP)] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Train finished runs again, and go on with what was broken off elsewhere.")
     ] = False,
@@ -144,6 +155,7 @@ def sweep(
         "grid": specs.grid(grid) if grid else None,
         "recipe": recipe,
         "pick": pick,
+        "sketch": sketch,
         "allow_partial": allow_partial,
         "device": None if device == "auto" else device,
     }

@@ -12,6 +12,7 @@ from flowbench.cli import complete, tables
 from flowbench.cli.options import (
     CHECKPOINT_EVERY,
     SET_HELP,
+    SKETCH_HELP,
     Device,
     Json,
     Out,
@@ -67,6 +68,7 @@ def train(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Accept raw files with fewer rows than the published data.")
     ] = False,
+    sketch: Annotated[bool, typer.Option("--sketch/--no-sketch", help=SKETCH_HELP)] = True,
     force: Annotated[
         bool,
         typer.Option(
@@ -242,6 +244,7 @@ def train(
             table=table,
             test_data=test_data,
             validation_data=validation_data,
+            sketch=sketch,
         )
     how = How(force, restart, finish is not None, checkpoint_every=checkpoint_every)
     if seeds > 1:

@@ -13,10 +13,15 @@ from flowbench.errors import UsageError
 from flowbench.files import refuges
 from flowbench.results import store
 from flowbench.results.record import RunRecord
+from flowbench.results.sketch import Sketch
 
 
 def write_anywhere(
-    record: RunRecord, folder: Path, test_lls: NDArray[np.floating[Any]] | None, weights: bytes | None
+    record: RunRecord,
+    folder: Path,
+    test_lls: NDArray[np.floating[Any]] | None,
+    weights: bytes | None,
+    sketch: Sketch | None,
 ) -> Path:
     """Write a record as `store.write` does, to ``folder`` or, with a warning, where a refuge takes it; its path.
 
@@ -30,7 +35,7 @@ def write_anywhere(
     reason = ""
     for place in (folder, *refuges(folder)):
         try:
-            path = store.write(record, place, test_lls, weights)
+            path = store.write(record, place, test_lls, weights, sketch)
         except UsageError as error:
             reason = reason or str(error)
             continue

@@ -11,7 +11,7 @@ from typing import Any
 
 from flowbench.errors import UsageError
 from flowbench.results.refuge import write_anywhere
-from flowbench.results.store import finished, read, read_test_lls
+from flowbench.results.store import finished, read, read_sketch, read_test_lls
 from flowbench.sweep.conduct import Event, Lost
 from flowbench.sweep.spec import Job
 from flowbench.sweep.work import Begun, Done, Told, work_away
@@ -115,7 +115,7 @@ class Cluster:
         if rows != record.task.rows_sha256:
             return Done("failed", error=f"{record.task.data} has other rows on its node than on another")
         try:
-            path = write_anywhere(record, self._folder, lls, weights)
+            path = write_anywhere(record, self._folder, lls, weights, read_sketch(record, Path(place)))
         except UsageError as error:
             return Done("failed", error=str(error))
         return Done(done.ending, path.stem, done.error)

@@ -40,6 +40,7 @@ class Spec(BaseModel):
     table: TableOptions = TableOptions()
     test_data: str | None = None
     validation_data: str | None = None
+    sketch: bool = True
     pick: bool = False
 
 
@@ -95,6 +96,7 @@ def jobs(spec: Spec) -> list[Job]:
             table=spec.table,
             test_data=spec.test_data,
             validation_data=spec.validation_data,
+            sketch=spec.sketch,
         )
         found.append(Job(len(found), order.wherever(), point))
     return found

@@ -19,7 +19,7 @@ class Order(BaseModel):
 
     ``init_seed`` and ``shuffle_seed`` are for the initial weights and the batches' order alone (None: ``seed``);
     ``split_seed`` and ``noise_seed`` (None: the same) for a table of the user's. ``test_data`` and ``validation_data``
-    are files of rows that are not drawn from it.
+    are files of rows that are not drawn from it. ``sketch``: whether a few of them are kept beside the record.
     """
 
     # settings may be infinite; strict JSON has a word for that
@@ -40,6 +40,7 @@ class Order(BaseModel):
     table: TableOptions = TableOptions()
     test_data: str | None = None
     validation_data: str | None = None
+    sketch: bool = True
 
     def wherever(self) -> Order:
         """The same from any working folder."""

@@ -14,6 +14,7 @@ from flowbench.errors import DataError
 from flowbench.flows import Flow
 from flowbench.results import statistics as stats
 from flowbench.results.record import Check, Estimate, History, Likelihoods, Setup, Status, Task, Timing, Training
+from flowbench.results.sketch import Sketch
 from flowbench.training import weights
 from flowbench.training.state import Epoch, best_of
 
@@ -44,6 +45,7 @@ class Outcome:
     checks: dict[str, Check] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
     timings: list[Timing] = field(default_factory=list)
+    sketch: Sketch | None = None
 
 
 def about(config: RunConfig, dataset: Dataset, status: str) -> weights.About:

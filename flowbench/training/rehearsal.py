@@ -15,6 +15,7 @@ from flowbench.flows.core.density import class_averaged, log_likelihoods
 from flowbench.training.calibration import calibrate
 from flowbench.training.checks import checks_seconds
 from flowbench.training.clock import runner, time_flow_seconds
+from flowbench.training.sketching import sketch_seconds
 from flowbench.training.step import Descent
 
 ROWS = 2000
@@ -60,7 +61,8 @@ class Rehearsal:
             test_rows = sum(self.seconds_of(lambda: evaluate(flow, test[:ROWS])) for evaluate in evaluations)  # noqa: B023
             test_rows *= max(1.0, len(test) / ROWS)
             times = time_flow_seconds(flow, test, self.seconds_of)
-            return SLACK * (test_rows + times + checks_seconds(flow, test, self.seconds_of))
+            sketched = sketch_seconds(flow, test, self.seconds_of)
+            return SLACK * (test_rows + times + checks_seconds(flow, test, self.seconds_of) + sketched)
 
     def seconds_of(self, work: Callable[[], object]) -> float:
         """Of a second run, the device waited for."""

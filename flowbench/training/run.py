@@ -24,7 +24,9 @@ from flowbench.progress import Progress
 from flowbench.results import store
 from flowbench.results.record import RunRecord
 from flowbench.results.refuge import write_anywhere
+from flowbench.results.sketch import Sketch
 from flowbench.revision import code_digest
+from flowbench.seeds import stream
 from flowbench.training import recording, weights
 from flowbench.training.checks import checks
 from flowbench.training.clock import time_flow
@@ -34,6 +36,7 @@ from flowbench.training.loop import Fit
 from flowbench.training.needs import refuse_too_large, room_to_train
 from flowbench.training.order import Order
 from flowbench.training.schedule import Schedule
+from flowbench.training.sketching import sketch
 from flowbench.training.state import Epoch, State, UnfitStateError, best_of
 from flowbench.training.unfinished import About, Checkpoint, Unfinished
 
@@ -209,6 +212,7 @@ class _Run:
         outcome = self._outcome
         assert outcome.test_lls is not None
         outcome.timings = time_flow(self._flow, test)
+        outcome.sketch = self._sketch(outcome.test_lls)
         outcome.checks = checks(self._flow, test, outcome.test_lls)
         best = best_of(outcome.epochs)
         train_ll = best.train_ll_nats if best else None
@@ -222,6 +226,16 @@ class _Run:
             if not check.passed
         ]
         outcome.status, outcome.error = ("failed", "; ".join(failed)) if failed else ("ok", None)
+
+    def _sketch(self, test_lls: recording.Lls) -> Sketch | None:
+        """None where none is wanted or none can be made: a run is no worse for it."""
+        if self._keeping is None or not self._keeping.order.sketch:
+            return None
+        try:
+            return sketch(self._flow, self._dataset, test_lls, stream(self._config.seed, "sketch"))
+        except Exception as error:
+            warn(f"no sketch is kept for pictures: {type(error).__name__}: {error}")
+            return None
 
     def _save(self, state: State) -> None:
         keeping, config = self._keeping, self._config
@@ -248,7 +262,7 @@ class _Run:
                 content = weights.content(self._flow, self._config.flow, self._config.model, about)
             except (RuntimeError, MemoryError, ValueError) as error:  # a device that failed, or a header too long
                 warn(f"no weights are written: {error}")
-        path = write_anywhere(record, self._folder, self._outcome.test_lls, content)
+        path = write_anywhere(record, self._folder, self._outcome.test_lls, content, self._outcome.sketch)
         return store.read(path), path.parent
 
     def _record(self) -> RunRecord:

@@ -155,6 +155,11 @@ class Density:
         return bad
 
     @torch.no_grad()
+    def raw(self, rows: Tensor) -> Float64:
+        """Raw rows (N, D), without what is given, of the flow's own rows (N, G + D)."""
+        return self._in_raw_units(self.flow.apart(rows)[1].cpu().double())[0].numpy()
+
+    @torch.no_grad()
     def in_own_units(self, rows: Rows, lls: Float64) -> Float64:
         """Log-densities (N,) in raw units, from ``lls`` (N,), the flow's of ``rows`` (N, G + D) in its own space."""
         own = (self.flow.apart(part)[1].cpu().double() for part in rows.split(ROWS))
@@ -220,9 +225,8 @@ class Density:
             seen = None if some is None else self._standardised(some)
             with torch.no_grad():
                 drawn = self._drawn(noise, None if seen is None else seen.to(noise))
-                drawn = self.flow.apart(drawn)[1].cpu().double()
-                rows: Float64 = self._in_raw_units(drawn)[0].numpy()
-            lost = np.flatnonzero(~(self._whole(rows) & drawn.isfinite().all(1).numpy()))
+            rows = self.raw(drawn)
+            lost = np.flatnonzero(~(self.whole(rows) & self.flow.apart(drawn)[1].isfinite().all(1).cpu().numpy()))
             if len(lost):
                 raise DivergedError(
                     f"sample {done + int(lost[0]) + 1} of {n} is not finite: the flow overflows there",
@@ -230,7 +234,7 @@ class Density:
                 )
             yield np.ascontiguousarray(rows if some is None else np.concatenate([some, rows], axis=1))
 
-    def _whole(self, rows: Float64) -> NDArray[np.bool_]:
+    def whole(self, rows: Float64) -> NDArray[np.bool_]:
         """Which of raw rows (n, D) are finite, but for what may be missing."""
         lacking = np.isnan(rows) & self.may_lack[len(self.given) :]
         return np.asarray((np.isfinite(rows) | lacking).all(axis=1))
