@@ -66,16 +66,18 @@ def _printed(value: Any) -> Any:
 def sized(spec: Row, width: float) -> Row:
     """The specification, so wide: panels share the width, a single view takes it whole."""
     if "facet" in spec:
-        across = max(1, min(int(spec["columns"]), int((width - HEADROOM) // (GAP + 90))))
+        least = GAP + (90 if spec["columns"] < 4 else 55)
+        across = max(1, min(int(spec["columns"]), int((width - HEADROOM) // least)))
         each = (width - HEADROOM) / across - GAP
         return spec | {
             "columns": across,
             "spec": spec["spec"] | {"width": each, "height": each * (0.5 if across == 1 else 1)},
         }
     if "hconcat" in spec:
-        each = (width - HEADROOM) / len(spec["hconcat"]) - GAP
+        each = (width - HEADROOM) / len(spec["hconcat"]) - spec["spacing"]
         size = {"width": each, "height": each}
-        return {"hconcat": [{"vconcat": [view | size for view in part["vconcat"]]} for part in spec["hconcat"]]}
+        parts = [part | {"vconcat": [view | size for view in part["vconcat"]]} for part in spec["hconcat"]]
+        return spec | {"hconcat": parts}
     if "height" in spec:  # a matrix, whose rows are as high as their words
         sides = spec["encoding"]
         lines = len(sides["y"]["sort"])

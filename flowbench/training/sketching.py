@@ -237,6 +237,8 @@ def _range(values: Float64) -> tuple[float, float]:
     if not len(values):
         return 0.0, 1.0
     low, high = (float(each) for each in np.quantile(values, [0.005, 0.995]))
+    if (values == np.rint(values)).all() and values.max() - values.min() < BINS:  # one bin a whole number
+        return float(values.min()) - 0.5, float(values.min()) - 0.5 + BINS
     room = 0.05 * (high - low) or max(abs(low), 1.0) * 1e-3
     return _short(low - room), _short(high + room)
 

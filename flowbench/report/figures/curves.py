@@ -120,7 +120,7 @@ def spec(by: By) -> Row:
             },
             {
                 "transform": [{"filter": "datum.best && datum.part === 'validation'"}],
-                "mark": {"type": "point", "filled": False, "strokeWidth": 1.5, "size": 60},
+                "mark": {"type": "point", "filled": False, "strokeWidth": 1.5, "style": "line-point"},
                 "encoding": {"color": color, "tooltip": tip},
             },
             {

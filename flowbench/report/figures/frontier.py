@@ -164,7 +164,7 @@ def _spec(several: bool, legend: Sequence[str], has_levels: bool) -> Row:
         },
         {
             "transform": [runs, {"filter": "!datum.far"}],
-            "mark": {"type": "point"},
+            "mark": {"type": "point", "style": "line-point"},
             "encoding": {"x": x, "y": y, "color": color, "shape": shape, "tooltip": tip},
         },
         {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from flowbench.console import plural
 from flowbench.report.figures.figure import Picture, Row, grouped
@@ -19,7 +19,7 @@ def scaling(records: Iterable[TimeRecord]) -> Picture | None:
         "Cost of a row as the columns grow",
         "Lines on logarithmic axes: microseconds a row against the number of columns D, widths fixed, densities "
         "unbroken and samples dashed; in the legend the exponent, the line's slope.",
-        _spec(),
+        _spec(list(dict.fromkeys(row["name"] for rows in latest.values() for row in rows))),
         tuple(grouped((row for rows in latest.values() for row in rows), "series", "machine", "work", "flow")),
     )
 
@@ -35,17 +35,17 @@ def _series(records: Iterable[TimeRecord]) -> Iterator[list[Row]]:
             yield [about | {"dim": d, "us": us} for d, us in zip(found.dims, found.us_per_row, strict=False)]
 
 
-def _spec() -> Row:
+def _spec(names: Sequence[str]) -> Row:
     x = {"field": "dim", "type": "quantitative", "title": "columns D", "scale": {"type": "log"}}
     x["axis"] = {"format": "~g", "tickCount": 6}
     y = {"field": "us", "type": "quantitative", "title": "µs a row", "scale": {"type": "log"}, "axis": {"format": "~g"}}
-    name = {"field": "name", "type": "nominal", "title": "flow", "sort": None}
+    name = {"field": "name", "type": "nominal", "title": "flow", "scale": {"domain": list(names)}}
     dash = {"field": "work", "type": "nominal", "title": None, "legend": None}
     tip = [{"field": field} for field in ("name", "machine", "dim", "us")]
     return {
         "encoding": {"x": x, "y": y, "color": name, "detail": {"field": "series"}},
         "layer": [
             {"mark": {"type": "line"}, "encoding": {"strokeDash": dash}},
-            {"mark": {"type": "point"}, "encoding": {"shape": name, "tooltip": tip}},
+            {"mark": {"type": "point", "style": "line-point"}, "encoding": {"shape": name, "tooltip": tip}},
         ],
     }

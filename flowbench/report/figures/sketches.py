@@ -11,6 +11,9 @@ from flowbench.results.sketch import PIT_BINS, LogDensities, Marginal, Sketch
 
 PARTS = ("test rows", "samples")
 
+_HEADER = {"labelExpr": "split(datum.label, ' · ')"}
+"""Of a panel: the column's name, and below it the distance."""
+
 MOST_PAIRED = 4
 """Columns of a matrix of pairs: sixteen panels."""
 
@@ -57,7 +60,7 @@ def _marginal(found: Marginal, panel: str) -> Group:
     parts = zip((found.rows, found.samples), totals, strict=True)
     rows, samples = ([round(n / total, 5) for n in part] for part, total in parts)
     values = _edges(found) if found.labels is None else found.labels
-    return Group({"panel": panel}, {"value": values, "rows": rows, "samples": samples})
+    return Group({"panel": panel, "distance": found.distance}, {"value": values, "rows": rows, "samples": samples})
 
 
 def _edges(found: Marginal | LogDensities) -> list[float]:
@@ -69,10 +72,10 @@ def _edges(found: Marginal | LogDensities) -> list[float]:
 
 def _steps(field: str, title: str, kind: str, panels: Sequence[str] | None, share: str = "share of rows") -> Row:
     x: Row = {"field": field, "type": kind, "title": None if panels else title, "scale": {"zero": False}}
-    x["axis"] = {"tickCount": 4, "labelOverlap": True, "format": "~g"}
+    x["axis"] = {"tickCount": 4, "labelOverlap": True}
     if kind == "nominal":
         x |= {"sort": None, "scale": {}, "axis": {"labelAngle": -40}}
-    y = {"type": "quantitative", "title": None if panels else share, "axis": {"tickCount": 3, "format": "~g"}}
+    y = {"type": "quantitative", "title": None if panels else share, "axis": {"tickCount": 3}}
     step = {"interpolate": "step-after"} if kind == "quantitative" else {}
     legend = {"type": "nominal", "title": None, "scale": {"domain": list(PARTS), "range": [DATA, SAMPLES]}}
     dash = {"type": "nominal", "title": None, "scale": {"domain": list(PARTS), "range": [DASHES[0], DASHES[1]]}}
@@ -103,7 +106,7 @@ def _steps(field: str, title: str, kind: str, panels: Sequence[str] | None, shar
     if panels is None:
         return {"layer": layers}
     return {
-        "facet": {"field": "panel", "type": "nominal", "title": None, "sort": list(panels)},
+        "facet": {"field": "panel", "type": "nominal", "title": None, "sort": list(panels), "header": _HEADER},
         "columns": 4,
         "spec": {"layer": layers},
         "resolve": {"scale": {"x": "independent", "y": "independent"}},
@@ -147,7 +150,7 @@ def calibration(sketch: Sketch, title: str, columns: Sequence[int] | None = None
     )
     groups = [
         Group(
-            {"panel": panel, "mean": each.mean, "sd": each.sd},
+            {"panel": panel, "distance": each.distance, "mean": each.mean, "sd": each.sd},
             {
                 "p": [i / PIT_BINS for i in range(len(each.counts))],
                 "density": [round(n * len(each.counts) / (sum(each.counts) or 1), 4) for n in each.counts],
@@ -168,18 +171,18 @@ def calibration(sketch: Sketch, title: str, columns: Sequence[int] | None = None
 
 def _pit_spec(panels: Sequence[str]) -> Row:
     x = {"field": "p", "type": "quantitative", "title": None, "scale": {"domain": [0, 1]}, "axis": {"tickCount": 2}}
-    y = {"field": "density", "type": "quantitative", "title": None, "axis": {"tickCount": 3, "format": "~g"}}
+    y = {"field": "density", "type": "quantitative", "title": None, "axis": {"tickCount": 3}}
     bar: Row = {"type": "bar", "color": DATA, "opacity": 0.5, "align": "left", "tooltip": True}
     layers: list[Row] = [
         {
             "transform": [{"calculate": f"datum.p + {1 / PIT_BINS}", "as": "end"}],
             "mark": bar,
-            "encoding": {"x": x, "x2": {"field": "end"}, "y": y},
+            "encoding": {"x": x, "x2": {"field": "end"}, "y": y, "y2": {"datum": 0}},
         },
         {"mark": {"type": "rule", "strokeDash": [3, 3]}, "encoding": {"y": {"datum": 1}}},
     ]
     return {
-        "facet": {"field": "panel", "type": "nominal", "title": None, "sort": list(panels)},
+        "facet": {"field": "panel", "type": "nominal", "title": None, "sort": list(panels), "header": _HEADER},
         "columns": 4,
         "spec": {"layer": layers},
     }
@@ -193,36 +196,49 @@ def pairs(sketch: Sketch, title: str, columns: Sequence[int] | None = None) -> P
         return None
     names = [sketch.columns[sketch.paired[place]] for place in shown]
     parts = tuple(zip(PARTS, (sketch.rows, sketch.samples), strict=True))
+    axes = [_axis(place, [row[place] for _, part in parts for row in part]) for place in shown]
     groups = [Group({"part": part}, {str(n): [row[n] for row in rows] for n in shown}) for part, rows in parts if rows]
     return Picture(
         "scatter",
         f"Pairs of columns of {title}",
         "A matrix of panels, column against column. Below the diagonal test rows as circles, above it the flow's "
         "samples as crosses: mirrored, they are alike where the flow is right.",
-        {"hconcat": [{"vconcat": list(_panels(names, shown, x))} for x in range(len(shown))]},
+        {
+            "hconcat": [_column(list(_panels(names, axes, x))) for x in range(len(shown))],
+            "spacing": 6,
+        },
         tuple(groups),
         (f"{len(sketch.rows)} test rows and {len(sketch.samples)} samples, values in {sketch.units}",),
     )
 
 
-def _panels(names: Sequence[str], places: Sequence[int], x: int) -> Iterator[Row]:
+def _column(panels: list[Row]) -> Row:
+    return {"vconcat": panels, "spacing": 6, "bounds": "flush"}
+
+
+def _axis(place: int, values: Sequence[float | None]) -> Row:
+    """As long as test rows and samples need it, so that both are seen alike."""
+    known = [value for value in values if value is not None] or [0.0]
+    scale = {"domain": [min(known), max(known)], "nice": False, "zero": False, "padding": 3}
+    axis = {"tickCount": 3, "labelOverlap": True, "grid": False}
+    return {"field": str(place), "type": "quantitative", "title": None, "scale": scale, "axis": axis}
+
+
+def _panels(names: Sequence[str], axes: Sequence[Row], x: int) -> Iterator[Row]:
     """A column of the matrix, from above to below."""
-    for y in range(len(places)):
+    last = len(axes) - 1
+    for y in range(len(axes)):
         if x == y:
             text = {"mark": {"type": "text", "style": "line-place"}, "encoding": {"text": {"value": names[x]}}}
             yield {"data": {"values": [{}]}, "view": {"stroke": None}, **text}
             continue
         part = PARTS[0] if y > x else PARTS[1]
-        axes: list[Row] = [
-            {"field": str(places[i]), "type": "quantitative", "title": None, "scale": {"zero": False, "nice": False}}
-            for i in (x, y)
-        ]
-        for axis in axes:
-            axis["axis"] = {"tickCount": 3, "format": "~g", "labelOverlap": True, "grid": False}
-        mark: Row = {"type": "point", "size": 10, "opacity": 0.6}
+        x_axis = axes[x] | {"axis": axes[x]["axis"] | {"labels": y == last - (x == last)}}  # at the edges alone
+        y_axis = axes[y] | {"axis": axes[y]["axis"] | {"labels": x == (y == 0)}}
+        mark: Row = {"type": "point", "style": "row-point", "opacity": 0.6}
         mark |= {"shape": "circle", "color": DATA} if y > x else {"shape": "cross", "color": SAMPLES}
         yield {
             "transform": [{"filter": {"field": "part", "equal": part}}],
             "mark": mark,
-            "encoding": {"x": axes[0], "y": axes[1]},
+            "encoding": {"x": x_axis, "y": y_axis},
         }

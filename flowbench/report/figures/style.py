@@ -29,9 +29,6 @@ INK: dict[Theme, tuple[str, str, str]] = {
 }
 """Text, axes and grid; the first two have a contrast of at least 4.5 to the ground."""
 
-STYLES = ("published-level", "line-place", "matrix-cell")
-"""Texts in pictures: of a published level, of a line's place, of a cell of a matrix."""
-
 POINTS_PER_INCH = 72
 WIDTHS = {"one": 3.25 * POINTS_PER_INCH, "two": 6.75 * POINTS_PER_INCH}
 """Of one column of a paper, and of two, in points."""
@@ -47,7 +44,7 @@ FONTS: dict[Theme, str] = {
 def config(theme: Theme, legend_columns: int = 0) -> dict[str, Any]:
     """Vega-Lite's configuration of a theme; legends have so many columns, 0 for as many as it takes."""
     ink, axis, grid = INK[theme]
-    size, sizes = (8, (5.5, 7, 6)) if theme == "paper" else (12, (10, 12, 12))
+    size = 8 if theme == "paper" else 12
     text = {"labelFont": FONTS[theme], "titleFont": FONTS[theme], "labelFontSize": size, "titleFontSize": size}
     text |= {"labelColor": ink, "titleColor": ink, "titleFontWeight": "normal"}
     return {
@@ -80,9 +77,22 @@ def config(theme: Theme, legend_columns: int = 0) -> dict[str, Any]:
         "title": {"font": FONTS[theme], "fontSize": size + 1, "color": ink, "anchor": "start", "fontWeight": "normal"},
         "text": {"font": FONTS[theme], "color": ink},
         "view": {"stroke": grid},
-        "style": {name: {"fontSize": own, "fill": ink} for name, own in zip(STYLES, sizes, strict=True)},
+        "style": _styles(theme, ink),
         "line": {"strokeWidth": 1 if theme == "paper" else 1.6},
         "rule": {"color": axis},
-        "point": {"size": 24 if theme == "paper" else 60, "filled": True, "opacity": 1},
+        "point": {"filled": True, "opacity": 1},
         "range": {"category": list(PALETTE), "symbol": list(SHAPES)},
     }
+
+
+def _styles(theme: Theme, ink: str) -> dict[str, dict[str, Any]]:
+    """Of marks by what they are: what Vega's configuration of their kind says would have the last word."""
+    paper = theme == "paper"
+    texts = {
+        "published-level": 5.5 if paper else 10,
+        "line-place": 7 if paper else 12,
+        "matrix-cell": 6 if paper else 12,
+    }
+    points = {"line-point": 24 if paper else 60, "row-point": 4 if paper else 10}
+    found = {name: {"fontSize": size, "fill": ink} for name, size in texts.items()}
+    return found | {name: {"size": size} for name, size in points.items()}

@@ -21,21 +21,22 @@ function sized(spec, width) {
     return { ...spec, columns: across, spec: { ...spec.spec, width: each, height: Math.round(each * (across < 3 ? 0.6 : 0.8)) } };
   }
   if (spec.hconcat) {
-    const each = Math.max(70, Math.min(190, Math.floor((width - 40) / spec.hconcat.length - 50)));
+    const each = Math.max(70, Math.min(190, Math.floor((width - 50) / spec.hconcat.length - spec.spacing)));
     const size = { width: each, height: each };
-    return { ...spec, hconcat: spec.hconcat.map((part) => ({ vconcat: part.vconcat.map((view) => ({ ...view, ...size })) })) };
+    return { ...spec, hconcat: spec.hconcat.map((part) => ({ ...part, vconcat: part.vconcat.map((view) => ({ ...view, ...size })) })) };
   }
   if (spec.height) return spec; // a matrix, whose cells are as large as their words
   return { width: width - 4, height: Math.round(Math.min(380, width * 0.6)), autosize: { type: "fit-x", contains: "padding" }, ...spec };
 }
 
-// A picture with its controls and its numbers; `chosen` are the runs that are drawn, where not all are.
-function picture(found, chosen = null) {
+// A picture with its controls and its numbers. Of curves those runs are drawn that are chosen, of panels those columns.
+function picture(found) {
   const chart = h("div", { class: "chart", role: "img", "aria-label": `${found.title}. ${found.alt}`, tabindex: 0 });
   const variants = Object.keys(found.variants);
   let spec = variants.length ? found.variants[variants[0]] : found.spec;
-  let runs = chosen;
-  const groups = () => (runs ? found.groups.filter((group) => runs.has(group.same.run)) : found.groups);
+  const choice = CHOICES[found.kind];
+  const chosen = choice && choice.first(found);
+  const groups = () => (choice ? found.groups.filter((group) => chosen.has(group.same[choice.by])) : found.groups);
   chart.draw = async () => {
     drawnNow.add(chart);
     const width = chart.clientWidth || 600;
@@ -56,7 +57,7 @@ function picture(found, chosen = null) {
   return h("figure", {},
     h("h3", {}, found.title),
     controls.length ? h("div", { class: "controls" }, controls) : null,
-    chosen ? choiceOfRuns(found, chosen, (now) => { runs = now; redraw(); }) : null,
+    choice ? choiceOf(found, choice, chosen, redraw) : null,
     chart,
     h("figcaption", {}, found.alt, notes(found.notes)),
     numbers(found.title, () => rowsOf(groups())),
@@ -64,23 +65,32 @@ function picture(found, chosen = null) {
 }
 
 const FIRST_RUNS = 6;
+const FIRST_PANELS = 12;
 
-function firstRuns(found) {
-  return new Set([...new Set(found.groups.map((group) => group.same.run))].slice(0, FIRST_RUNS));
+const firstRuns = (found) => new Set([...new Set(found.groups.map((group) => group.same.run))].slice(0, FIRST_RUNS));
+
+// Those that fit worst, in which there is the most to see.
+function firstPanels(found) {
+  const worst = [...found.groups].sort((a, b) => b.same.distance - a.same.distance);
+  return new Set(worst.slice(0, FIRST_PANELS).map((group) => group.same.panel));
 }
 
-function choiceOfRuns(found, chosen, onChange) {
-  const names = new Map(found.groups.map((group) => [group.same.run, group.same.name]));
+const PANELS = { by: "panel", name: "panel", what: "Columns drawn", first: firstPanels };
+const CHOICES = { curves: { by: "run", name: "name", what: "Runs drawn", first: firstRuns }, marginals: PANELS, classes: PANELS, pit: PANELS };
+
+function choiceOf(found, choice, chosen, redraw) {
+  const names = new Map(found.groups.map((group) => [group.same[choice.by], group.same[choice.name]]));
   if (names.size < 2) return null;
   const summary = h("summary", {});
-  const said = () => (summary.textContent = `Runs drawn: ${chosen.size} of ${names.size}`);
-  const boxes = [...names].map(([run, name]) => {
-    const box = h("input", { type: "checkbox", checked: chosen.has(run) });
-    box.addEventListener("change", () => { box.checked ? chosen.add(run) : chosen.delete(run); said(); onChange(chosen); });
+  const worst = choice === PANELS && chosen.size < names.size ? ", those that fit worst" : "";
+  const said = (more = "") => (summary.textContent = `${choice.what}: ${chosen.size} of ${names.size}${more}`);
+  const boxes = [...names].map(([key, name]) => {
+    const box = h("input", { type: "checkbox", checked: chosen.has(key) });
+    box.addEventListener("change", () => { box.checked ? chosen.add(key) : chosen.delete(key); said(); redraw(); });
     return h("label", {}, box, name);
   });
-  said();
-  return h("details", {}, summary, h("div", { class: "choices", role: "group", "aria-label": "Runs drawn" }, boxes));
+  said(worst);
+  return h("details", {}, summary, h("div", { class: "choices", role: "group", "aria-label": choice.what }, boxes));
 }
 
 function redrawAll() {

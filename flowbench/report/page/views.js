@@ -30,7 +30,7 @@ function datasetView(dataset) {
   const sections = SECTIONS.filter(([kind]) => dataset.pictures[kind]).flatMap(([kind, title]) => {
     const found = dataset.pictures[kind];
     const words = kind === "frontier" ? dataset.words.slice(1) : [];
-    return [h("h2", {}, title), words.length ? h("ul", {}, words.map((sentence) => h("li", {}, sentence))) : null, picture(found, kind === "curves" ? firstRuns(found) : null)].filter(Boolean);
+    return [h("h2", {}, title), words.length ? h("ul", {}, words.map((sentence) => h("li", {}, sentence))) : null, picture(found)].filter(Boolean);
   });
   return [
     h("h1", { tabindex: -1 }, dataset.name),
