@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flowbench.cli import cache, check, compare, fetch, list, log_prob, sweep, time, train, use
+from flowbench.cli import cache, check, compare, fetch, list, log_prob, merge, sweep, time, train, use
 from flowbench.cli.command import Commands, command, open_standard_streams, show_tracebacks
 from flowbench.console import print_result
 
@@ -51,6 +51,7 @@ for _name, _body in (
     ("log-prob", log_prob.log_prob),
     ("sample", use.sample),
     ("compare", compare.compare),
+    ("merge", merge.merge),
     ("list", list.list_),
     ("fetch", fetch.fetch),
     ("cache", cache.cache),

@@ -69,8 +69,13 @@ def write(
 
 
 def strict_json(record: Part) -> bytes:
-    """The record as its file has it, each list of numbers on one line."""
-    text = json.dumps(record.model_dump(mode="json"), indent=2, allow_nan=False)
+    """The record as its file has it."""
+    return as_written(record.model_dump(mode="json"))
+
+
+def as_written(document: dict[str, Any]) -> bytes:
+    """A document as files of results have it, each list of numbers on one line."""
+    text = json.dumps(document, indent=2, allow_nan=False)
     return (_NUMBERS.sub(lambda found: " ".join(found.group().split()), text) + "\n").encode()
 
 
@@ -94,7 +99,7 @@ def read_all(
     over after ``on_damage``, which warns: a damaged file, a folder, a pipe, a link in a circle.
     """
     found = {}
-    for path in _files(folder, on_damage):
+    for path in record_files(folder, on_damage):
         try:
             record = _read_run(path)
             if isinstance(record, RunRecord):
@@ -106,8 +111,15 @@ def read_all(
     return found
 
 
-def _files(root: Path, on_damage: Callable[[Path, UnreadableRecordError], None]) -> Iterator[Path]:
-    """All that has a record's name; folders that are not ours to read go to ``on_damage``."""
+def record_files(
+    root: Path,
+    on_damage: Callable[[Path, UnreadableRecordError], None],
+    enters: Callable[[Path], bool] = lambda _: True,
+) -> Iterator[Path]:
+    """All under ``root`` that has a record's name, in the order of paths, in those folders that it ``enters``.
+
+    Folders that are not ours to read go to ``on_damage``; links to folders are not followed.
+    """
     waiting = [(str(root), True)]
     while waiting:  # no recursion: folders may lie in each other a thousand times
         path, is_folder = waiting.pop()
@@ -123,7 +135,7 @@ def _files(root: Path, on_damage: Callable[[Path, UnreadableRecordError], None])
             continue
         for entry in entries:
             is_record = entry.name.endswith(".json")
-            if is_record or entry.is_dir(follow_symlinks=False):
+            if is_record or (entry.is_dir(follow_symlinks=False) and enters(Path(entry.path))):
                 waiting.append((entry.path, not is_record))
 
 
