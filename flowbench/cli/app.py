@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flowbench.cli import cache, check, compare, fetch, list, log_prob, merge, sweep, time, train, use
+from flowbench.cli import cache, check, compare, export, fetch, list, log_prob, merge, sweep, time, train, use
 from flowbench.cli.command import Commands, command, open_standard_streams, show_tracebacks
 from flowbench.console import print_result
 
@@ -52,6 +52,7 @@ for _name, _body in (
     ("sample", use.sample),
     ("compare", compare.compare),
     ("merge", merge.merge),
+    ("export", export.export),
     ("list", list.list_),
     ("fetch", fetch.fetch),
     ("cache", cache.cache),

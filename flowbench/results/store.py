@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,6 @@ from flowbench.results.documents import UnreadableRecordError, content, document
 from flowbench.results.fields import LARGEST
 from flowbench.results.first_schema import from_v1
 from flowbench.results.record import SCHEMA_VERSION, Files, Part, RunRecord
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _NUMBERS = re.compile(r'\[\n[^][{}"]*\]')  # no string holds a line break
 
@@ -215,14 +212,6 @@ def weights(path: Path) -> Path | None:
     """
     weights = path.parent / (read(path).files.weights or "")
     return weights if weights.is_file() else None
-
-
-def frame(records: Iterable[RunRecord]) -> pd.DataFrame:
-    """One line a run, nested fields flat: ``setup.config.batch_size``, ``timings.100.density_us_per_row``."""
-    import pandas as pd  # half a second that `flowbench compare` can do without
-
-    by_batch = [{"timings": {each.batch: each.model_dump() for each in record.timings}} for record in records]
-    return pd.json_normalize([record.model_dump() | flat for record, flat in zip(records, by_batch, strict=True)])
 
 
 def _read_run(path: Path) -> RunRecord | dict[str, Any]:
