@@ -60,6 +60,11 @@ class Carried:
     files: Mapping[str, str]
     digests: Mapping[str, str | None]
 
+    @property
+    def rank(self) -> tuple[bool, bool, bool]:
+        """Of one name the least keeps it: what ended well, in a file of its name. Sweeps come after their runs."""
+        return self.kind == "sweep", not self.ended_well, self.path.stem != self.stem
+
     def is_part_of(self, other: Carried) -> bool:
         """Whether ``other`` is the same record, with all files that this one has."""
         return self.identity == other.identity and all(

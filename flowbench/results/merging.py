@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import count
@@ -18,7 +19,11 @@ from flowbench.errors import NothingToCompareError, UsageError
 from flowbench.files import sweep, write_new
 from flowbench.results.carried import Carried, digest_of, parts, read
 from flowbench.results.documents import UnreadableRecordError, said
+from flowbench.results.fields import LONGEST_FILE_NAME
 from flowbench.results.store import record_files
+
+MOST_TURNS = 10
+"""That are taken at a record while another process writes to the same folder."""
 
 
 @dataclass
@@ -91,12 +96,14 @@ class _Merging:
         self._out, self._merged, self._told = out, merged, told
         self._kept: dict[str, list[Carried]] = {}  # by identity
         self._stems: set[str] = set()
+        self._seen: set[Path] = set()
         self._called: dict[tuple[Path, str], str] = {}  # runs of a folder that have another name in this one
         self._place = cache(self._checked_place)
 
     def leave(self, paths: Iterable[Path]) -> None:
         """Know the records that are there."""
         for path in paths:
+            self._seen.add(path)
             try:
                 self._keep(read(path))
             except UnreadableRecordError as error:
@@ -105,7 +112,7 @@ class _Merging:
                 self._merged.there.append(path)
 
     def take_in(self, found: Iterable[tuple[Path, Path]]) -> None:
-        """Copy the records, each with its source, that are not there; of one name, first those that ended well."""
+        """Copy the records, each with its source, that are not there, in the order of their ranks."""
         records = []
         for root, path in found:
             self._told(f"reading {path.name}")
@@ -113,36 +120,54 @@ class _Merging:
                 records.append((root, read(path)))
             except UnreadableRecordError as error:
                 self._merged.pass_over(path, error)
-        for root, record in sorted(records, key=lambda each: (each[1].kind == "sweep", not each[1].ended_well)):
+        for root, record in sorted(records, key=lambda each: each[1].rank):
             try:  # by now it is known what a sweep's runs are called
                 self._take(root, read(record.path, self._naming(record)) if record.kind == "sweep" else record)
             except UnreadableRecordError as error:
                 self._merged.pass_over(record.path, error)
 
     def _take(self, root: Path, record: Carried) -> None:
+        """Have the record, once, with its files.
+
+        Raises:
+            UnreadableRecordError: it cannot be read any more.
+            UsageError: it cannot be written.
+        """
+        place = self._place(record.path.parent.relative_to(root))
+        for _ in range(MOST_TURNS):
+            with suppress(FileExistsError):  # another process is at work there, too: what it has made is looked at
+                kept = self._found_again(record) or self._copied(record, place)
+                if kept.name != record.name:
+                    self._called[record.path.parent, record.name] = kept.name
+                return
+        raise UsageError(f"{place} is being written to by another process", "merge again when it has ended")
+
+    def _found_again(self, record: Carried) -> Carried | None:
+        """The same record where it is there, with all files that either has; None where it is not."""
         same = next((kept for kept in self._kept.get(record.identity, ()) if record.is_part_of(kept)), None)
         if same is None:
-            same = self._copied(record, self._place(record.path.parent.relative_to(root)))
-        else:
-            for of, name in record.files.items():  # what is missing of the one may be beside the other
-                if (source := record.path.parent / name).exists() and record.digests[of] is not None:
-                    self._copy(source, same.path.parent / same.files[of], record.digests[of])
-            self._merged.same.append(record.path)
-        if same.name != record.name:
-            self._called[record.path.parent, record.name] = same.name
+            return None
+        for of, name in record.files.items():
+            if (source := record.path.parent / name).exists() and record.digests[of] is not None:
+                self._copy(source, same.path.parent / same.files[of], record.digests[of])
+        self._merged.same.append(record.path)
+        return same
 
     def _copied(self, record: Carried, place: Path) -> Carried:
         """The record in its new place, under the first name that is free.
 
         Raises:
-            UnreadableRecordError: it cannot be read any more.
+            FileExistsError: something has come that nobody has looked at.
         """
         name, stem, files = next(each for n in count(1) if self._is_free(record, place, *(each := record.renamed(n))))
         path = place / f"{stem}.json"
+        if max(len(os.fsencode(each)) for each in (path.name, *files.values())) > LONGEST_FILE_NAME:
+            raise UnreadableRecordError(f"{record.path} cannot be copied: {path.name[:40]}… is too long a name")
         content = record.written(name, files, self._naming(record))
         for of, file in files.items():
             self._copy(record.path.parent / record.files[of], place / file, record.digests[of])
-        self._write(path, [content])
+        write_new(path, [content])
+        self._seen.add(path)
         copy = replace(record, path=path, name=name, stem=stem, files=files)
         self._keep(copy)
         self._merged.copied.append(path)
@@ -158,8 +183,16 @@ class _Merging:
         return lambda run: self._called.get((record.path.parent, run), run)
 
     def _is_free(self, record: Carried, place: Path, name: str, stem: str, files: Mapping[str, str]) -> bool:
-        """Whether nothing has the name, and no other content that of a file beside it."""
-        if stem in self._stems or os.path.lexists(place / f"{stem}.json"):
+        """Whether nothing has the name, and no other content that of a file beside it.
+
+        Raises:
+            FileExistsError: what has it was not there before, and is known now.
+        """
+        path = place / f"{stem}.json"
+        if os.path.lexists(path) and path not in self._seen:
+            self.leave([path])
+            raise FileExistsError
+        if stem in self._stems or path in self._seen:
             return False
         there = {of: place / file for of, file in files.items() if os.path.lexists(place / file)}
         return all(digest_of(path) == digest_of(record.path.parent / record.files[of]) for of, path in there.items())
@@ -170,17 +203,13 @@ class _Merging:
             return  # with this content
         self._told(f"copying {source.name}")
         try:
-            self._write(target, parts(source, digest))
+            write_new(target, parts(source, digest))
+        except FileExistsError:
+            raise
         except FileNotFoundError:
             self._merged.missing.append(source)
         except (OSError, ValueError) as error:
             self._merged.pass_over(source, f"{source}: {said(error)}")
-
-    def _write(self, path: Path, content: Iterable[bytes]) -> None:
-        try:
-            write_new(path, content)
-        except FileExistsError as error:
-            raise UsageError(f"{path} was made meanwhile, by another process", "merge again") from error
 
     def _checked_place(self, below: Path) -> Path:
         """The folder for what lies there below its source; no link, since nobody looks for records behind one.

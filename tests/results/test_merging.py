@@ -121,6 +121,7 @@ def test_different_runs_of_one_name_are_both_kept(a: Path, b: Path, out: Path, t
     put(tmp_path / "c", 3.0)
     merged = merge([a, b, tmp_path / "c"], out)
     assert merged.renamed[second] == out / "below" / f"{RUN}-2.json"
+    assert merged.there == []
     found = whole(out)
     assert {name: found[name].likelihoods.validation_ll_nats for name in found} == {
         RUN: 1.0,
@@ -135,6 +136,16 @@ def test_of_one_name_the_run_that_ended_well_keeps_it(a: Path, b: Path, out: Pat
     merge([a, b], out)
     assert whole(out)[RUN].status == "ok"
     assert whole(out)[f"{RUN}-2"].status == "interrupted"
+
+
+def test_of_one_name_the_run_in_a_file_of_that_name_keeps_it(a: Path, out: Path) -> None:
+    put(a)
+    second = put(a / "below", 2.0)
+    for path in (a / "below").iterdir():
+        path.rename(a / ("a copy.json" if path == second else path.name))
+    merge([a], out)
+    assert whole(out)[RUN].likelihoods.validation_ll_nats == 1.0
+    assert whole(out)[f"{RUN}-2"].likelihoods.validation_ll_nats == 2.0
 
 
 def test_a_run_of_the_first_schema_takes_another_name_with_its_files(a: Path, b: Path, out: Path) -> None:
@@ -279,6 +290,40 @@ def test_nothing_goes_behind_a_link(a: Path, out: Path, tmp_path: Path) -> None:
     assert not content(tmp_path / "elsewhere")
 
 
+@pytest.mark.parametrize("nats", [1.0, 2.0])
+def test_what_another_process_merges_meanwhile_is_looked_at(a: Path, b: Path, out: Path, nats: float) -> None:
+    put(a)
+    put(b, nats)
+
+    def meanwhile(what: str) -> None:
+        if what.startswith("copying"):
+            shutil.copytree(b, out, dirs_exist_ok=True)
+
+    merge([a], out, meanwhile)
+    found = {name: record.likelihoods.validation_ll_nats for name, record in whole(out).items()}
+    assert found == ({RUN: 1.0} if nats == 1.0 else {RUN: 2.0, f"{RUN}-2": 1.0})
+
+
+def test_a_file_that_another_process_makes_meanwhile_stays(a: Path, out: Path) -> None:
+    put(a)
+
+    def meanwhile(what: str) -> None:
+        if what.startswith("copying"):
+            out.mkdir(exist_ok=True)
+            (out / what.removeprefix("copying ")).write_bytes(b"another")
+
+    merge([a], out, meanwhile)
+    assert b"another" in content(out).values()
+    assert set(whole(out)) == {f"{RUN}-2"}
+
+
+def test_a_name_that_no_file_can_have_is_passed_over(a: Path, out: Path) -> None:
+    put(a)
+    (a / "long.json").write_bytes(store.as_written(full_record(run="x" * 255).model_dump(mode="json")))
+    assert set(merge([a], out).passed_over) == {a / "long.json"}
+    assert set(whole(out)) == {RUN}
+
+
 def _full(monkeypatch: pytest.MonkeyPatch) -> None:
     def fsync(_: int) -> None:
         raise OSError(28, "No space left on device")
@@ -303,7 +348,7 @@ def _made(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("happens", "said"), [(_full, "No space left"), (_made, "by another process"), (_replaced, "nothing to merge")]
+    ("happens", "said"), [(_full, "No space left"), (_made, "another process"), (_replaced, "nothing to merge")]
 )
 def test_what_fails_half_way_leaves_no_part_of_a_file(
     a: Path, out: Path, happens: Callable[[pytest.MonkeyPatch], None], said: str, monkeypatch: pytest.MonkeyPatch
