@@ -13,7 +13,7 @@ import stat
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -41,6 +41,11 @@ def expanded(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise UsageError(f"{path}: there is no such user", "write the whole path, or ./~… for that name") from error
+
+
+def utf8(path: Path) -> str:
+    """The path as a text that every file may hold, with the bytes of a name that are no UTF-8 spelt out."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def small_content(path: Path, most: int) -> bytes:
@@ -180,6 +185,47 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink(missing_ok=True)
 
 
+def write_new(path: Path, parts: Iterable[bytes]) -> None:
+    """Write a file where there is none, whole or not at all; what ``parts`` raises ends it, and leaves nothing.
+
+    Raises:
+        FileExistsError: there is one; it stays as it is.
+        UsageError: it cannot be written.
+    """
+    temporary = _temporary(path)
+    try:
+        with _told(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = temporary.open("xb")
+        with file:
+            for part in parts:
+                with _told(path.parent):
+                    file.write(part)
+            with _told(path.parent):
+                file.flush()
+                os.fsync(file.fileno())
+        with _told(path.parent):
+            taken = not _named(temporary, path)
+        if taken:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _named(temporary: Path, path: Path) -> bool:
+    """Name a file, if nothing has the name: a link is refused where something has, and a renaming is not."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links
+        if os.path.lexists(path):
+            return False
+        temporary.rename(path)
+    return True
+
+
 def sweep(folder: Path) -> None:
     """Remove the temporary files that killed processes have left in ``folder``."""
     for left in folder.glob(".*.tmp"):
@@ -238,6 +284,19 @@ def _age(path: Path) -> float:
 def _temporary(path: Path) -> Path:
     """A hidden name in the same folder (renaming is atomic within a file system only) that no other process has."""
     return path.with_name(f".{this_machine()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.tmp")
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Writing to ``folder``, where what the system refuses is told.
+
+    Raises:
+        UsageError: it refused.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
 
 
 def _cannot_write(folder: Path, error: OSError) -> UsageError:

@@ -6,7 +6,22 @@ from typing import Annotated
 
 import typer
 
-from flowbench.cli import cache, check, compare, fetch, list, log_prob, plot, report, sweep, time, train, use
+from flowbench.cli import (
+    cache,
+    check,
+    compare,
+    export,
+    fetch,
+    list,
+    log_prob,
+    merge,
+    plot,
+    report,
+    sweep,
+    time,
+    train,
+    use,
+)
 from flowbench.cli.command import Commands, command, open_standard_streams, show_tracebacks
 from flowbench.console import print_result
 
@@ -53,6 +68,8 @@ for _name, _body in (
     ("compare", compare.compare),
     ("report", report.report),
     ("plot", plot.plot),
+    ("merge", merge.merge),
+    ("export", export.export),
     ("list", list.list_),
     ("fetch", fetch.fetch),
     ("cache", cache.cache),

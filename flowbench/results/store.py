@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +29,6 @@ from flowbench.results.fields import LARGEST
 from flowbench.results.first_schema import from_v1
 from flowbench.results.record import SCHEMA_VERSION, Files, Part, RunRecord
 from flowbench.results.sketch import Sketch
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _NUMBERS = re.compile(r'\[\n[^][{}"]*\]')  # no string holds a line break
 
@@ -84,8 +81,13 @@ def write(
 
 
 def strict_json(record: Part) -> bytes:
-    """The record as its file has it, each list of numbers on one line."""
-    text = json.dumps(record.model_dump(mode="json"), indent=2, allow_nan=False)
+    """The record as its file has it."""
+    return as_written(record.model_dump(mode="json"))
+
+
+def as_written(document: dict[str, Any]) -> bytes:
+    """A document as files of results have it, each list of numbers on one line."""
+    text = json.dumps(document, indent=2, allow_nan=False)
     return (_NUMBERS.sub(lambda found: " ".join(found.group().split()), text) + "\n").encode()
 
 
@@ -114,7 +116,7 @@ def read_all(
     over after ``on_damage``, which warns: a damaged file, a folder, a pipe, a link in a circle.
     """
     found = {}
-    for path in _files(folder, on_damage):
+    for path in record_files(folder, on_damage):
         try:
             record = _read_run(path)
             if isinstance(record, RunRecord):
@@ -126,8 +128,15 @@ def read_all(
     return found
 
 
-def _files(root: Path, on_damage: Callable[[Path, UnreadableRecordError], None]) -> Iterator[Path]:
-    """All that has a record's name; folders that are not ours to read go to ``on_damage``."""
+def record_files(
+    root: Path,
+    on_damage: Callable[[Path, UnreadableRecordError], None],
+    enters: Callable[[Path], bool] = lambda _: True,
+) -> Iterator[Path]:
+    """All under ``root`` that has a record's name, in the order of paths, in those folders that it ``enters``.
+
+    Folders that are not ours to read go to ``on_damage``; links to folders are not followed.
+    """
     waiting = [(str(root), True)]
     while waiting:  # no recursion: folders may lie in each other a thousand times
         path, is_folder = waiting.pop()
@@ -143,7 +152,7 @@ def _files(root: Path, on_damage: Callable[[Path, UnreadableRecordError], None])
             continue
         for entry in entries:
             is_record = entry.name.endswith(".json")
-            if is_record or entry.is_dir(follow_symlinks=False):
+            if is_record or (entry.is_dir(follow_symlinks=False) and enters(Path(entry.path))):
                 waiting.append((entry.path, not is_record))
 
 
@@ -245,14 +254,6 @@ def weights(path: Path) -> Path | None:
     """
     weights = path.parent / (read(path).files.weights or "")
     return weights if weights.is_file() else None
-
-
-def frame(records: Iterable[RunRecord]) -> pd.DataFrame:
-    """One line a run, nested fields flat: ``setup.config.batch_size``, ``timings.100.density_us_per_row``."""
-    import pandas as pd  # half a second that `flowbench compare` can do without
-
-    by_batch = [{"timings": {each.batch: each.model_dump() for each in record.timings}} for record in records]
-    return pd.json_normalize([record.model_dump() | flat for record, flat in zip(records, by_batch, strict=True)])
 
 
 def _read_run(path: Path) -> RunRecord | dict[str, Any]:

@@ -409,18 +409,6 @@ class TestFolder:
         assert results.results_dir(Path("~/runs")) == tmp_path / "runs"
 
 
-def test_the_frame_has_one_line_a_run_and_flat_figures():
-    frame = results.frame([full_record(), make_record(run="other")])
-    assert list(frame["run"]) == ["maf-power-1a2b3c4d", "other"]
-    first = frame.iloc[0]
-    assert first["timings.1000.density_us_per_row"] == 2.0
-    assert first["checks.inverse.passed"]
-    assert first["environment.threads"] == 2
-    assert first["environment.versions.torch"] == "2.13.0"
-    assert first["setup.config.hidden"] == [100, 100]
-    assert frame["likelihoods.test_ll_nats.mean"].isna().tolist() == [False, True]
-
-
 def test_neither_torch_nor_pandas_is_imported():
     code = (
         "import flowbench.report.summary, flowbench.report.ranking.write, flowbench.report.times, sys;"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
+from flowbench.files import utf8
 from flowbench.report.ranking.columns import spelt_out
 from flowbench.report.ranking.lines import Line, OverSeeds, ToBest, mean
 from flowbench.report.ranking.tables import Table
@@ -53,15 +52,10 @@ def _line(line: Line) -> dict[str, Any]:
         "class_averaged_test_ll_nats": _over_seeds(line.class_averaged_test_ll_nats),
         "to_best_nats": _to_best(line.to_best),
         "runs": [
-            {"path": _utf8(run.path), "record": (run.record if run in line.ended else run.record.without_figures())}
+            {"path": utf8(run.path), "record": (run.record if run in line.ended else run.record.without_figures())}
             for run in line.runs
         ],
     }
-
-
-def _utf8(path: Path) -> str:
-    """With the bytes of a name that are no UTF-8 spelt out."""
-    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _over_seeds(found: OverSeeds | None) -> dict[str, Any] | None:
