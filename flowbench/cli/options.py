@@ -19,6 +19,10 @@ ResultsFolder = Annotated[
     Path | None,
     typer.Argument(help="The folder of results.", show_default="$FLOWBENCH_RESULTS_DIR or ./results"),
 ]
+NoSketch = Annotated[
+    bool,
+    typer.Option("--no-sketch", help="Keep no rows, samples and histograms beside the record, for pictures."),
+]
 Device = Annotated[str, typer.Option(help="The device to compute on: auto, cpu, cuda, cuda:0, … or mps.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, max=4096, help="The number of CPU threads.", show_default="torch's own choice")
@@ -42,7 +46,6 @@ VALIDATION_DATA: dict[str, Any] = {
     "help": "As --test-data, for the validation split. With both, all rows of --data are trained on.",
     "show_default": False,
 }
-SKETCH_HELP = "Keep a few rows, samples and histograms beside the record, for pictures of what the flow learned."
 SET_HELP = "Change a setting, e.g. hidden=512,512. May be repeated."
 
 

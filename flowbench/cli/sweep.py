@@ -15,11 +15,11 @@ from flowbench.cli import complete
 from flowbench.cli.options import (
     CHECKPOINT_EVERY,
     SET_HELP,
-    SKETCH_HELP,
     TEST_DATA,
     VALIDATION_DATA,
     Device,
     Json,
+    NoSketch,
     Out,
     csv_names,
 )
@@ -84,7 +84,7 @@ def sweep(
     allow_partial: Annotated[
         bool | None, typer.Option("--allow-partial", help="Accept raw files with fewer rows than the published data.")
     ] = None,
-    sketch: Annotated[bool | None, typer.Option("--sketch/--no-sketch", help=SKETCH_HELP)] = None,
+    no_sketch: NoSketch = False,
     force: Annotated[
         bool, typer.Option("--force", help="Train finished runs again, and go on with what was broken off elsewhere.")
     ] = False,
@@ -155,7 +155,7 @@ def sweep(
         "grid": specs.grid(grid) if grid else None,
         "recipe": recipe,
         "pick": pick,
-        "sketch": sketch,
+        "sketch": False if no_sketch else None,
         "allow_partial": allow_partial,
         "device": None if device == "auto" else device,
     }

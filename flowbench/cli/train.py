@@ -12,9 +12,9 @@ from flowbench.cli import complete, tables
 from flowbench.cli.options import (
     CHECKPOINT_EVERY,
     SET_HELP,
-    SKETCH_HELP,
     Device,
     Json,
+    NoSketch,
     Out,
     Threads,
     csv_names,
@@ -68,7 +68,7 @@ def train(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Accept raw files with fewer rows than the published data.")
     ] = False,
-    sketch: Annotated[bool, typer.Option("--sketch/--no-sketch", help=SKETCH_HELP)] = True,
+    no_sketch: NoSketch = False,
     force: Annotated[
         bool,
         typer.Option(
@@ -244,7 +244,7 @@ def train(
             table=table,
             test_data=test_data,
             validation_data=validation_data,
-            sketch=sketch,
+            sketch=not no_sketch,
         )
     how = How(force, restart, finish is not None, checkpoint_every=checkpoint_every)
     if seeds > 1:

@@ -68,7 +68,7 @@ class Calibration(Part):
 
     column: Count
     mean: Figure
-    sd: Figure
+    sd: Figure = None
     distance: Share
     counts: Histogram
 

@@ -199,11 +199,9 @@ class _Sketching:
             return "part of a row is discrete, which no noise stands for", [], []
         if not self.flow.bijective:
             return "this density is no map of rows to noise", [], []
-        order = order_of_noise(self.flow)
-        if order is None:
-            return "columns are mixed between its transforms: no column of noise is one of the data", [], []
+        back = order_of_noise(self.flow).argsort().numpy()
         moved = [self.flow.to_noise(part)[0] for part in self.rows.split(rows_at_once(self.flow))]
-        u = self.flow.apart(torch.cat(moved))[1].cpu().double().numpy()[:, order.argsort().numpy()]
+        u = self.flow.apart(torch.cat(moved))[1].cpu().double().numpy()[:, back]
         u = u[np.isfinite(u).all(axis=1)]
         if not len(u):
             return "no test row has finite noise", [], []
