@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flowbench.cli import complete
 from flowbench.errors import UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -15,9 +16,17 @@ Out = Annotated[
     Path | None,
     typer.Option("--out", help="The folder of results.", show_default="$FLOWBENCH_RESULTS_DIR or ./results"),
 ]
+FolderOrOut = Annotated[Path | None, typer.Argument(help="The folder of results.", show_default="--out, or ./results")]
 ResultsFolder = Annotated[
     Path | None,
     typer.Argument(help="The folder of results.", show_default="$FLOWBENCH_RESULTS_DIR or ./results"),
+]
+OnlyData = Annotated[
+    str | None,
+    typer.Option(help="Only runs on this dataset.", show_default="all", autocompletion=complete.datasets),
+]
+OnlyFlow = Annotated[
+    str | None, typer.Option(help="Only runs of this flow.", show_default="all", autocompletion=complete.flows)
 ]
 NoSketch = Annotated[
     bool,

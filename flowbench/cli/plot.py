@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from flowbench.cli import complete
-from flowbench.cli.options import csv_names
+from flowbench.cli.options import OnlyFlow, csv_names
 from flowbench.console import note
 from flowbench.errors import UsageError
 
@@ -26,9 +26,7 @@ def plot(
         str | None,
         typer.Option(help="Of all runs on this dataset.", show_default=False, autocompletion=complete.datasets),
     ] = None,
-    flow: Annotated[
-        str | None, typer.Option(help="Only runs of this flow.", show_default="all", autocompletion=complete.flows)
-    ] = None,
+    flow: OnlyFlow = None,
     kind: Annotated[
         Kind,
         typer.Option(

@@ -7,20 +7,14 @@ from typing import Annotated
 
 import typer
 
-from flowbench.cli import complete
-from flowbench.cli.options import ResultsFolder
+from flowbench.cli.options import OnlyData, OnlyFlow, ResultsFolder
 from flowbench.console import note, plural
 
 
 def report(
     folder: ResultsFolder = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="Only runs on this dataset.", show_default="all", autocompletion=complete.datasets),
-    ] = None,
-    flow: Annotated[
-        str | None, typer.Option(help="Only runs of this flow.", show_default="all", autocompletion=complete.flows)
-    ] = None,
+    data: OnlyData = None,
+    flow: OnlyFlow = None,
     out: Annotated[Path, typer.Option(help="The file that the page is written to.")] = Path("report.html"),
 ) -> None:
     """Write all results as one page: tables to sort, curves, frontiers, and what each flow learned.
