@@ -167,7 +167,7 @@ class _Sketching:
             return _of_classes(column, labels, rows, samples)
         rows, samples = rows[np.isfinite(rows)], samples[np.isfinite(samples)]  # what is missing is left out
         low, high = _range(rows)
-        distance = float(ks_2samp(rows, samples).statistic) if len(rows) and len(samples) else 0.0
+        distance = float(ks_2samp(rows, samples, method="asymp").statistic) if len(rows) and len(samples) else 0.0
         both = [_counted(part, low, high) for part in (rows, samples)]
         return Marginal(column=column, low=low, high=high, distance=_short(distance), rows=both[0], samples=both[1])
 
@@ -205,7 +205,7 @@ class _Sketching:
         u = u[np.isfinite(u).all(axis=1)]
         if not len(u):
             return "no test row has finite noise", [], []
-        distances = [_short(float(kstest(column, "norm").statistic)) for column in u.T]
+        distances = [_short(float(kstest(column, "norm", method="asymp").statistic)) for column in u.T]
         return None, [_calibrated(int(i), u[:, i], distances[i]) for i in _spread(u.shape[1], MOST_COLUMNS)], distances
 
 
