@@ -32,6 +32,14 @@ NoSketch = Annotated[
     bool,
     typer.Option("--no-sketch", help="Keep no rows, samples and histograms beside the record, for pictures."),
 ]
+TensorBoard = Annotated[
+    bool,
+    typer.Option(
+        "--tensorboard",
+        help="Write the run's curves for TensorBoard, too: to the folder tensorboard of the results. Needs the extra "
+        "tensorboard.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="The device to compute on: auto, cpu, cuda, cuda:0, … or mps.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, max=4096, help="The number of CPU threads.", show_default="torch's own choice")

@@ -21,6 +21,7 @@ from flowbench.cli.options import (
     Json,
     NoSketch,
     Out,
+    TensorBoard,
     csv_names,
 )
 from flowbench.console import note, plural, print_json, print_result
@@ -132,6 +133,7 @@ def sweep(
     ] = None,
     out: Out = None,
     as_json: Json = False,
+    tensorboard: TensorBoard = False,
 ) -> None:
     """Train many flows: every flow on every dataset, with every setting of a grid and every seed.
 
@@ -166,9 +168,12 @@ def sweep(
         raise UsageError("a file says which flows: none can be named beside it")
     own = user_layers(config, settings or []) | {key: value for key, value in options.items() if value is not None}
     spec = specs.checked(fields | given | ({"settings": fields.get("settings", {}) | own} if own else {}))
+    if ray and tensorboard:
+        raise UsageError("--tensorboard has no curves of runs on a cluster: its nodes send records, weights and rows")
     folder = results_dir(out)
     ensure_writable(folder)
-    jobs = specs.jobs(spec)
+    # not of the sweep itself, whose name is that of the runs that it asks for
+    jobs = [job.with_curves() if tensorboard else job for job in specs.jobs(spec)]
     # on a cluster its nodes have the devices
     refuse_what_cannot_train([job.anywhere() for job in jobs] if ray else jobs)
     if dry_run:
