@@ -78,6 +78,21 @@ def csv_names(text: str | None) -> tuple[str, ...]:
         raise UsageError(f"{text!r} is no line of names: {error}", 'put a name with a line break in "…"') from error
 
 
+def file_to_write(out: Path) -> Path:
+    """The file that is named, in a folder that takes it.
+
+    Raises:
+        UsageError: it names none, or cannot be written.
+    """
+    from flowbench.files import ensure_writable, expanded
+
+    if not out.name:
+        raise UsageError("--out names no file")
+    out = expanded(out)
+    ensure_writable(out.parent)
+    return out
+
+
 def use_threads(threads: int | None) -> None:
     """Let torch compute with so many threads, if a number is given."""
     import torch

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from flowbench.cli.options import OnlyData, OnlyFlow, ResultsFolder
-from flowbench.console import note, plural
+from flowbench.cli.options import OnlyData, OnlyFlow, ResultsFolder, file_to_write
+from flowbench.console import note, one_line, plural
 
 
 def report(
@@ -25,7 +25,7 @@ def report(
 
     from rich.filesize import decimal
 
-    from flowbench.files import ensure_writable, expanded, written_whole
+    from flowbench.files import written_whole
     from flowbench.report.drawing import needed
     from flowbench.report.page.build import page
     from flowbench.report.page.document import document
@@ -36,8 +36,7 @@ def report(
 
     needed()
     gc.disable()  # all that is made here lives till the end
-    folder, out = store.results_dir(folder), expanded(out)
-    ensure_writable(out.parent)
+    folder, out = store.results_dir(folder), file_to_write(out)
     problems: list[str] = []
     times: list[costs.TimeRecord] = []
 
@@ -51,4 +50,4 @@ def report(
     with written_whole(out) as file:
         file.write(content)
     shown = sum(len(line.runs) for table in found for line in table.lines)
-    note(f"{out}: {plural(shown, 'run')} on {plural(len(found), 'dataset')}, {decimal(len(content))}")
+    note(f"{one_line(str(out))}: {plural(shown, 'run')} on {plural(len(found), 'dataset')}, {decimal(len(content))}")
