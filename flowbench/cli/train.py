@@ -252,7 +252,7 @@ def train(
             sketch=not no_sketch,
             tensorboard=tensorboard,
         )
-    how = How(force, restart, finish is not None, checkpoint_every=checkpoint_every)
+    how = How(force, restart, finish is not None, checkpoint_every, broken_off)
     if seeds > 1:
         return _seeds(order, seeds, folder, how, as_json)
     _show(carry_out(order, folder, how), as_json)

@@ -94,11 +94,13 @@ class Order(BaseModel):
 class How:
     """What is done with an order that was carried out before, in part or whole.
 
-    ``force``: a finished run is trained again, and one that was broken off elsewhere gone on with. ``restart``: anew,
-    whatever there is. ``finish``: a broken-off run takes no more steps.
+    ``run``: the name of the run that is to be gone on with, None where an order is carried out as it comes. ``force``: a
+    finished run is trained again, and one that was broken off elsewhere gone on with. ``restart``: anew, whatever there
+    is. ``finish``: a broken-off run takes no more steps.
     """
 
     force: bool = False
     restart: bool = False
     finish: bool = False
     checkpoint_every: float | None = None
+    run: str | None = None

@@ -99,7 +99,7 @@ def test_what_is_finished_is_found(
     assert record.status == "ok"
     assert record.run == name_of(order)
     before = contents(results)
-    assert len(before) == 3
+    assert len(before) == 4
     no_steps(monkeypatch)
     assert carry_out(order, results, How()) == record
     assert "is already finished" in capsys.readouterr().err
@@ -355,7 +355,7 @@ def test_a_break_in_the_closing_leaves_all_but_the_closing(
     no_steps(monkeypatch)
     found = carry_out(order, results, How())
     assert but_for_times(found) == but_for_times(whole)
-    assert set(contents(results)) == {f"{found.run}.json", found.files.weights, found.files.test_lls}
+    assert set(contents(results)) == {f"{found.run}.json", *found.files.model_dump().values()}
 
 
 def test_a_kill_in_the_closing_does_so_too(order: Order, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -467,7 +467,7 @@ def test_a_finished_run_is_not_lost_to_one_that_is_broken_off(
     assert f"going on with {whole.run} after 1 epoch" in capsys.readouterr().err
     assert but_for_times(found) == but_for_times(whole)
     assert found.started_at == left.started_at
-    assert set(contents(results)) == {f"{found.run}.json", found.files.weights, found.files.test_lls}
+    assert set(contents(results)) == {f"{found.run}.json", *found.files.model_dump().values()}
 
 
 def test_a_signal_while_the_end_is_written_leaves_no_checkpoint(
@@ -537,3 +537,13 @@ def test_whoever_is_at_a_run_is_not_robbed_of_its_checkpoints(order: Order, resu
 
 def test_the_digest_of_the_code_is_part_of_a_run_s_name() -> None:
     assert environment.environment("cpu", 1).code_digest == revision.code_digest()
+
+
+@pytest.mark.parametrize("finish", [False, True])
+def test_a_run_that_is_named_is_not_begun_anew_under_another_name(finish: bool, order: Order, results: Path) -> None:
+    """As where its table was changed in between."""
+    name = break_off(order, results).run.removesuffix("-interrupted")
+    changed = order.model_copy(update={"seed": order.seed + 1})
+    with pytest.raises(UsageError, match=f"{name} cannot be gone on with"):
+        carry_out(changed, results, How(finish=finish, run=name))
+    assert len(list(results.glob("*.json"))) == 1

@@ -299,6 +299,10 @@ def test_weights_come_from_the_record_that_names_them(done: Done, tmp_path: Path
     assert weights.parent == done.folder
     assert weights == trained.find(str(done.folder / f"{done.name}.json"), tmp_path)
     shutil.copytree(done.folder, tmp_path / "copy")
+    (tmp_path / "copy" / weights.name).write_bytes(weights.read_bytes() + b" ")  # whosever they are
+    for named in (done.name, str(tmp_path / "copy" / f"{done.name}.json")):
+        with pytest.raises(DataError, match="not what it is named after"):
+            trained.find(named, tmp_path / "copy")
     (tmp_path / "copy" / weights.name).unlink()
     with pytest.raises(UsageError, match="no trained run"):
         trained.find(done.name, tmp_path / "copy")
