@@ -94,9 +94,9 @@ class Order(BaseModel):
 class How:
     """What is done with an order that was carried out before, in part or whole.
 
-    ``run``: the name of the run that is to be gone on with, None where an order is carried out as it comes. ``force``: a
-    finished run is trained again, and one that was broken off elsewhere gone on with. ``restart``: anew, whatever there
-    is. ``finish``: a broken-off run takes no more steps.
+    ``force``: a finished run is trained again, and one that was broken off elsewhere gone on with. ``restart``: anew,
+    whatever there is. ``finish``: a broken-off run takes no more steps. ``run`` is the name of what is to be gone on
+    with, None where an order is carried out as it comes.
     """
 
     force: bool = False
