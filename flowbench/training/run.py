@@ -174,6 +174,8 @@ class _Run:
         start = self._start.state if self._start else None
         fit = Fit(self._flow, rows, validation, config.training, config.stream("shuffling"), start, test)
         outcome.epochs = fit.epochs
+        best = best_of(fit.epochs)
+        progress.goes_on([epoch.validation_ll_nats for epoch in fit.epochs], best.validation_ll_nats if best else None)
         if keeping:
             fit.save_to(self._save, keeping.every)
             if keeping.finish:
