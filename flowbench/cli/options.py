@@ -15,6 +15,14 @@ Out = Annotated[
     Path | None,
     typer.Option("--out", help="The folder of results.", show_default="$FLOWBENCH_RESULTS_DIR or ./results"),
 ]
+TensorBoard = Annotated[
+    bool,
+    typer.Option(
+        "--tensorboard",
+        help="Write the run's curves for TensorBoard, too: to the folder tensorboard of the results. Needs the extra "
+        "tensorboard.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="The device to compute on: auto, cpu, cuda, cuda:0, … or mps.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, max=4096, help="The number of CPU threads.", show_default="torch's own choice")

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flowbench.cli import complete
-from flowbench.cli.options import CHECKPOINT_EVERY, SET_HELP, TEST_DATA, VALIDATION_DATA, Device, Json, Out, csv_names
+from flowbench.cli.options import (
+    CHECKPOINT_EVERY,
+    SET_HELP,
+    TEST_DATA,
+    VALIDATION_DATA,
+    Device,
+    Json,
+    Out,
+    TensorBoard,
+    csv_names,
+)
 from flowbench.console import note, plural, print_json, print_result
 from flowbench.errors import FlowbenchError, UsageError
 
@@ -121,6 +131,7 @@ def sweep(
     ] = None,
     out: Out = None,
     as_json: Json = False,
+    tensorboard: TensorBoard = False,
 ) -> None:
     """Train many flows: every flow on every dataset, with every setting of a grid and every seed.
 
@@ -154,9 +165,12 @@ def sweep(
         raise UsageError("a file says which flows: none can be named beside it")
     own = user_layers(config, settings or []) | {key: value for key, value in options.items() if value is not None}
     spec = specs.checked(fields | given | ({"settings": fields.get("settings", {}) | own} if own else {}))
+    if ray and tensorboard:
+        raise UsageError("--tensorboard has no curves of runs on a cluster: its nodes send records, weights and rows")
     folder = results_dir(out)
     ensure_writable(folder)
-    jobs = specs.jobs(spec)
+    # not of the sweep itself, whose name is that of the runs that it asks for
+    jobs = [job.with_curves() if tensorboard else job for job in specs.jobs(spec)]
     # on a cluster its nodes have the devices
     refuse_what_cannot_train([job.anywhere() for job in jobs] if ray else jobs)
     if dry_run:

@@ -15,6 +15,7 @@ from flowbench.cli.options import (
     Device,
     Json,
     Out,
+    TensorBoard,
     Threads,
     csv_names,
 )
@@ -29,7 +30,9 @@ _SETTINGS = "Settings"
 _BREAKS = "Breaks"
 _SEEDS = "Seeds"
 
-_GOES_WITH_RESUME = {"resume", "finish", "device", "threads", "force", "checkpoint_every", "out", "as_json"}
+_GOES_WITH_RESUME = {
+    "resume", "finish", "device", "threads", "force", "checkpoint_every", "out", "as_json", "tensorboard",
+}  # fmt: skip
 
 _OPTIONS = {"settings": "set", "list_settings": "settings", "as_json": "json"}
 """Those that are not named as their parameters are."""
@@ -77,6 +80,7 @@ def train(
     ] = False,
     out: Out = None,
     as_json: Json = False,
+    tensorboard: TensorBoard = False,
     recipe: Annotated[
         str,
         typer.Option(
@@ -204,7 +208,8 @@ def train(
     if broken_off:
         where = {"device": device if device != "auto" else None, "threads": threads}
         order = order_of(broken_off, folder)
-        order = order.model_copy(update={key: value for key, value in where.items() if value is not None})
+        also = {"tensorboard": tensorboard or order.tensorboard}
+        order = order.model_copy(update={key: value for key, value in where.items() if value is not None} | also)
     else:
         named_kinds, found = tables.kinds_from(kind or [])
         column_transforms, tails_found = tables.transforms_from(transform or [])
@@ -242,6 +247,7 @@ def train(
             table=table,
             test_data=test_data,
             validation_data=validation_data,
+            tensorboard=tensorboard,
         )
     how = How(force, restart, finish is not None, checkpoint_every=checkpoint_every)
     if seeds > 1:

@@ -19,7 +19,8 @@ class Order(BaseModel):
 
     ``init_seed`` and ``shuffle_seed`` are for the initial weights and the batches' order alone (None: ``seed``);
     ``split_seed`` and ``noise_seed`` (None: the same) for a table of the user's. ``test_data`` and ``validation_data``
-    are files of rows that are not drawn from it.
+    are files of rows that are not drawn from it. ``tensorboard``: the run's curves are written for it, too; it
+    changes no figure, nor the run's name.
     """
 
     # settings may be infinite; strict JSON has a word for that
@@ -40,6 +41,7 @@ class Order(BaseModel):
     table: TableOptions = TableOptions()
     test_data: str | None = None
     validation_data: str | None = None
+    tensorboard: bool = False
 
     def wherever(self) -> Order:
         """The same from any working folder."""
@@ -55,13 +57,16 @@ class Order(BaseModel):
         """All that decides the run's numbers, checked before anything is loaded; torch takes the threads.
 
         Raises:
-            UsageError: no such flow, dataset, recipe, device or setting.
+            UsageError: no such flow, dataset, recipe, device or setting, or nothing that writes curves.
         """
         import torch
 
         from flowbench import flows
+        from flowbench.training.curves import refuse_without_tensorboard
         from flowbench.training.environment import resolve_device
 
+        if self.tensorboard:
+            refuse_without_tensorboard()
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         flow, data = plugins.name_of("flows", self.flow), plugins.name_of("datasets", self.data)
