@@ -8,9 +8,9 @@ from itertools import pairwise
 
 from flowbench.report.figures.figure import Picture, Row, grouped
 from flowbench.report.gate.findings import Finding
-from flowbench.report.gate.likelihoods import findings
+from flowbench.report.gate.likelihoods import MAX_NATS, findings
 from flowbench.report.gate.lines import lines
-from flowbench.report.ranking.lines import Line
+from flowbench.report.ranking.lines import Line, OverSeeds
 from flowbench.report.ranking.tables import Table
 from flowbench.report.runs import Run, code
 from flowbench.results.record import configuration
@@ -28,10 +28,10 @@ def history(table: Table) -> Picture | None:
         "history",
         f"Configurations on {table.name} over revisions",
         "Points: mean test log-likelihood of a configuration by revision, in the order of time, with ± 2 standard "
-        "errors. The shape and the word say how the gate would judge it against the revision before.",
+        "errors over test rows. The shape and the word say how the gate judges it, row by row, against the one before.",
         _spec(),
         tuple(grouped(rows, "name")),
-        ("each is held against the revision before it, as `flowbench compare --against` does, with a margin of 0.02",),
+        (f"held against the one before as by `flowbench compare --against`, with its margin of {MAX_NATS:g} nats",),
     )
 
 
@@ -56,8 +56,8 @@ def _rows(revisions: Sequence[Line]) -> list[Row]:
     name = first.model + (f" ({first.record.setup.config_hash[:6]})" if first.settings else "")
     said = [None, *(_held(a.ended, b.ended) for a, b in pairwise(revisions))]
     return [
-        _row(name, place, line, found)
-        for place, (line, found) in enumerate(zip(revisions, said, strict=True), start=1)
+        _row(name, line, line.test_ll_nats, found)
+        for line, found in zip(revisions, said, strict=True)
         if line.test_ll_nats
     ]
 
@@ -69,17 +69,15 @@ def _held(before: Sequence[Run], now: Sequence[Run]) -> Finding | None:
     return found[0] if found else None
 
 
-def _row(name: str, place: int, line: Line, found: Finding | None) -> Row:
-    test, record = line.test_ll_nats, line.record
-    assert test is not None
+def _row(name: str, line: Line, test: OverSeeds, found: Finding | None) -> Row:
+    record = line.record
     error = 2 * test.stderr if test.stderr is not None else 0.0
     revision = (record.environment.git_revision or code(record) or "unknown")[:7]
     seconds = [run.record.training.train_seconds for run in line.ended]
     known = [each for each in seconds if each is not None]
     return {
         "name": name,
-        "place": place,
-        "when": f"{place}. {revision} · {_time(line)[:10]}",
+        "when": f"{_time(line)[:16].replace('T', ' ')} · {revision}",
         "nats": test.mean,
         "low": test.mean - error,
         "high": test.mean + error,
@@ -91,7 +89,7 @@ def _row(name: str, place: int, line: Line, found: Finding | None) -> Row:
 
 
 def _spec() -> Row:
-    x = {"field": "when", "type": "ordinal", "title": None, "sort": {"field": "place"}, "axis": {"labelAngle": -35}}
+    x = {"field": "when", "type": "ordinal", "title": None, "axis": {"labelAngle": -35}}
     y = {"field": "nats", "type": "quantitative", "title": "test log-likelihood, nats", "scale": {"zero": False}}
     color = {"field": "name", "type": "nominal", "title": None, "sort": None}
     tip = [{"field": name} for name in ("name", "when", "nats", "low", "high", "verdict", "change", "seeds")]

@@ -70,12 +70,12 @@ def _dataset(table: Table, pool: Pool) -> dict[str, Any]:
         "best": best and {"model": one_line(best.model), "nats": best.test_ll_nats and best.test_ll_nats.mean},
         "words": words(table, cost),
         "notes": [one_line(note).removeprefix("* ") for note in ranking(table).notes],
-        "table": _table(table, names),
+        "table": _table(table),
         "pictures": {kind: picture and pool.picture(picture) for kind, picture in pictures.items()},
     }
 
 
-def _table(table: Table, names: Sequence[str]) -> dict[str, Any]:
+def _table(table: Table) -> dict[str, Any]:
     """The comparison's columns and rows; a row of a run names it, others say what they are."""
     lines, published = table.lines, table.published
     found = columns_of(table)
@@ -90,7 +90,6 @@ def _table(table: Table, names: Sequence[str]) -> dict[str, Any]:
             "mark": lines[index].mark if index < len(lines) else "",
             "cells": [column.cells[index].strip() for column in found],
             "values": [_finite(column.values[index]) if column.values else None for column in found],
-            "title": names[index] if index < len(lines) else None,
         }
         for index, kind in enumerate(kinds)
     ]
