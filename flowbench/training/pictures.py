@@ -22,7 +22,7 @@ MOST_BYTES = 290_000
 """Of the pictures of a part before they are compressed, which may not make them smaller: see `Image`."""
 
 GAP, GREY = 1, 128
-"""Pixels between two pictures, and their level."""
+"""Pixels between two pictures, and the level of a middle grey."""
 
 
 def pictures(preprocessing: Preprocessing, **parts: Float64) -> Images | None:
@@ -40,13 +40,15 @@ def pictures(preprocessing: Preprocessing, **parts: Float64) -> Images | None:
     if not most:
         return None
     middle, scale = (GREY, 256 / pixels.levels) if isinstance(pixels, SubtractMean) else (0, 255 / (pixels.levels - 1))
-    return Images(**{name: _together(rows[:most] * scale + middle, channels, side) for name, rows in parts.items()})
+    return Images(
+        **{name: _together(rows[:most] * scale + middle, channels, side, GREY - middle) for name, rows in parts.items()}
+    )
 
 
-def _together(rows: Float64, channels: int, side: int) -> Image:
+def _together(rows: Float64, channels: int, side: int, between: int) -> Image:
     across = min(ACROSS, len(rows))
     down, step = math.ceil(len(rows) / across), side + GAP
-    sheet = np.full((down * step - GAP, across * step - GAP, channels), GREY, np.uint8)
+    sheet = np.full((down * step - GAP, across * step - GAP, channels), between, np.uint8)
     for place, row in enumerate(rows):
         y, x = place // across * step, place % across * step
         levels = np.clip(np.nan_to_num(row), 0, 255).round().astype(np.uint8)
