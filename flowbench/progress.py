@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from rich.filesize import decimal
 from rich.text import Text
 
 from flowbench.console import UNLIMITED, clock, is_live, note, printable, stderr
+from flowbench.sparkline import Curve
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -20,6 +22,12 @@ SECONDS_BETWEEN_LINES = 5.0
 
 SPINNER_WIDTH = 2
 """Columns that rich's spinner and the space behind it take."""
+
+CURVE_WIDTHS = 8, 20
+"""Columns of a sparkline of validation likelihoods, at the least and at the most."""
+
+NARROWEST = 80
+"""Columns of a terminal that has one: on others figures are told alone."""
 
 
 class Moving:
@@ -38,7 +46,7 @@ class Moving:
 
 
 class Progress(Moving):
-    """A run's progress on stderr: on a terminal one live line that fits it.
+    """A run's progress on stderr: on a terminal one live line that fits it, a sparkline in what room is left.
 
     Elsewhere plain lines: the first epoch's, then one every few seconds at the most, and the last epoch's. ``CI`` and
     ``TERM=dumb`` count as no terminal.
@@ -49,6 +57,7 @@ class Progress(Moving):
         self._live = self._status = stderr.status("") if is_live() else None
         self._parts: list[tuple[int, str]] = []
         self._best_ll = float("-inf")
+        self._curve = Curve()
         self._last_line = float("-inf")
         self._unwritten = False
 
@@ -56,6 +65,11 @@ class Progress(Moving):
         super().__exit__(*exception)
         if self._unwritten:
             self._write()
+
+    def goes_on(self, validation_lls: Sequence[float], best_ll: float | None) -> None:
+        """From these epochs' mean log-likelihoods, of which the best is known."""
+        self._curve = Curve(validation_lls)
+        self._best_ll = float("-inf") if best_ll is None else best_ll
 
     def step(self, done: int, steps: int) -> None:
         """``done`` of an epoch's ``steps`` are done."""
@@ -66,7 +80,7 @@ class Progress(Moving):
             parts = (
                 [*self._parts[:1], (1, f"next {share}"), *self._parts[1:]] if self._parts else [(0, f"epoch 1 {share}")]
             )
-            self._status.update(Text(_fitted(parts, stderr.width - SPINNER_WIDTH)))
+            self._status.update(Text(self._with_curve(_fitted(parts, stderr.width - SPINNER_WIDTH))))
 
     def epoch(
         self,
@@ -80,6 +94,7 @@ class Progress(Moving):
     ) -> None:
         """An epoch's mean log-likelihoods in nats, training rows per second, and seconds since training began."""
         self._best_ll = validation_ll if best else self._best_ll
+        self._curve.add(validation_ll)
         mark = "(best)" if best else f"(best {self._best_ll:.3f})"
         left = self.seconds_left(number, of, seconds)
         self._parts = [
@@ -98,6 +113,15 @@ class Progress(Moving):
         bounds = [(of - number) * seconds / number] if of else []
         bounds += [max(0.0, self.max_seconds - seconds)] if self.max_seconds else []
         return min(bounds, default=None)
+
+    def _with_curve(self, line: str) -> str:
+        """The line, and behind it the curve where there is room and the terminal knows its characters."""
+        least, most = CURVE_WIDTHS
+        room = stderr.width - SPINNER_WIDTH - len(f"{line} · ")
+        if stderr.width < NARROWEST or room < least or stderr.options.ascii_only:
+            return line
+        curve = self._curve.line(min(room, most))
+        return f"{line} · {curve}" if curve else line
 
     def _write(self) -> None:
         note(_fitted(self._parts, UNLIMITED))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,15 @@ def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("FLOWBENCH_OFFLINE", "1")
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _what_is_imported_is_no_garbage() -> None:
+    """Each training looks for garbage before it takes its memory, which in two million objects of torch, pytest and
+    the tests takes a quarter of a second: as long as most trainings of tests.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

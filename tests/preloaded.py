@@ -6,8 +6,11 @@ with times is written, and is read again, a moment says as much. Lengths and med
 
 from __future__ import annotations
 
+import gc
+
 from flowbench import engines
 from flowbench.training import clock
 
 engines._numba()  # loading compiled kernels takes half a second
 clock.SECONDS, clock.BLOCK_SECONDS = 0.01, 1e-3
+gc.freeze()  # and no command looks for garbage in it

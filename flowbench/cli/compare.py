@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from flowbench.cli import complete
-from flowbench.cli.options import Json, Out
+from flowbench.cli.options import FolderOrOut, Json, OnlyData, OnlyFlow, Out
 from flowbench.console import note
 from flowbench.errors import UsageError
 
@@ -20,16 +19,9 @@ _GATE = "Against a baseline"
 
 
 def compare(
-    folder: Annotated[
-        Path | None, typer.Argument(help="The folder of results.", show_default="--out, or ./results")
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="Only runs on this dataset.", show_default="all", autocompletion=complete.datasets),
-    ] = None,
-    flow: Annotated[
-        str | None, typer.Option(help="Only runs of this flow.", show_default="all", autocompletion=complete.flows)
-    ] = None,
+    folder: FolderOrOut = None,
+    data: OnlyData = None,
+    flow: OnlyFlow = None,
     sort: Annotated[
         Sort, typer.Option(help="What ranks. The best is chosen on validation rows, or on test rows where they rank.")
     ] = "validation",

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import gc
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flowbench.cli import complete
-from flowbench.cli.options import Out
+from flowbench.cli.options import FolderOrOut, OnlyData, OnlyFlow, Out
 from flowbench.console import print_json, print_result
 from flowbench.errors import UsageError
 
 
 def export(
-    folder: Annotated[
-        Path | None, typer.Argument(help="The folder of results.", show_default="--out, or ./results")
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="Only runs on this dataset.", show_default="all", autocompletion=complete.datasets),
-    ] = None,
-    flow: Annotated[
-        str | None, typer.Option(help="Only runs of this flow.", show_default="all", autocompletion=complete.flows)
-    ] = None,
+    folder: FolderOrOut = None,
+    data: OnlyData = None,
+    flow: OnlyFlow = None,
     forms: Annotated[
         list[str] | None,
         typer.Option(

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flowbench.cli import complete
 from flowbench.errors import UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -15,9 +16,29 @@ Out = Annotated[
     Path | None,
     typer.Option("--out", help="The folder of results.", show_default="$FLOWBENCH_RESULTS_DIR or ./results"),
 ]
+FolderOrOut = Annotated[Path | None, typer.Argument(help="The folder of results.", show_default="--out, or ./results")]
 ResultsFolder = Annotated[
     Path | None,
     typer.Argument(help="The folder of results.", show_default="$FLOWBENCH_RESULTS_DIR or ./results"),
+]
+OnlyData = Annotated[
+    str | None,
+    typer.Option(help="Only runs on this dataset.", show_default="all", autocompletion=complete.datasets),
+]
+OnlyFlow = Annotated[
+    str | None, typer.Option(help="Only runs of this flow.", show_default="all", autocompletion=complete.flows)
+]
+NoSketch = Annotated[
+    bool,
+    typer.Option("--no-sketch", help="Keep no rows, samples and histograms beside the record, for pictures."),
+]
+TensorBoard = Annotated[
+    bool,
+    typer.Option(
+        "--tensorboard",
+        help="Write the run's curves for TensorBoard, too: to the folder tensorboard of the results. Needs the extra "
+        "tensorboard.",
+    ),
 ]
 Device = Annotated[str, typer.Option(help="The device to compute on: auto, cpu, cuda, cuda:0, … or mps.")]
 Threads = Annotated[
@@ -42,7 +63,6 @@ VALIDATION_DATA: dict[str, Any] = {
     "help": "As --test-data, for the validation split. With both, all rows of --data are trained on.",
     "show_default": False,
 }
-SKETCH_HELP = "Keep a few rows, samples and histograms beside the record, for pictures of what the flow learned."
 SET_HELP = "Change a setting, e.g. hidden=512,512. May be repeated."
 
 
@@ -56,6 +76,21 @@ def csv_names(text: str | None) -> tuple[str, ...]:
         return tuple(next(csv.reader([text]), [])) if text else ()
     except csv.Error as error:
         raise UsageError(f"{text!r} is no line of names: {error}", 'put a name with a line break in "…"') from error
+
+
+def file_to_write(out: Path) -> Path:
+    """The file that is named, in a folder that takes it.
+
+    Raises:
+        UsageError: it names none, or cannot be written.
+    """
+    from flowbench.files import ensure_writable, expanded
+
+    if not out.name:
+        raise UsageError("--out names no file")
+    out = expanded(out)
+    ensure_writable(out.parent)
+    return out
 
 
 def use_threads(threads: int | None) -> None:

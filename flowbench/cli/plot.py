@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from flowbench.cli import complete
-from flowbench.cli.options import csv_names
-from flowbench.console import note
+from flowbench.cli.options import OnlyFlow, csv_names, file_to_write
+from flowbench.console import note, one_line
 from flowbench.errors import UsageError
 
 Kind = Literal["curves", "samples", "pairs", "frontier", "scaling", "pit", "history"]
@@ -26,9 +26,7 @@ def plot(
         str | None,
         typer.Option(help="Of all runs on this dataset.", show_default=False, autocompletion=complete.datasets),
     ] = None,
-    flow: Annotated[
-        str | None, typer.Option(help="Only runs of this flow.", show_default="all", autocompletion=complete.flows)
-    ] = None,
+    flow: OnlyFlow = None,
     kind: Annotated[
         Kind,
         typer.Option(
@@ -50,7 +48,7 @@ def plot(
 
     PDF and SVG are drawn as vectors, with their fonts, PNG at 300 dots an inch.
     """
-    from flowbench.files import ensure_writable, expanded, written_whole
+    from flowbench.files import written_whole
     from flowbench.report.drawing import FORMS, drawn, needed
     from flowbench.report.plotted import Wish, plotted
     from flowbench.results.store import results_dir
@@ -61,11 +59,10 @@ def plot(
     if run is not None and (data is not None or flow is not None):
         raise UsageError("a RUN is on its own data and of its own flow", "leave --data and --flow out")
     needed()
-    out = expanded(out)
-    ensure_writable(out.parent)
+    out = file_to_write(out)
     picture = plotted(results_dir(results), Wish(kind, run, data, flow, by, columns, csv_names(only)))
     with written_whole(out) as file:
         file.write(drawn(picture, form, columns))
-    note(f"{out}: {picture.title}")
+    note(f"{one_line(str(out))}: {picture.title}")
     for said in picture.notes:
         note(f"  {said}")

@@ -7,20 +7,14 @@ from typing import Annotated
 
 import typer
 
-from flowbench.cli import complete
-from flowbench.cli.options import ResultsFolder
-from flowbench.console import note, plural
+from flowbench.cli.options import OnlyData, OnlyFlow, ResultsFolder, file_to_write
+from flowbench.console import note, one_line, plural
 
 
 def report(
     folder: ResultsFolder = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="Only runs on this dataset.", show_default="all", autocompletion=complete.datasets),
-    ] = None,
-    flow: Annotated[
-        str | None, typer.Option(help="Only runs of this flow.", show_default="all", autocompletion=complete.flows)
-    ] = None,
+    data: OnlyData = None,
+    flow: OnlyFlow = None,
     out: Annotated[Path, typer.Option(help="The file that the page is written to.")] = Path("report.html"),
 ) -> None:
     """Write all results as one page: tables to sort, curves, frontiers, and what each flow learned.
@@ -31,7 +25,7 @@ def report(
 
     from rich.filesize import decimal
 
-    from flowbench.files import ensure_writable, expanded, written_whole
+    from flowbench.files import written_whole
     from flowbench.report.drawing import needed
     from flowbench.report.page.build import page
     from flowbench.report.page.document import document
@@ -42,8 +36,7 @@ def report(
 
     needed()
     gc.disable()  # all that is made here lives till the end
-    folder, out = store.results_dir(folder), expanded(out)
-    ensure_writable(out.parent)
+    folder, out = store.results_dir(folder), file_to_write(out)
     problems: list[str] = []
     times: list[costs.TimeRecord] = []
 
@@ -57,4 +50,4 @@ def report(
     with written_whole(out) as file:
         file.write(content)
     shown = sum(len(line.runs) for table in found for line in table.lines)
-    note(f"{out}: {plural(shown, 'run')} on {plural(len(found), 'dataset')}, {decimal(len(content))}")
+    note(f"{one_line(str(out))}: {plural(shown, 'run')} on {plural(len(found), 'dataset')}, {decimal(len(content))}")

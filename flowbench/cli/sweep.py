@@ -15,12 +15,13 @@ from flowbench.cli import complete
 from flowbench.cli.options import (
     CHECKPOINT_EVERY,
     SET_HELP,
-    SKETCH_HELP,
     TEST_DATA,
     VALIDATION_DATA,
     Device,
     Json,
+    NoSketch,
     Out,
+    TensorBoard,
     csv_names,
 )
 from flowbench.console import note, plural, print_json, print_result
@@ -84,7 +85,7 @@ def sweep(
     allow_partial: Annotated[
         bool | None, typer.Option("--allow-partial", help="Accept raw files with fewer rows than the published data.")
     ] = None,
-    sketch: Annotated[bool | None, typer.Option("--sketch/--no-sketch", help=SKETCH_HELP)] = None,
+    no_sketch: NoSketch = False,
     force: Annotated[
         bool, typer.Option("--force", help="Train finished runs again, and go on with what was broken off elsewhere.")
     ] = False,
@@ -132,6 +133,7 @@ def sweep(
     ] = None,
     out: Out = None,
     as_json: Json = False,
+    tensorboard: TensorBoard = False,
 ) -> None:
     """Train many flows: every flow on every dataset, with every setting of a grid and every seed.
 
@@ -155,7 +157,7 @@ def sweep(
         "grid": specs.grid(grid) if grid else None,
         "recipe": recipe,
         "pick": pick,
-        "sketch": sketch,
+        "sketch": False if no_sketch else None,
         "allow_partial": allow_partial,
         "device": None if device == "auto" else device,
     }
@@ -166,9 +168,12 @@ def sweep(
         raise UsageError("a file says which flows: none can be named beside it")
     own = user_layers(config, settings or []) | {key: value for key, value in options.items() if value is not None}
     spec = specs.checked(fields | given | ({"settings": fields.get("settings", {}) | own} if own else {}))
+    if ray and tensorboard:
+        raise UsageError("--tensorboard has no curves of runs on a cluster: its nodes send records, weights and rows")
     folder = results_dir(out)
     ensure_writable(folder)
-    jobs = specs.jobs(spec)
+    # not of the sweep itself, whose name is that of the runs that it asks for
+    jobs = [job.with_curves() if tensorboard else job for job in specs.jobs(spec)]
     # on a cluster its nodes have the devices
     refuse_what_cannot_train([job.anywhere() for job in jobs] if ray else jobs)
     if dry_run:

@@ -12,10 +12,11 @@ from flowbench.cli import complete, tables
 from flowbench.cli.options import (
     CHECKPOINT_EVERY,
     SET_HELP,
-    SKETCH_HELP,
     Device,
     Json,
+    NoSketch,
     Out,
+    TensorBoard,
     Threads,
     csv_names,
 )
@@ -30,7 +31,9 @@ _SETTINGS = "Settings"
 _BREAKS = "Breaks"
 _SEEDS = "Seeds"
 
-_GOES_WITH_RESUME = {"resume", "finish", "device", "threads", "force", "checkpoint_every", "out", "as_json"}
+_GOES_WITH_RESUME = {
+    "resume", "finish", "device", "threads", "force", "checkpoint_every", "out", "as_json", "tensorboard",
+}  # fmt: skip
 
 _OPTIONS = {"settings": "set", "list_settings": "settings", "as_json": "json"}
 """Those that are not named as their parameters are."""
@@ -68,7 +71,7 @@ def train(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Accept raw files with fewer rows than the published data.")
     ] = False,
-    sketch: Annotated[bool, typer.Option("--sketch/--no-sketch", help=SKETCH_HELP)] = True,
+    no_sketch: NoSketch = False,
     force: Annotated[
         bool,
         typer.Option(
@@ -79,6 +82,7 @@ def train(
     ] = False,
     out: Out = None,
     as_json: Json = False,
+    tensorboard: TensorBoard = False,
     recipe: Annotated[
         str,
         typer.Option(
@@ -206,7 +210,8 @@ def train(
     if broken_off:
         where = {"device": device if device != "auto" else None, "threads": threads}
         order = order_of(broken_off, folder)
-        order = order.model_copy(update={key: value for key, value in where.items() if value is not None})
+        also = {"tensorboard": tensorboard or order.tensorboard}
+        order = order.model_copy(update={key: value for key, value in where.items() if value is not None} | also)
     else:
         named_kinds, found = tables.kinds_from(kind or [])
         column_transforms, tails_found = tables.transforms_from(transform or [])
@@ -244,9 +249,10 @@ def train(
             table=table,
             test_data=test_data,
             validation_data=validation_data,
-            sketch=sketch,
+            sketch=not no_sketch,
+            tensorboard=tensorboard,
         )
-    how = How(force, restart, finish is not None, checkpoint_every=checkpoint_every)
+    how = How(force, restart, finish is not None, checkpoint_every, broken_off)
     if seeds > 1:
         return _seeds(order, seeds, folder, how, as_json)
     _show(carry_out(order, folder, how), as_json)

@@ -62,6 +62,10 @@ class Job:
         device = "cuda" if self.order.device.startswith("cuda") else self.order.device
         return replace(self, order=self.order.model_copy(update={"threads": threads, "device": device}))
 
+    def with_curves(self) -> Job:
+        """The same, whose curves TensorBoard can read."""
+        return replace(self, order=self.order.model_copy(update={"tensorboard": True}))
+
     def anywhere(self) -> Job:
         """The same on a processor, which every machine has."""
         return replace(self, order=self.order.model_copy(update={"device": "cpu"}))

@@ -43,8 +43,7 @@ def noise(flow: Flow, rows: Tensor, columns: NDArray[np.intp]) -> Noise:
     A column of u that began as x_i, whatever order the flow takes them in, is column i. What is not finite counts as
     infinitely far out. By Rosenblatt (1952), u_i = Φ⁻¹(F(x_i | x_<i)) of all triangular maps to N(0, I).
     """
-    order = order_of_noise(flow)
-    places = torch.arange(flow.dim) if order is None else order.argsort()
+    places = order_of_noise(flow).argsort()
     parts = rows.split(rows_at_once(flow))
     moved = (flow.apart(flow.to_noise(part)[0])[1][:, places[:MOST_NAMED].to(part.device)] for part in parts)
     u = torch.cat([part.cpu() for part in moved]).double().nan_to_num(torch.inf, torch.inf, -torch.inf)

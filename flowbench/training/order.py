@@ -19,7 +19,8 @@ class Order(BaseModel):
 
     ``init_seed`` and ``shuffle_seed`` are for the initial weights and the batches' order alone (None: ``seed``);
     ``split_seed`` and ``noise_seed`` (None: the same) for a table of the user's. ``test_data`` and ``validation_data``
-    are files of rows that are not drawn from it. ``sketch``: whether a few of them are kept beside the record.
+    are files of rows that are not drawn from it. ``sketch``: whether a few of them are kept beside the record;
+    ``tensorboard``: whether the run's curves are written for it, too. Neither changes a figure, or the run's name.
     """
 
     # settings may be infinite; strict JSON has a word for that
@@ -41,6 +42,7 @@ class Order(BaseModel):
     test_data: str | None = None
     validation_data: str | None = None
     sketch: bool = True
+    tensorboard: bool = False
 
     def wherever(self) -> Order:
         """The same from any working folder."""
@@ -56,13 +58,16 @@ class Order(BaseModel):
         """All that decides the run's numbers, checked before anything is loaded; torch takes the threads.
 
         Raises:
-            UsageError: no such flow, dataset, recipe, device or setting.
+            UsageError: no such flow, dataset, recipe, device or setting, or nothing that writes curves.
         """
         import torch
 
         from flowbench import flows
+        from flowbench.training.curves import refuse_without_tensorboard
         from flowbench.training.environment import resolve_device
 
+        if self.tensorboard:
+            refuse_without_tensorboard()
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         flow, data = plugins.name_of("flows", self.flow), plugins.name_of("datasets", self.data)
@@ -90,10 +95,12 @@ class How:
     """What is done with an order that was carried out before, in part or whole.
 
     ``force``: a finished run is trained again, and one that was broken off elsewhere gone on with. ``restart``: anew,
-    whatever there is. ``finish``: a broken-off run takes no more steps.
+    whatever there is. ``finish``: a broken-off run takes no more steps. ``run`` is the name of what is to be gone on
+    with, None where an order is carried out as it comes.
     """
 
     force: bool = False
     restart: bool = False
     finish: bool = False
     checkpoint_every: float | None = None
+    run: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,7 @@ from flowbench.seeds import stream
 from flowbench.training import recording, weights
 from flowbench.training.checks import checks
 from flowbench.training.clock import time_flow
+from flowbench.training.curves import Curves
 from flowbench.training.doubts import doubts
 from flowbench.training.environment import environment
 from flowbench.training.loop import Fit
@@ -77,7 +79,8 @@ def run(
         ShortOfMemoryError: the training cannot fit into the memory that is available, or was refused some.
         UsageError: ``folder`` took no results; they are in a refuge, which is named.
     """
-    return _Run(config, dataset, folder, progress, keeping).carried_out()
+    with closing(_Run(config, dataset, folder, progress, keeping)) as it:
+        return it.carried_out()
 
 
 class _Run:
@@ -86,6 +89,7 @@ class _Run:
     ) -> None:
         self._config, self._dataset, self._folder, self._progress = config, dataset, folder, progress
         self._keeping = keeping
+        self._curves: Curves | None = None
         self._name = run_name(config, dataset)
         self._outcome = recording.Outcome(recording.gaussian(dataset), changed=keeping.changed if keeping else ())
         self._begin(keeping.start if keeping else None)
@@ -102,6 +106,11 @@ class _Run:
         with room_to_train(config.device):
             flow = flows.build(config.flow, dataset.dim, config.model, dataset.classes, dataset.discrete)
         self._flow = flow.to(config.device)
+
+    def close(self) -> None:
+        """Let go of the file of curves, if there is one."""
+        if self._curves:
+            self._curves.close()
 
     def carried_out(self) -> RunRecord:
         outcome, place, over = self._outcome, self._folder, True
@@ -177,12 +186,19 @@ class _Run:
         start = self._start.state if self._start else None
         fit = Fit(self._flow, rows, validation, config.training, config.stream("shuffling"), start, test)
         outcome.epochs = fit.epochs
+        best = best_of(fit.epochs)
+        progress.goes_on([epoch.validation_ll_nats for epoch in fit.epochs], best.validation_ll_nats if best else None)
         if keeping:
             fit.save_to(self._save, keeping.every)
             if keeping.finish:
                 fit.end()
 
+        if keeping and keeping.order.tensorboard:
+            self._curves = Curves(self._folder, self._name, config)
+
         def on_epoch(epoch: Epoch) -> None:
+            if self._curves:
+                self._curves.show(fit.epochs)
             rate, lls = epoch.rows / epoch.train_seconds, (epoch.train_ll_nats, epoch.validation_ll_nats)
             progress.epoch(epoch.number, epoch.of, *lls, epoch.best, rate, epoch.seconds)
 
@@ -202,6 +218,10 @@ class _Run:
         """Once, after the best epoch by validation is chosen."""
         outcome = self._outcome
         outcome.test_lls = log_likelihoods(self._flow, test)
+        if self._curves:
+            best = best_of(outcome.epochs)
+            self._curves.show(outcome.epochs)  # of one that is only finished, none was shown
+            self._curves.test(float(outcome.test_lls.mean()), best.number if best else 0)
         outcome.class_averaged_lls = class_averaged(self._flow, test)
         density = Density(self._flow, self._dataset.preprocessing or (), self._dataset.given, self._dataset.discrete)
         outcome.bits_per_pixel = density.bits_per_pixel(test, outcome.test_lls)

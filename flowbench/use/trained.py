@@ -13,6 +13,7 @@ from flowbench.errors import DataError, UsageError, did_you_mean
 from flowbench.files import expanded
 from flowbench.flows.core.density import Density
 from flowbench.results import store
+from flowbench.results.beside import is_whole
 from flowbench.results.documents import UnreadableRecordError
 from flowbench.training import weights
 
@@ -90,11 +91,10 @@ def find(run: str, folder: Path) -> Path:
     """
     path = expanded(run)
     if path.suffix == ".json":
-        path = _weights(path) or path.with_suffix(".safetensors")
+        found = _weights(path)
+        return _its_own(found, path) if found else _there(path.with_suffix(".safetensors"))
     if path.suffix == ".safetensors" or len(path.parts) > 1:
-        if not path.is_file():
-            raise DataError(f"there is no file {path}", "give a run's name, or a path to its .safetensors")
-        return path
+        return _there(path)
     path = folder / f"{run}.json"
     found = _weights(path)
     if found is None:
@@ -102,7 +102,24 @@ def find(run: str, folder: Path) -> Path:
         alike = [name for name in there if name.startswith(run)] or there
         known = did_you_mean(run, alike[:NAMED]) if there else "it has none: `flowbench train` makes one"
         raise UsageError(f"{folder} has no trained run {run!r}", f"{known}; or give a path to its .safetensors file")
-    return found
+    return _its_own(found, path)
+
+
+def _there(path: Path) -> Path:
+    if not path.is_file():
+        raise DataError(f"there is no file {path}", "give a run's name, or a path to its .safetensors")
+    return path
+
+
+def _its_own(weights: Path, record: Path) -> Path:
+    """The weights that a record names.
+
+    Raises:
+        DataError: they are another run's, or damaged: their content is not what they are named after.
+    """
+    if weights.stem != store.read(record).run and not is_whole(weights):  # the first schema's names tell nothing
+        raise DataError(f"{weights} is not what it is named after: another run's, or damaged", "train it again")
+    return weights
 
 
 def _weights(path: Path) -> Path | None:

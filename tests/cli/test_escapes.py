@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
-import subprocess
-import sys
+import select
 from pathlib import Path
 
+import forked
 import pytest
 from ranking_cases import rows, write_run
 from rich.text import Text
@@ -31,23 +31,14 @@ STEERING = {chr(code) for code in (*range(32), *range(0x7F, 0xA0), 0x202E)} - {"
 def on_a_terminal(*arguments: str, cwd: Path) -> str:
     """What a terminal gets from both streams, without the carriage returns that it adds itself."""
     ours, theirs = pty.openpty()
-    quiet = {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "100", "NUMBA_DISABLE_JIT": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "flowbench", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-        env=os.environ | quiet,
-        cwd=cwd,
-    ) as process:
-        os.close(theirs)
-        got = b""
-        try:
-            while part := os.read(ours, 1 << 16):
-                got += part
-        except OSError:  # the other side is closed
-            pass
-        process.wait(60)
+    terminal = Path(os.ttyname(theirs))
+    quiet = {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "100"}
+    process = forked.begun(arguments, (Path(os.devnull), terminal, terminal), cwd, quiet)
+    got = b""
+    while select.select([ours], [], [], 0)[0] or process.is_alive():
+        if select.select([ours], [], [], 0.02)[0]:
+            got += os.read(ours, 1 << 16)
+    os.close(theirs)
     os.close(ours)
     return got.decode().replace("\r\n", "\n")
 

@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+from forked import flowbench
 from numpy.typing import NDArray
 
 from flowbench import flows
@@ -57,13 +58,13 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "flowbench", "log-prob", *arguments, "--device", "cpu", "--threads", "1"]
 
 
-def answered(*arguments: str, content: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(command(*arguments), input=content, capture_output=True, check=False, timeout=120)
+def answered(*arguments: str, content: bytes = b"") -> subprocess.CompletedProcess[str]:
+    return flowbench("log-prob", *arguments, "--device", "cpu", "--threads", "1", piped=content)
 
 
-def read(done: subprocess.CompletedProcess[bytes]) -> pd.DataFrame:
-    assert done.returncode == 0, done.stderr.decode()
-    return pd.read_csv(io.BytesIO(done.stdout))
+def read(done: subprocess.CompletedProcess[str]) -> pd.DataFrame:
+    assert done.returncode == 0, done.stderr
+    return pd.read_csv(io.StringIO(done.stdout))
 
 
 @pytest.fixture
@@ -157,7 +158,7 @@ def test_bad_rows_are_skipped_and_counted(tmp_path: Path) -> None:
     run = save(tmp_path / "w.safetensors")
     skipped = answered(run, "--data", "-", "--on-bad-row", "skip", content=BAD)
     assert list(read(skipped)["row"]) == [1, 7]
-    said = " ".join(skipped.stderr.decode().split())
+    said = " ".join(skipped.stderr.split())
     for kind in ("5 rows skipped", "1 that is no number", "1 of an unknown class", "1 with a missing value"):
         assert kind in said
     assert "1 with a value outside of its bounds" in said
@@ -249,10 +250,10 @@ def test_a_row_that_is_misshapen_is_a_bad_row_of_a_file_too(tmp_path: Path) -> N
     path.write_bytes(b"x,kind,share\n1,a\n2,a,.5\n1,a,.5,7\n")
     done = answered(run, "--data", str(path), "--on-bad-row", "skip")
     assert list(read(done)["row"]) == [2]
-    assert "2 rows skipped: 2 with another number of fields" in done.stderr.decode()
+    assert "2 rows skipped: 2 with another number of fields" in done.stderr
     stopped = answered(run, "--data", str(path))
-    assert (stopped.returncode, stopped.stdout) == (4, b"")
-    assert "there are 2 fields and not 3 ('1,a') in row 1" in stopped.stderr.decode()
+    assert (stopped.returncode, stopped.stdout) == (4, "")
+    assert "there are 2 fields and not 3 ('1,a') in row 1" in stopped.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="there are no terminals here")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import subprocess
@@ -229,14 +228,6 @@ class TestWorker:
 
 @counted
 class TestTrainingMemory:
-    @pytest.fixture(autouse=True)
-    def _looked_through_once(self):
-        """What was there before is of no matter, and looking through all of it again takes a quarter of a second."""
-        gc.collect()
-        gc.freeze()
-        yield
-        gc.unfreeze()
-
     def measured(self) -> int:
         torch.manual_seed(0)
         flow = flows.build("maf", 43, flows.load("maf").Options(hidden=(32,), transforms=2))

@@ -19,7 +19,9 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick", "no_compiler")
-def test_they_stand_beside_themselves_as_documented() -> None:
+def test_they_stand_beside_themselves_as_documented(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has a best of its own, and one that has none; each is a process that imports its library."""
+    monkeypatch.setattr(peers, "NAMES", ("zuko", "flowjax"))
     if reason := peers.obstacle("zuko", peers.Model("maf", 4, (8,), 2), "cpu"):
         pytest.skip(reason)
     chosen = choose(["maf"], None, ["hidden=8", "transforms=2"], as_peers=True)

@@ -589,3 +589,13 @@ def test_whoever_is_at_a_run_is_not_robbed_of_its_checkpoints(order: Order, resu
 
 def test_the_digest_of_the_code_is_part_of_a_run_s_name() -> None:
     assert environment.environment("cpu", 1).code_digest == revision.code_digest()
+
+
+@pytest.mark.parametrize("finish", [False, True])
+def test_a_run_that_is_named_is_not_begun_anew_under_another_name(finish: bool, order: Order, results: Path) -> None:
+    """As where its table was changed in between."""
+    name = break_off(order, results).run.removesuffix("-interrupted")
+    changed = order.model_copy(update={"seed": order.seed + 1})
+    with pytest.raises(UsageError, match=f"{name} cannot be gone on with"):
+        carry_out(changed, results, How(finish=finish, run=name))
+    assert len(list(results.glob("*.json"))) == 1

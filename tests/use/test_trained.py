@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from forked import flowbench
 from made_files import standardisation
 from numpy.typing import NDArray
 from safetensors.torch import save_file
@@ -301,6 +299,10 @@ def test_weights_come_from_the_record_that_names_them(done: Done, tmp_path: Path
     assert weights.parent == done.folder
     assert weights == trained.find(str(done.folder / f"{done.name}.json"), tmp_path)
     shutil.copytree(done.folder, tmp_path / "copy")
+    (tmp_path / "copy" / weights.name).write_bytes(weights.read_bytes() + b" ")  # whosever they are
+    for named in (done.name, str(tmp_path / "copy" / f"{done.name}.json")):
+        with pytest.raises(DataError, match="not what it is named after"):
+            trained.find(named, tmp_path / "copy")
     (tmp_path / "copy" / weights.name).unlink()
     with pytest.raises(UsageError, match="no trained run"):
         trained.find(done.name, tmp_path / "copy")
@@ -381,10 +383,6 @@ def test_an_output_that_cannot_be_is_found_at_once(done: Done, monkeypatch: pyte
 
 
 def test_on_the_command_line(done: Done) -> None:
-    def flowbench(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "flowbench", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
-
     drawn = flowbench("sample", done.name, "-n", "4", "--out", "drawn.csv")
     assert (drawn.returncode, drawn.stdout) == (0, "")
     assert "4 samples written to drawn.csv" in drawn.stderr

@@ -6,20 +6,18 @@ import torch
 from torch import Tensor
 
 from flowbench.flows.core.flow import Flow
-from flowbench.transforms import Coupling, MaskedAutoregressive, Pair, Permutation, Transform, standard_normal
+from flowbench.transforms import MaskedAutoregressive, Pair, Permutation, Transform, standard_normal
 
 
-def order_of_noise(flow: Flow) -> Tensor | None:
-    """The columns (D,) of x that the columns of u = f(x) began as; None where something mixes them.
+def order_of_noise(flow: Flow) -> Tensor:
+    """The columns (D,) of x that the columns of u = f(x) began as, by the permutations on their way.
 
-    After several transforms that is all that they have in common; see ``has_one_order``.
+    After several transforms, or one that mixes columns, that is all that they have in common; see ``has_one_order``.
     """
     order = torch.arange(flow.dim)
     for leaf, inverted in flow.transform.leaves():
         if isinstance(leaf, Permutation):
             order = order[_order(leaf, inverted)]
-        elif leaf.reach == "all" and not isinstance(leaf, Coupling):
-            return None
     return order
 
 
