@@ -17,6 +17,17 @@ if not torch.cuda.is_available():  # before Triton is imported: then CUDA's kern
     os.environ["TRITON_INTERPRET"] = "1"
 
 
+FIRST = (
+    "sweep/test_cluster.py", "sweep/test_local.py", "timing/test_peers_best.py", "timing/test_against.py",
+    "timing/test_peers.py", "cli/test_breaks.py", "cli/test_cli.py", "test_outside.py",
+)  # fmt: skip
+"""Files of few tests that take long: begun last, one of two processes would wait for the other at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.path.as_posix().endswith(FIRST))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Prepared data goes to a temporary cache, that of subprocesses too. Raw files come from FLOWBENCH_DATA_DIR,

@@ -85,7 +85,14 @@ def figures(value=0.1):
 
 def full_record(**changes):
     """A record with every figure."""
-    counts = {"parameters": 7, "epochs": 3, "best_epoch": 2, "density_passes": 1, "sampling_passes": 6}
+    counts = {
+        "parameters": 7,
+        "epochs": 3,
+        "steps_per_epoch": 4,
+        "best_epoch": 2,
+        "density_passes": 1,
+        "sampling_passes": 6,
+    }
     check = Check(value=1e-6, limit=1e-3, passed=True, what="max |inverse(forward(x)) - x|")
     nested = {"checks": {"inverse": check}, "timings": [timing(100), timing(1000)], "dequantised": {"price": 0.01}}
     nested |= {"rows_sha256": {"train": "aa", "validation": "bb", "test": "cc"}}

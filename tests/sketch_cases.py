@@ -113,6 +113,7 @@ def write_run(folder, lls, revision="0123abc", when=2, cost=1.0, place=0, **chan
         timings=[timing(100, cost, 2 * cost), timing(1000, cost / 2, cost)],
         history=history(),
         epochs=5,
+        steps_per_epoch=10,
         best_epoch=4,
         **changes,
     )

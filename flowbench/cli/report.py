@@ -31,6 +31,7 @@ def report(
     from flowbench.report.page.document import document
     from flowbench.report.page.text import as_text
     from flowbench.report.ranking.tables import tables
+    from flowbench.report.runs import distinct
     from flowbench.results import costs, store, sweeps
     from flowbench.results.documents import UnreadableRecordError
 
@@ -45,7 +46,7 @@ def report(
         problems.append(str(error))
 
     runs, swept = sweeps.with_runs(folder, costs.into(times), damaged)
-    found = tables(runs, data, flow, passed_over=sweeps.passed_over(swept))
+    found = tables(distinct(runs), data, flow, passed_over=sweeps.passed_over(swept))
     content = page(document(folder, found, times, problems), as_text(found)).encode(errors="backslashreplace")
     with written_whole(out) as file:
         file.write(content)

@@ -102,6 +102,8 @@ def _few(found: Picture, by: By) -> Picture:
     runs = list(dict.fromkeys(group.same["run"] for group in found.groups))
     kept = tuple(group for group in found.groups if group.same["run"] in runs[:MOST_CURVES])
     more = (f"the first {MOST_CURVES} of {len(runs)} runs",) if len(runs) > MOST_CURVES else ()
+    if BY[by] not in found.variants:
+        raise NothingToCompareError(f"no record says its {by}s", f"--by, of {', '.join(BY)}")
     return replace(found, spec=found.variants[BY[by]], groups=kept, notes=(*more, *found.notes))
 
 

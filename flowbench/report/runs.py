@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -73,6 +74,17 @@ def each_once(records: Mapping[Path, RunRecord]) -> list[Run]:
         if there is None or _rank(record) > _rank(there.record):
             found[key] = Run(path, record)
     return list(found.values())
+
+
+def distinct(records: Mapping[Path, RunRecord]) -> dict[Path, RunRecord]:
+    """The records, each under a name of its own: runs of two machines may have one, in two folders."""
+    seen: Counter[str] = Counter()
+    found = {}
+    for path, record in records.items():
+        seen[record.run] += 1
+        again = seen[record.run]
+        found[path] = record if again == 1 else record.model_copy(update={"run": f"{record.run} ({again})"})
+    return found
 
 
 def _rank(record: RunRecord) -> tuple[bool, str]:

@@ -132,6 +132,7 @@ class Training(Part):
     """
 
     epochs: Count | None = None
+    steps_per_epoch: Count | None = None
     best_epoch: Count | None = None
     train_seconds: Spread = None
     train_rows_per_second: Spread = None

@@ -32,6 +32,7 @@ class Outcome:
     status: Status = "failed"
     error: str | None = None
     epochs: list[Epoch] = field(default_factory=list)
+    steps_per_epoch: int | None = None
     trained: bool = False
     """Whether the flow's weights are any that training gave."""
     retries: int = 0
@@ -111,6 +112,7 @@ def training(outcome: Outcome) -> Training:
     best = best_of(epochs)
     return Training(
         epochs=len(epochs),
+        steps_per_epoch=outcome.steps_per_epoch,
         best_epoch=None if best is None else best.number,
         train_seconds=epochs[-1].seconds,
         train_rows_per_second=sum(epoch.rows for epoch in epochs) / sum(epoch.train_seconds for epoch in epochs),

@@ -186,6 +186,7 @@ class _Run:
         start = self._start.state if self._start else None
         fit = Fit(self._flow, rows, validation, config.training, config.stream("shuffling"), start, test)
         outcome.epochs = fit.epochs
+        outcome.steps_per_epoch = Schedule(config.training, len(rows)).steps
         best = best_of(fit.epochs)
         progress.goes_on([epoch.validation_ll_nats for epoch in fit.epochs], best.validation_ll_nats if best else None)
         if keeping:

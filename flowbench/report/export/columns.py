@@ -89,6 +89,7 @@ CORE = (
     Column("density_passes", "task.density_passes", "integer", "passes", "of a density in the textbook"),
     Column("sampling_passes", "task.sampling_passes", "integer", "passes", "of a sample in the textbook"),
     Column("epochs", "training.epochs", "integer", "epochs", "that were trained"),
+    Column("steps_per_epoch", "training.steps_per_epoch", "integer", "", "of an epoch that was not cut short"),
     Column("best_epoch", "training.best_epoch", "integer", "", "the epoch that was kept, from 1"),
     Column("train_seconds", "training.train_seconds", "number", "seconds", "of training, breaks left out"),
     Column(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -41,7 +40,7 @@ def curves(table: Table, names: Sequence[str], by: By = "seconds") -> Picture | 
         spec(by),
         tuple(groups),
         (f"of a curve {MOST_POINTS} epochs at the most are drawn, among them the best one",),
-        {name: spec(each) for each, name in BY.items()},
+        {name: spec(each) for each, name in BY.items() if _is_known(groups, each)},
     )
 
 
@@ -51,8 +50,7 @@ def run_curve(record: RunRecord, name: str) -> list[Group]:
     if history is None or not history.validation_ll_nats:
         return []
     kept = _kept(history, best)
-    batch, rows = record.setup.config.get("batch_size"), record.task.n_train
-    steps = math.ceil(rows / batch) if isinstance(batch, int) and batch > 0 else None
+    steps = record.training.steps_per_epoch
     floor = _floor(history)
     same: Row = {"run": record.run, "name": name, "place": place(name), "floor": floor}
     columns: dict[str, Sequence[Any]] = {
@@ -63,6 +61,11 @@ def run_curve(record: RunRecord, name: str) -> list[Group]:
     }
     lls = {"validation": history.validation_ll_nats, "training": history.train_ll_nats}
     return [Group(same | {"part": part}, columns | {"nats": [_at(lls[part], i) for i in kept]}) for part in PARTS]
+
+
+def _is_known(groups: Sequence[Group], by: By) -> bool:
+    """Whether any curve can be drawn against it: older records do not say their steps."""
+    return any(value is not None for group in groups for value in group.columns[by])
 
 
 def _at(values: Sequence[float | None], index: int) -> float | None:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from records import full_record
+from records import ENVIRONMENT, full_record
 from sketch_cases import HOSTILE, write_results
 
 from flowbench.cli.report import report
@@ -51,6 +51,13 @@ def test_a_record_with_every_figure_and_one_with_none_are_shown(tmp_path: Path) 
     store.write(full_record(run="none", config_hash="b").without_figures(), tmp_path)
     found = made(tmp_path)
     assert len(found["runs"]["full"]["figures"]) > len(found["runs"]["none"]["figures"]) > 0
+
+
+def test_runs_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
+    elsewhere = ENVIRONMENT.model_copy(update={"device_name": "another processor"})
+    store.write(full_record(run="same"), tmp_path / "a")
+    store.write(full_record(run="same", environment=elsewhere), tmp_path / "b")
+    assert set(made(tmp_path)["runs"]) == {"same", "same (2)"}
 
 
 def test_an_empty_folder_has_nothing_to_show(tmp_path: Path) -> None:
