@@ -38,16 +38,16 @@ def document(path: Path) -> dict[str, Any]:
     return known(path, json_object(path, content(path)))
 
 
-def known(path: Path, found: dict[str, Any]) -> dict[str, Any]:
-    """The object, if it is of a schema that this flowbench knows.
+def known(path: Path, found: dict[str, Any], newest: int = SCHEMA_VERSION) -> dict[str, Any]:
+    """The object, if it is of a schema that this flowbench knows, of which there is none after the ``newest``.
 
     Raises:
         UnreadableRecordError: it is of a newer one.
     """
     version = found.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+    if isinstance(version, int) and version > newest:
         raise UnreadableRecordError(
-            f"{path} has schema version {version}, this flowbench knows {SCHEMA_VERSION}", "upgrade flowbench"
+            f"{path} has schema version {version}, this flowbench knows {newest}", "upgrade flowbench"
         )
     return found
 

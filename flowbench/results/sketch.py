@@ -13,6 +13,9 @@ from pydantic import Field, model_validator
 from flowbench.results.fields import Amount, Count, Figure, Name
 from flowbench.results.record import Part
 
+SCHEMA_VERSION = 1
+"""Raised when a reader of the old sketches would misunderstand the new ones."""
+
 MOST_BYTES = 4 << 20
 """Of a file: its pictures have the most of it."""
 
@@ -35,7 +38,8 @@ BINS = 40
 PIT_BINS = 20
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-"""A distance of Kolmogorov and Smirnov: the largest difference of two distribution functions."""
+"""A distance of Kolmogorov and Smirnov: the largest difference of two distribution functions; of classes, half the
+sum of the differences of their shares."""
 
 Histogram = Annotated[list[Count], Field(max_length=256)]
 
@@ -47,7 +51,9 @@ class Marginal(Part):
     """A column by itself: ``rows`` of the test split beside ``samples`` of the flow, in equal bins.
 
     Of a number, `BINS` equal ones from ``low`` to ``high``, between one bin for what lies below and one for what lies
-    above. Of classes (and values apart) one bin a label. ``distance`` is that of rows and samples.
+    above. Of classes one bin a label. A column of numbers with values apart (atoms, missing values) has two: one with a
+    bin for each such value and one for other numbers, and then that of these numbers. ``distance`` is that of rows and
+    samples.
     """
 
     column: Count
@@ -67,7 +73,7 @@ class Calibration(Part):
     """
 
     column: Count
-    mean: Figure
+    mean: Figure = None
     sd: Figure = None
     distance: Share
     counts: Histogram
@@ -86,10 +92,10 @@ class LogDensities(Part):
 
 
 class ExtremeRow(Part):
-    """A test row: its place in the split, its log-density in nats, and its values in the columns with a histogram."""
+    """A test row: its place in the split, its log-density in nats, and a value for each of the marginals."""
 
     row: Count
-    nats: Figure
+    nats: Figure = None
     values: Annotated[list[Figure], Field(max_length=MOST_COLUMNS)]
 
 
@@ -123,7 +129,7 @@ class Sketch(Part):
     column of u belongs to no single column of x. ``calibration_distances`` has all columns', in order.
     """
 
-    schema_version: Count = 1
+    schema_version: Count = SCHEMA_VERSION
     kind: Literal["sketch"] = "sketch"
     units: Name
     columns: Annotated[list[Name], Field(max_length=MOST_NAMED)]

@@ -24,7 +24,16 @@ from flowbench.files import expanded, small_content, write_together
 from flowbench.results import beside
 from flowbench.results import sketch as sketches
 from flowbench.results.beside import content_digest, is_whole, npy
-from flowbench.results.documents import UnreadableRecordError, content, document, json_object, known, parsed, said
+from flowbench.results.documents import (
+    MOST_SHOWN,
+    UnreadableRecordError,
+    content,
+    document,
+    json_object,
+    known,
+    parsed,
+    said,
+)
 from flowbench.results.fields import LARGEST
 from flowbench.results.first_schema import from_v1
 from flowbench.results.record import SCHEMA_VERSION, Files, Part, RunRecord
@@ -228,7 +237,7 @@ def read_sketch(record: RunRecord, folder: Path) -> Sketch | None:
     """The sketch beside a record in ``folder``; None where there is none.
 
     Raises:
-        UnreadableRecordError: the file is damaged.
+        UnreadableRecordError: the file is damaged, or of a newer schema.
     """
     if record.files.sketch is None:
         return None
@@ -237,11 +246,14 @@ def read_sketch(record: RunRecord, folder: Path) -> Sketch | None:
         content = small_content(path, sketches.MOST_BYTES)
         if path.stem.rpartition(".")[2] != content_digest(content):
             raise ValueError("its content is not what it is named after")
+        known(path, json_object(path, content), sketches.SCHEMA_VERSION)
         return Sketch.model_validate_json(content)
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise UnreadableRecordError(f"{path} is damaged: {': '.join(first_fault(error))}") from error
+        where, fault = first_fault(error)
+        said_of_it = f"{where[:MOST_SHOWN]}: {fault}"
+        raise UnreadableRecordError(f"{path} is damaged: {said_of_it}", "run it again with --force") from error
     except (OSError, ValueError) as error:
         raise UnreadableRecordError(f"{path} is damaged: {said(error)}", "run it again with --force") from error
 

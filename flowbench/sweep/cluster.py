@@ -111,11 +111,12 @@ class Cluster:
                 (Path(place) / name).write_bytes(content)
             record = read(Path(place) / f"{done.run}.json")
             lls, weights = read_test_lls(record, Path(place)), done.contents.get(record.files.weights or "")
+            sketch = read_sketch(record, Path(place))
         rows = self._rows.setdefault(record.task.data, record.task.rows_sha256)
         if rows != record.task.rows_sha256:
             return Done("failed", error=f"{record.task.data} has other rows on its node than on another")
         try:
-            path = write_anywhere(record, self._folder, lls, weights, read_sketch(record, Path(place)))
+            path = write_anywhere(record, self._folder, lls, weights, sketch)
         except UsageError as error:
             return Done("failed", error=str(error))
         return Done(done.ending, path.stem, done.error)

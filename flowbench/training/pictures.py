@@ -15,11 +15,14 @@ from flowbench.results.sketch import Image, Images
 
 Float64 = NDArray[np.float64]
 
-ACROSS = 4
-"""Pictures beside each other."""
+SHOWN, ACROSS = 16, 4
+"""Pictures of a part, and those of them that stand beside each other."""
+
+MOST_BYTES = 290_000
+"""Of the pictures of a part before they are compressed, which may not make them smaller: see `Image`."""
 
 GAP, GREY = 1, 128
-"""Pixels between two pictures, and their level."""
+"""Pixels between two pictures, and the level of a middle grey."""
 
 
 def pictures(preprocessing: Preprocessing, **parts: Float64) -> Images | None:
@@ -33,14 +36,19 @@ def pictures(preprocessing: Preprocessing, **parts: Float64) -> Images | None:
     if pixels is None or channels is None or not all(len(rows) for rows in parts.values()):
         return None
     side = math.isqrt(dim // channels)
+    most = min(SHOWN, MOST_BYTES // (channels * (side + GAP) ** 2))
+    if not most:
+        return None
     middle, scale = (GREY, 256 / pixels.levels) if isinstance(pixels, SubtractMean) else (0, 255 / (pixels.levels - 1))
-    return Images(**{name: _together(rows * scale + middle, channels, side) for name, rows in parts.items()})
+    return Images(
+        **{name: _together(rows[:most] * scale + middle, channels, side, GREY - middle) for name, rows in parts.items()}
+    )
 
 
-def _together(rows: Float64, channels: int, side: int) -> Image:
+def _together(rows: Float64, channels: int, side: int, between: int) -> Image:
     across = min(ACROSS, len(rows))
     down, step = math.ceil(len(rows) / across), side + GAP
-    sheet = np.full((down * step - GAP, across * step - GAP, channels), GREY, np.uint8)
+    sheet = np.full((down * step - GAP, across * step - GAP, channels), between, np.uint8)
     for place, row in enumerate(rows):
         y, x = place // across * step, place % across * step
         levels = np.clip(np.nan_to_num(row), 0, 255).round().astype(np.uint8)

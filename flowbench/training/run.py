@@ -17,7 +17,7 @@ from flowbench.config import RunConfig
 from flowbench.console import note, warn
 from flowbench.data import Dataset
 from flowbench.data.rows import Rows, on_device
-from flowbench.errors import DivergedError, FlowbenchError, UsageError, memory_granted
+from flowbench.errors import DivergedError, FlowbenchError, UsageError, memory_granted, reason_of, shortage
 from flowbench.files import refuges
 from flowbench.flows.core.density import Density, class_averaged, log_likelihoods
 from flowbench.interrupts import unbroken
@@ -255,7 +255,7 @@ class _Run:
         try:
             return sketch(self._flow, self._dataset, test_lls, stream(self._config.seed, "sketch"))
         except Exception as error:
-            warn(f"no sketch is kept for pictures: {type(error).__name__}: {error}")
+            warn(f"no sketch is kept for pictures: {shortage(error) or f'{type(error).__name__}: {reason_of(error)}'}")
             return None
 
     def _save(self, state: State) -> None:

@@ -2,75 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import ndtr
-from scipy.stats import ks_2samp, kstest
-from torch import Tensor
+from torch import Generator, Tensor
 
+from flowbench.console import note, plural, warn
 from flowbench.data import Dataset
+from flowbench.data.discrete import Discrete
+from flowbench.data.preprocessing import Dequantise, Logit, SubtractMean
 from flowbench.data.rows import Rows
 from flowbench.flows import Flow
 from flowbench.flows.core.batches import rows_at_once
-from flowbench.flows.core.conditionals import order_of_noise
-from flowbench.flows.core.density import Density, log_likelihoods
+from flowbench.flows.core.density import Density
+from flowbench.results.fields import LARGEST, LONGEST
 from flowbench.results.sketch import (
-    BINS,
     MOST_COLUMNS,
     MOST_EXTREME,
     MOST_NAMED,
     MOST_PAIRED,
     MOST_ROWS,
-    PIT_BINS,
-    Calibration,
     ExtremeRow,
     LogDensities,
     Marginal,
     Sketch,
 )
-from flowbench.training.pictures import pictures
+from flowbench.training.histograms import counted, distance, edges, evenly_spread, rounded, short, step_of
+from flowbench.training.noise import Noise, no_noise, noise
+from flowbench.training.pictures import SHOWN, pictures
 
 Float64 = NDArray[np.float64]
 
-MOST_TEST_ROWS, MOST_TEST_VALUES = 10_000, 2_000_000
+MOST_TEST_ROWS, MOST_TEST_VALUES, FEWEST_TEST_ROWS = 10_000, 2_000_000, 50
 """Test rows that are looked at, fewer where they have many columns: 2,551 of MNIST."""
 
-MOST_SAMPLES, MOST_SAMPLED_VALUES = 2_000, 400_000
+MOST_SAMPLES, MOST_SAMPLED_VALUES, FEWEST_SAMPLES = 2_000, 400_000, 50
 """Samples that are drawn, fewer where they have many columns: 510 of MNIST."""
+
+MOST_SAMPLED_COLUMNS = 1 << 14
+"""Of rows with more no samples are drawn."""
+
+SAMPLING_SECONDS, FIRST_SAMPLES = 3.0, 16
+"""After so long no more samples are drawn than there are; how long it takes, the first ones tell."""
 
 MOST_LABELS = 40
 """Classes of a column that are counted; those after them are one."""
 
+A_NUMBER = "other numbers"
+"""What a value is that is not apart."""
 
-def sketch(flow: Flow, dataset: Dataset, test_lls: Float64, seed: int) -> Sketch | None:
-    """The sketch of a flow on the test rows of its data; None beyond `MOST_NAMED` columns.
+
+def sketch(flow: Flow, dataset: Dataset, test_lls: Float64, seed: int) -> Sketch:
+    """The sketch of a flow on the test rows of its data.
 
     ``test_lls`` (N,) are its log-densities of them, ``seed`` that of the samples: no other random numbers are touched.
     """
-    return None if flow.columns > MOST_NAMED else _Sketching(flow, dataset, test_lls, seed).done()
+    return _Sketching(flow, dataset, test_lls, seed).done()
 
 
+@torch.no_grad()
 def sketch_seconds(flow: Flow, rows: Rows, seconds_of: Callable[[Callable[[], object]], float]) -> float:
     """The seconds that `sketch` will take at the most, by those of a few test rows and samples."""
-    if flow.columns > MOST_NAMED or not len(rows):
-        return 0.0
-    some, few = rows[:500], min(16, len(rows))
+    some, few = rows[:500], min(FIRST_SAMPLES, len(rows))
     given = flow.apart(some[:few])[0]
-    moved = seconds_of(lambda: flow.to_noise(some) if flow.bijective else flow(some)) / len(some)
-    drawn = seconds_of(lambda: flow.draws(flow.noise(few), given)) / few
     n_rows, n_samples = counts(flow.columns, len(rows))
-    return (n_rows + n_samples) * moved + n_samples * drawn
+    each = seconds_of(lambda: flow.to_noise(some)) / len(some) if flow.bijective else 0.0
+    drawn = seconds_of(lambda: flow.drawn(flow.noise(few), given)) / few if n_samples else 0.0
+    return n_rows * each + min(n_samples * drawn, SAMPLING_SECONDS)
 
 
 def counts(columns: int, n: int) -> tuple[int, int]:
     """The test rows and the samples that are looked at, of ``n`` test rows of so many columns."""
-    rows = min(n, MOST_TEST_ROWS, max(MOST_ROWS, MOST_TEST_VALUES // columns))
-    return rows, min(MOST_SAMPLES, max(MOST_ROWS // 4, MOST_SAMPLED_VALUES // columns))
+    rows = min(n, MOST_TEST_ROWS, max(FEWEST_TEST_ROWS, MOST_TEST_VALUES // columns))
+    samples = min(MOST_SAMPLES, max(FEWEST_SAMPLES, MOST_SAMPLED_VALUES // columns))
+    return rows, samples if columns <= MOST_SAMPLED_COLUMNS else 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,178 +91,192 @@ class _Sketching:
     test_lls: Float64
     seed: int
 
+    @torch.no_grad()
+    def done(self) -> Sketch:
+        rows, (samples, sample_lls) = self._rows, self._samples
+        marginals = list(self._marginals())
+        columns = [each.column for each in marginals]
+        paired = [each.column for each in marginals if each.labels is None][:MOST_PAIRED]
+        least, most = self._extremes
+        why_not = no_noise(self.flow, self.dataset.discrete is not None)
+        found = Noise([], [], False) if why_not else noise(self.flow, self._seen, self._shown_of_noise)
+        return Sketch(
+            units=self._units,
+            columns=self._names,
+            n_rows=len(rows),
+            n_samples=len(samples),
+            marginals=marginals,
+            paired=paired,
+            rows=self._cells(rows[:MOST_ROWS], paired),
+            samples=self._cells(samples[:MOST_ROWS], paired),
+            log_densities=_log_densities(self.test_lls[self._chosen], sample_lls),
+            least_likely=self._extreme_rows(least, columns),
+            most_likely=self._extreme_rows(most, columns),
+            calibration=found.calibration,
+            calibration_distances=found.distances,
+            exact=found.exact,
+            uncalibrated=why_not,
+            images=pictures(
+                self.dataset.preprocessing or (),
+                rows=rows[:SHOWN],
+                samples=samples[:SHOWN],
+                least_likely=self._raw_at(least),
+                most_likely=self._raw_at(most),
+            ),
+        )
+
     @cached_property
-    def density(self) -> Density:
+    def _density(self) -> Density:
         """In the data's own units."""
         data = self.dataset
         return Density(self.flow, data.preprocessing or (), data.given, data.discrete)
 
     @cached_property
-    def names(self) -> list[str]:
+    def _names(self) -> list[str]:
         """Of the raw columns."""
-        return [name[:1000] for name in self.dataset.columns or map(str, range(self.density.dim))]
+        return [name[:LONGEST] for name in self.dataset.columns or map(str, range(self._density.dim))][:MOST_NAMED]
 
     @cached_property
-    def chosen(self) -> NDArray[np.intp]:
-        """The places of the test rows that are looked at, evenly spread."""
+    def _units(self) -> str:
+        steps = self.dataset.preprocessing
+        if steps is None:
+            return f"{self.dataset.space} space"
+        if any(isinstance(step, SubtractMean) for step in steps):
+            return "grey levels above the patch's mean"
+        return "pixel levels" if any(isinstance(step, Logit) for step in steps) else "the data's own units"
+
+    @cached_property
+    def _discrete(self) -> Discrete:
+        return self.dataset.discrete or Discrete()
+
+    @cached_property
+    def _chosen(self) -> NDArray[np.intp]:
+        """The places of the test rows that are looked at."""
         n = len(self.dataset.test)
-        return _spread(n, counts(self.flow.columns, n)[0])
+        return evenly_spread(n, counts(self.flow.columns, n)[0])
 
     @cached_property
-    def rows(self) -> Tensor:
-        """Those test rows, as the flow sees them."""
-        return self._of(self.chosen)
+    def _seen(self) -> Tensor:
+        """Those test rows (n, G + D), as the flow sees them."""
+        return self._seen_at(self._chosen)
 
     @cached_property
-    def samples(self) -> Tensor:
-        """Draws of the flow, given what test rows are given where anything is; those that are finite."""
-        n = counts(self.flow.columns, len(self.rows))[1]
-        generator = torch.Generator(self.flow.origin.device).manual_seed(self.seed)
-        drawn, done = [], 0
-        while done < n:
-            k = min(n - done, rows_at_once(self.flow, MOST_SAMPLES))
-            given = self.flow.apart(self.rows[(torch.arange(done, done + k) % max(1, len(self.rows)))])[0]
-            drawn.append(self.flow.draws(self.flow.noise(k, generator), given))
-            done += k
-        found = torch.cat(drawn)
-        return found[found.isfinite().all(1)]
+    def _rows(self) -> Float64:
+        """They in raw units, (n, D)."""
+        return self._density.raw(self._seen)
 
-    def _of(self, places: NDArray[np.intp]) -> Tensor:
-        array = np.array(self.dataset.test[places])
-        return torch.from_numpy(array).to(self.flow.origin.device)
+    def _seen_at(self, places: NDArray[np.intp]) -> Tensor:
+        return torch.from_numpy(np.array(self.dataset.test[places])).to(self.flow.origin.device)
 
-    @torch.no_grad()
-    def done(self) -> Sketch:
-        raw, drawn = self.density.raw(self.rows), self.density.raw(self.samples)
-        drawn = drawn[self.density.whole(drawn)]
-        shown = _spread(self.density.dim, MOST_COLUMNS)
-        paired = [column for column in shown.tolist() if column >= len(self.density.categories)][:MOST_PAIRED]
-        least, most = self._extremes()
-        why_not, calibration, distances = self._calibration()
-        return Sketch(
-            units=self._units,
-            columns=self.names,
-            n_rows=len(raw),
-            n_samples=len(drawn),
-            marginals=[self._marginal(int(column), raw[:, column], drawn[:, column]) for column in shown],
-            paired=paired,
-            rows=_cells(raw[_spread(len(raw), MOST_ROWS)][:, paired]),
-            samples=_cells(drawn[:MOST_ROWS][:, paired]),
-            log_densities=self._log_densities(),
-            least_likely=self._extreme_rows(least, shown),
-            most_likely=self._extreme_rows(most, shown),
-            calibration=calibration,
-            calibration_distances=distances,
-            exact=not why_not and self.density.has_one_order,
-            uncalibrated=why_not,
-            images=pictures(
-                self.dataset.preprocessing or (),
-                rows=raw[_spread(len(raw), 16)],
-                samples=drawn[:16],
-                least_likely=self.density.raw(self._of(least)),
-                most_likely=self.density.raw(self._of(most)),
-            ),
-        )
+    def _raw_at(self, places: NDArray[np.intp]) -> Float64:
+        return self._density.raw(self._seen_at(places))
+
+    @cached_property
+    def _samples(self) -> tuple[Float64, Float64]:
+        """Draws in raw units (m, D) and their log-densities (m,): those that are finite."""
+        n = counts(self.flow.columns, len(self.dataset.test))[1]
+        if not n:
+            note(f"rows of {plural(self.flow.dim, 'column')} are too wide: the sketch has no samples")
+            return np.empty((0, self._density.dim)), np.empty(0)
+        generator = Generator(self.flow.origin.device).manual_seed(self.seed)
+        drawn, lls = (torch.cat(parts) for parts in zip(*self._drawn(self.flow.noise(n, generator)), strict=True))
+        raw = self._density.raw(drawn)
+        whole = drawn.isfinite().all(1).cpu().numpy() & self._density.whole(raw)
+        if not whole.all():
+            warn(f"{(~whole).sum():,} of {plural(len(whole), 'sample')} are not finite: the sketch is without them")
+        return raw[whole], lls.cpu().double().numpy()[whole]
+
+    def _drawn(self, random: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """What is made of random numbers (draws, n, D), until time is up; the k-th is given what the k-th row is."""
+        done, size, n, began = 0, FIRST_SAMPLES, random.shape[1], time.perf_counter()
+        most = rows_at_once(self.flow, n)
+        while size and done < n:
+            part = slice(done, min(n, done + min(size, most)))
+            given = self.flow.apart(self._seen[torch.arange(part.start, part.stop) % len(self._seen)])[0]
+            yield self.flow.drawn(random[:, part], given)
+            done, spent = part.stop, max(1e-6, time.perf_counter() - began)
+            size = min(4 * size, int(done * (SAMPLING_SECONDS / spent - 1))) if spent < SAMPLING_SECONDS else 0
+
+    @cached_property
+    def _shown(self) -> NDArray[np.intp]:
+        """The columns with a histogram, in order: one with values apart has two."""
+        most = max(MOST_COLUMNS // 2, MOST_COLUMNS - len(self._discrete.atoms))
+        return np.sort(evenly_spread(len(self._names), most))
 
     @property
-    def _units(self) -> str:
-        if self.dataset.preprocessing is None:
-            return f"{self.dataset.space} space"
-        return "the data's own units"
+    def _shown_of_noise(self) -> NDArray[np.intp]:
+        return self._shown[self._shown < self.flow.dim]  # the pixel that a patch drops has none
 
-    def _marginal(self, column: int, rows: Float64, samples: Float64) -> Marginal:
-        discrete = self.dataset.discrete
-        if column < len(self.density.categories):
-            assert discrete is not None
-            labels = [label[:1000] for label in discrete.categories[column].labels]
-            return _of_classes(column, labels, rows, samples)
-        rows, samples = rows[np.isfinite(rows)], samples[np.isfinite(samples)]  # what is missing is left out
-        low, high = _range(rows)
-        distance = float(ks_2samp(rows, samples, method="asymp").statistic) if len(rows) and len(samples) else 0.0
-        both = [_counted(part, low, high) for part in (rows, samples)]
-        return Marginal(column=column, low=low, high=high, distance=_short(distance), rows=both[0], samples=both[1])
+    def _marginals(self) -> Iterator[Marginal]:
+        first = len(self._discrete.categories)
+        atoms = {first + each.column: each for each in self._discrete.atoms}
+        for column in self._shown.tolist():
+            parts = [values[:, column] for values in (self._rows, self._samples[0])]
+            if column < first:
+                yield _of_classes(column, self._discrete.categories[column].labels, parts)
+                continue
+            if apart := atoms.get(column):
+                codes = [apart.codes(part) for part in parts]
+                labels = [A_NUMBER, *("missing" if value is None else f"{value:g}" for value in apart.values)]
+                yield _of_classes(column, labels, codes)
+                parts = [part[code == 0] for part, code in zip(parts, codes, strict=True)]
+            found = self._edges(column, parts[0])
+            if found is not None:
+                low, high = found
+                both = [counted(part, low, high) for part in parts]
+                yield Marginal(
+                    column=column, low=low, high=high, rows=both[0], samples=both[1], distance=distance(*parts)
+                )
 
-    def _log_densities(self) -> LogDensities | None:
-        lls = self.test_lls[np.isfinite(self.test_lls)]
-        own = log_likelihoods(self.flow, self.samples) if len(self.samples) else np.empty(0)
-        if not len(lls):
-            return None
-        low, high = _range(lls)
-        both = [_counted(part[np.isfinite(part)], low, high) for part in (lls, own)]
-        return LogDensities(low=low, high=high, rows=both[0], samples=both[1])
+    def _edges(self, column: int, values: Float64) -> tuple[float, float] | None:
+        """Of a column's bins: by the data alone, so that all runs on them have the same."""
+        values = values[np.isfinite(values)]
+        noise = next((step for step in self.dataset.preprocessing or () if isinstance(step, Dequantise)), None)
+        widths = noise.steps if noise and noise.origin is not None else (0.0,)  # else values have their noise
+        place = column - len(self._discrete.categories)
+        return edges(values, step_of(values, widths[place if len(widths) > 1 else 0]))
 
+    @cached_property
     def _extremes(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """The places of the least and of the most likely test rows."""
-        order = np.argsort(self.test_lls, kind="stable")
-        half = min(MOST_EXTREME, (len(order) + 1) // 2)
-        return order[:half], order[::-1][: min(half, len(order) - half)]
+        """The places of the least and of the most likely test rows; one without a density is of the least."""
+        order = np.argsort(np.nan_to_num(self.test_lls, nan=-np.inf, posinf=np.inf, neginf=-np.inf), kind="stable")
+        return order[:MOST_EXTREME], order[::-1][:MOST_EXTREME]
 
-    def _extreme_rows(self, places: NDArray[np.intp], shown: NDArray[np.intp]) -> list[ExtremeRow]:
-        values = self.density.raw(self._of(places))[:, shown] if len(places) else np.empty((0, len(shown)))
+    def _extreme_rows(self, places: NDArray[np.intp], columns: list[int]) -> list[ExtremeRow]:
+        values = self._cells(self._raw_at(places), columns)
         return [
-            ExtremeRow(row=int(place), nats=_short(self.test_lls[place]), values=own)
-            for place, own in zip(places, _cells(values), strict=True)
+            ExtremeRow(row=int(place), nats=float(f"{self.test_lls[place]:.7g}"), values=own)
+            for place, own in zip(places, values, strict=True)
         ]
 
-    def _calibration(self) -> tuple[str | None, list[Calibration], list[float]]:
-        """Why there is none, or that of the columns that are shown, and the distances of all."""
-        if self.dataset.discrete is not None:
-            return "part of a row is discrete, which no noise stands for", [], []
-        if not self.flow.bijective:
-            return "this density is no map of rows to noise", [], []
-        back = order_of_noise(self.flow).argsort().numpy()
-        moved = [self.flow.to_noise(part)[0] for part in self.rows.split(rows_at_once(self.flow))]
-        u = self.flow.apart(torch.cat(moved))[1].cpu().double().numpy()[:, back]
-        u = u[np.isfinite(u).all(axis=1)]
-        if not len(u):
-            return "no test row has finite noise", [], []
-        distances = [_short(float(kstest(column, "norm", method="asymp").statistic)) for column in u.T]
-        return None, [_calibrated(int(i), u[:, i], distances[i]) for i in _spread(u.shape[1], MOST_COLUMNS)], distances
+    def _cells(self, rows: Float64, columns: list[int]) -> list[list[float | None]]:
+        """These columns of raw rows as JSON has them; None for what is missing."""
+        widths = self._widths
+        return [[_cell(row[column], widths[column]) for column in columns] for row in rows.tolist()]
+
+    @cached_property
+    def _widths(self) -> dict[int, float]:
+        """How wide the values of each shown column lie."""
+        found = {column: self._edges(column, self._rows[:, column]) for column in self._shown.tolist()}
+        return {column: pair[1] - pair[0] if pair else 1.0 for column, pair in found.items()}
 
 
-def _calibrated(column: int, u: Float64, distance: float) -> Calibration:
-    found = np.histogram(ndtr(u), PIT_BINS, (0.0, 1.0))[0].tolist()
-    sd = float(u.std(ddof=1)) if len(u) > 1 else None
-    return Calibration(column=column, mean=_short(u.mean()), sd=sd and _short(sd), distance=distance, counts=found)
+def _cell(value: float, width: float) -> float | None:
+    return rounded(value, width) if abs(value) < LARGEST else None
 
 
-def _of_classes(column: int, labels: list[str], rows: Float64, samples: Float64) -> Marginal:
-    shown = labels if len(labels) <= MOST_LABELS else [*labels[:MOST_LABELS], "others"]
-    codes = [np.minimum(part.astype(int), len(shown) - 1) for part in (rows, samples)]
-    counts = [np.bincount(part, minlength=len(shown)) for part in codes]
-    shares = [each / max(1, each.sum()) for each in counts]
-    distance = _short(float(np.abs(shares[0] - shares[1]).sum() / 2)) if len(samples) else 0.0
-    both = [each.tolist() for each in counts]
-    return Marginal(column=column, labels=shown, distance=distance, rows=both[0], samples=both[1])
+def _log_densities(rows: Float64, samples: Float64) -> LogDensities | None:
+    found = edges(rows[np.isfinite(rows)])
+    if found is None:
+        return None
+    both = [counted(part, *found) for part in (rows, samples)]
+    return LogDensities(low=found[0], high=found[1], rows=both[0], samples=both[1])
 
 
-def _spread(n: int, most: int) -> NDArray[np.intp]:
-    """At the most so many of n places, evenly spread."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.intp)) if n else np.empty(0, np.intp)
-
-
-def _range(values: Float64) -> tuple[float, float]:
-    """Where the bulk of the values lies, and some room around it; of equal values, around them."""
-    if not len(values):
-        return 0.0, 1.0
-    low, high = (float(each) for each in np.quantile(values, [0.005, 0.995]))
-    if (values == np.rint(values)).all() and values.max() - values.min() < BINS:  # one bin a whole number
-        return float(values.min()) - 0.5, float(values.min()) - 0.5 + BINS
-    room = 0.05 * (high - low) or max(abs(low), 1.0) * 1e-3
-    return _short(low - room), _short(high + room)
-
-
-def _counted(values: Float64, low: float, high: float) -> list[int]:
-    """How many lie below, in each of the bins between, and above."""
-    inside = np.histogram(values, BINS, (low, high))[0]
-    return [int((values < low).sum()), *inside.tolist(), int((values > high).sum())]
-
-
-def _cells(values: Float64) -> list[list[float | None]]:
-    """As JSON has them; None for what is missing."""
-    return [[_short(value) if np.isfinite(value) else None for value in row] for row in values.tolist()]
-
-
-def _short(value: float) -> float:
-    """With as many digits as a picture shows."""
-    return float(f"{value:.5g}")
+def _of_classes(column: int, labels: Sequence[str], parts: Sequence[NDArray[Any]]) -> Marginal:
+    """Of codes (n,) of rows and (m,) of samples; their distance is half the sum of their shares' differences."""
+    shown = [label[:LONGEST] for label in labels[:MOST_LABELS]] + ["others"] * (len(labels) > MOST_LABELS)
+    both = [np.bincount(np.minimum(part.astype(int), len(shown) - 1), minlength=len(shown)) for part in parts]
+    shares = [each / max(1, each.sum()) for each in both]
+    differ = short(float(np.abs(shares[0] - shares[1]).sum() / 2)) if all(map(len, parts)) else 0.0
+    return Marginal(column=column, labels=shown, distance=differ, rows=both[0].tolist(), samples=both[1].tolist())

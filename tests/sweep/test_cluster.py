@@ -88,7 +88,9 @@ def test_a_node_that_dies_costs_a_retry(address: str, tmp_path: Path) -> None:
     assert sweep.returncode == 0, stderr
     assert "3 of 3 runs done" in stderr
     assert "ok (retried 1×)" in stderr
-    assert sorted(row["setup"]["seed"] for row in records(tmp_path / "cluster")) == list(range(3))
+    found = records(tmp_path / "cluster")
+    assert sorted(row["setup"]["seed"] for row in found) == list(range(3))
+    assert {row["files"]["sketch"] for row in found} == {path.name for path in (tmp_path / "cluster").glob("*.sketch")}
 
 
 def test_no_cluster_is_no_traceback(tmp_path: Path) -> None:

@@ -139,9 +139,12 @@ def test_what_cannot_be_trained_is_found_before_anything_is(tmp_path: Path) -> N
 
 
 def test_a_dry_run_lists_and_trains_nothing(tmp_path: Path) -> None:
-    done = flowbench("sweep", "papers.toml", "--seeds", "2", "--dry-run", "--json", "--out", str(tmp_path))
+    words = "papers.toml", "--seeds", "2", "--no-sketch", "--dry-run", "--json", "--out", str(tmp_path)
+    done = flowbench("sweep", *words)
     assert done.returncode == 0, done.stderr
-    assert len(json.loads(done.stdout)["runs"]) == 3 * 3 * 2 * 2
+    orders = json.loads(done.stdout)["runs"]
+    assert len(orders) == 3 * 3 * 2 * 2
+    assert not any(order["sketch"] for order in orders)
     assert not list(tmp_path.iterdir())
 
 

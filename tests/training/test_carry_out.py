@@ -130,6 +130,58 @@ def test_what_lost_a_file_is_no_finished_run(
     assert contents(results)[name] == before[name]
 
 
+def test_a_run_without_its_sketch_is_finished_all_the_same(order: Order, results: Path) -> None:
+    record = carry_out(order, results, How())
+    (results / str(record.files.sketch)).unlink()
+    assert carry_out(order, results, How()) == record
+    assert store.read_sketch(record, results) is None
+
+
+def test_no_rows_are_kept_where_that_is_not_wanted(order: Order, results: Path) -> None:
+    with_rows = carry_out(order, results, How())
+    found = store.read_sketch(with_rows, results)
+    assert found is not None
+    assert (found.n_rows, len(found.rows), found.n_samples) == (10, 10, 2000)
+    record = carry_out(order.model_copy(update={"sketch": False}), results, How(force=True))
+    assert record.files.sketch is None
+    assert record.run == with_rows.run
+    assert record.setup == with_rows.setup
+    assert not list(results.glob("*.sketch"))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("odd"), "no sketch is kept for pictures: ValueError: odd"),
+        (MemoryError(), "no sketch is kept for pictures: there is not enough memory"),
+    ],
+)
+def test_a_sketch_that_fails_is_a_warning(
+    error: Exception, said: str, order: Order, results: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def failing(*given: object) -> None:
+        raise error
+
+    monkeypatch.setattr(run, "sketch", failing)
+    record = carry_out(order, results, How())
+    assert record.status == "ok"
+    assert record.files.sketch is None
+    assert said in capsys.readouterr().err
+
+
+def test_a_sketch_that_is_interrupted_ends_the_run(
+    order: Order, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "sketch", interrupted)
+        assert break_off(order, results, 1000).status == "interrupted"
+    assert carry_out(order, results, How()).files.sketch is not None
+
+
 @pytest.mark.parametrize("how", [How(), How(force=True), How(restart=True)])
 def test_a_newer_flowbench_s_record_is_left_alone(
     how: How, order: Order, results: Path, monkeypatch: pytest.MonkeyPatch

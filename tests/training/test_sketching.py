@@ -1,164 +1,252 @@
-"""What is kept of a trained flow for pictures."""
+"""The sketch of a trained flow, of whatever flow and data there are."""
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import io
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from flow_cases import shaken
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image as Picture
-from records import make_record
-from sketch_cases import sketch as some_sketch
+from sketching_cases import drawn, of_rows, rows_of, sketched
+from table_cases import loaded
 
 from flowbench import flows
-from flowbench.data.dataset import Dataset, Splits
-from flowbench.data.discrete import Atoms, Category, Discrete
 from flowbench.data.given import GivenColumn
-from flowbench.data.preprocessing import Dequantise, Logit, Standardise, SubtractMean
-from flowbench.errors import FlowbenchError
-from flowbench.flows.core.density import log_likelihoods
-from flowbench.results import sketch as schema
+from flowbench.data.preprocessing import Standardise
+from flowbench.flows import Flow
+from flowbench.flows.core.given import Given
 from flowbench.results import store
-from flowbench.results.record import Files
+from flowbench.results.sketch import Marginal
 from flowbench.training import sketching
-from flowbench.training.sketching import counts, sketch
-
-EVERY_FLOW = pytest.mark.parametrize("name", flows.names())
-
-
-def dataset_of(rows: np.ndarray, **about: object) -> Dataset:
-    splits = {"train": rows, "validation": rows, "test": rows}
-    fields = {name: about.pop(name) for name in list(about) if name in Splits.__dataclass_fields__}
-    return Dataset.of(
-        Splits(**splits, **fields), **{"name": "x", "version": 1, "space": "standardised", "fingerprint": "f"} | about
-    )
+from flowbench.training.histograms import evenly_spread
+from flowbench.training.sketching import counts, sketch_seconds
+from flowbench.transforms import Permutation, Undirected
 
 
-def sketched(flow: flows.Flow, dataset: Dataset) -> schema.Sketch:
-    lls = log_likelihoods(flow, torch.from_numpy(np.array(dataset.test)))
-    found = sketch(flow.eval(), dataset, lls, seed=1)
-    assert found is not None
-    return found
-
-
-def rows_of(n: int, dim: int) -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(n, dim)).astype(np.float32)
-
-
-@EVERY_FLOW
-@pytest.mark.parametrize(("n", "dim"), [(1, 3), (50, 1), (60, 4)])
-def test_every_flow_has_one(name: str, n: int, dim: int) -> None:
-    flow = shaken(name, dim).float()
-    found = sketched(flow, dataset_of(rows_of(n, dim)))
-    assert len(found.marginals) == len(found.columns) == dim
-    assert found.n_rows == n
-    assert all(sum(each.rows) == n for each in found.marginals)
-    assert all(sum(each.samples) == found.n_samples for each in found.marginals)
-    assert bool(found.calibration) == flow.bijective == (found.uncalibrated is None)
-    assert schema.Sketch.model_validate_json(schema.content(found)) == found
-
-
-def test_samples_are_of_a_seed_and_touch_no_other_random_numbers() -> None:
-    flow, data = shaken("maf", 3).float(), dataset_of(rows_of(50, 3))
-    torch.manual_seed(7)
-    before = torch.random.get_rng_state()
-    assert sketched(flow, data) == sketched(flow, data)
-    assert torch.equal(before, torch.random.get_rng_state())
-
-
-def test_what_is_of_the_data_is_shared_by_all_flows() -> None:
-    data = dataset_of(rows_of(400, 3))
-    one, other = (sketched(shaken(name, 3).float(), data) for name in ("maf", "realnvp"))
-    assert [(each.low, each.high, each.rows) for each in one.marginals] == [
-        (each.low, each.high, each.rows) for each in other.marginals
-    ]
-    assert one.rows == other.rows
+@pytest.mark.parametrize("dim", [1, 3])
+@pytest.mark.parametrize("name", flows.names())
+def test_every_flow_has_one(name: str, dim: int) -> None:
+    flow = shaken(name, dim)
+    dataset, before = of_rows(drawn(flow, 500)), torch.get_rng_state()
+    found = sketched(flow, dataset)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (found.n_rows, found.n_samples, len(found.rows), len(found.samples)) == (500, 2000, 200, 200)
+    assert [each.column for each in found.marginals] == found.paired == list(range(dim))
+    assert all(sum(each.rows) == 500 and sum(each.samples) == 2000 for each in found.marginals)
+    assert max(each.distance for each in found.marginals) < 0.09  # rows are the flow's own; 0.001 in chance
+    assert len(found.calibration) == len(found.calibration_distances) == (dim if flow.bijective else 0)
+    assert all(each.distance < 0.09 and sum(each.counts) == 500 for each in found.calibration)
+    assert (found.uncalibrated is None) == flow.bijective
+    assert found.log_densities is not None
+    assert sum(found.log_densities.rows) == 500
+    assert [each.nats for each in found.least_likely] == sorted(each.nats or 0 for each in found.least_likely)
+    assert sketched(flow, dataset) == found
+    assert sketch_seconds(flow, torch.from_numpy(np.array(dataset.test)), lambda work: (work(), 0.5)[1]) >= 0.5
 
 
 @pytest.mark.parametrize(
     ("name", "settings", "exact"),
     [
         ("made", {}, True),
-        ("made-mog", {}, True),
         ("made", {"order": "random"}, True),
-        ("maf", {"transforms": 3}, False),
+        ("made-mog", {"order": "random"}, True),
+        ("resmade-mog", {"whiten": True, "order": "random"}, True),
+        ("maf", {"transforms": 1}, True),
+        ("iaf", {"transforms": 1}, True),
+        ("gaussian", {}, True),
+        ("maf", {"transforms": 2}, False),
+        ("maf", {"transforms": 2, "between": "lu"}, False),
         ("realnvp", {}, False),
     ],
 )
-def test_only_one_transform_s_noise_is_a_conditional_s(name: str, settings: dict, exact: bool) -> None:
-    found = sketched(shaken(name, 4, **settings).float(), dataset_of(rows_of(60, 4)))
-    assert found.exact == exact
-    assert len(found.calibration) == 4
+def test_column_i_of_noise_is_the_conditional_s_own(name: str, settings: dict[str, Any], exact: bool) -> None:
+    flow = shaken(name, 5, **settings)
+    rows = drawn(flow)
+    assert sketched(flow, of_rows(rows)).exact is exact
+    if exact:  # a column which no other one depends on is the only one that is wrong if it is
+        order = list(range(5))
+        for leaf, _ in flow.transform.leaves():
+            order = leaf.order.tolist() if isinstance(leaf, Permutation) else order
+        rows[:, order[-1]] += 3 * rows[:, order[-1]].std()
+        wrong = np.array(sketched(flow, of_rows(rows)).calibration_distances) > 0.05
+        assert np.flatnonzero(wrong).tolist() == [order[-1]]
 
 
-def test_a_column_of_noise_is_that_of_its_column_whatever_the_order() -> None:
-    """A column that the density gets wrong is wrong under its own number."""
-    torch.manual_seed(3)
-    module = flows.load("made")
-    flow = module.build(4, module.Options.model_validate({"order": "random", "hidden": (8,)})).eval()
-    order = next(leaf for leaf, _ in flow.transform.leaves() if hasattr(leaf, "order")).order
-    assert not torch.equal(order, torch.arange(4))
-    rows = rows_of(2000, 4)
-    rows[:, 2] *= 9
-    with torch.no_grad():
-        for parameter in flow.parameters():
-            parameter.zero_()  # u is x
-    found = sketched(flow, dataset_of(rows))
-    assert max(found.calibration, key=lambda each: each.distance).column == 2
-    assert found.calibration[2].sd == pytest.approx(9, rel=0.1)
-    assert found.calibration_distances[2] == max(found.calibration_distances) > 0.3
+@pytest.mark.parametrize(
+    ("flow", "said"),
+    [
+        (shaken("made", 3, orders=2), "a mean of several densities"),
+        (shaken("kde", 3), "no map of rows to noise"),
+    ],
+)
+def test_why_there_is_no_calibration_is_said(flow: Flow, said: str) -> None:
+    found = sketched(flow, of_rows(drawn(flow, 50)))
+    assert said in str(found.uncalibrated)
+    assert not found.exact
 
 
-def test_a_flow_that_is_right_differs_by_chance() -> None:
-    module = flows.load("gaussian")
-    flow = module.build(3, module.Options())
-    rows = rows_of(5000, 3)
-    flow.fit_closed_form(torch.from_numpy(rows), torch.from_numpy(rows))
-    found = sketched(flow, dataset_of(rows))
-    by_chance = 1.95 * (1 / found.n_rows + 1 / found.n_samples) ** 0.5  # 99.9%
-    assert all(each.distance < by_chance for each in found.marginals)
-    assert all(each.distance < 1.95 / 5000**0.5 for each in found.calibration)
+@pytest.mark.parametrize("dim", [1, 4])
+def test_one_test_row_is_enough(dim: int) -> None:
+    flow = shaken("maf", dim)
+    found = sketched(flow, of_rows(drawn(flow, 1)))
+    assert (found.n_rows, found.n_samples) == (1, 2000)
+    assert [each.sd for each in found.calibration] == [None] * dim
+    assert len(found.least_likely) == len(found.most_likely) == 1
+
+
+class Scripted(Flow):
+    """Draws what it is told to, beside what it is given."""
+
+    def __init__(self, draws: torch.Tensor, given: Given | None = None) -> None:
+        super().__init__(draws.shape[1], Permutation(torch.arange(draws.shape[1])), given=given)
+        self.register_buffer("told", draws)
+
+    def drawn(self, noise: torch.Tensor, given: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = self.told[: noise.shape[1]] if given is None else torch.cat([given, given], 1)
+        return rows, rows.sum(1)
+
+
+def test_what_is_not_finite_is_left_out_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    draws = torch.randn(2000, 2)
+    draws[3, 0], draws[5, 1] = math.nan, -math.inf
+    rows = np.random.default_rng(0).standard_cauchy((300, 2)) ** 3
+    rows[0] = 1e30
+    lls = np.linspace(-9, 0, 300)
+    lls[7], lls[8], lls[9] = math.nan, -math.inf, -1e300
+    found = sketched(Scripted(draws), of_rows(rows), lls)
+    assert found.n_samples == 2000 - 2 * 5  # two in each part that is drawn
+    assert "10 of 2,000 samples are not finite" in capsys.readouterr().err
+    assert [each.row for each in found.least_likely[:3]] == [7, 8, 9]
+    assert [each.nats for each in found.least_likely[:3]] == [None, None, None]
+    assert found.most_likely[0].row == 299
     assert found.log_densities is not None
+    assert sum(found.log_densities.rows) == 299  # −∞ lies below, too
 
 
-def test_values_are_in_the_data_s_own_units_and_the_extreme_rows_are_the_rows() -> None:
-    steps = (Standardise(location=(100.0, 0.0), scale=(10.0, 1.0)),)
-    rows = rows_of(300, 2)
-    rows[17] = [9.0, 9.0]
-    flow = shaken("gaussian", 2).float()
-    found = sketched(flow, dataset_of(rows, preprocessing=steps, columns=("heat", "b")))
-    assert (found.units, found.columns) == ("the data's own units", ["heat", "b"])
+def test_noise_that_is_not_finite_is_far_out() -> None:
+    rows = np.random.default_rng(0).normal(size=(100, 2))
+    rows[:25, 1], rows[25:50, 1] = np.nan, np.inf
+    found = sketched(Scripted(torch.zeros(2000, 2)), of_rows(rows), np.zeros(100))
+    assert found.calibration[1].counts[-1] >= 50
+    assert found.calibration_distances[1] == pytest.approx(0.5, abs=0.1)
+    assert found.calibration_distances[0] < 0.2
+
+
+def test_samples_are_given_what_test_rows_are() -> None:
+    column = GivenColumn(name="when")
+    rows = np.repeat(np.arange(8000.0)[:, None], 2, 1)  # test rows in the order of time
+    flow = Scripted(torch.zeros(2000, 1), Given((0,)))
+    found = sketched(flow, of_rows(rows, given=(column,)), np.zeros(8000))
+    assert found.marginals[0].distance < 0.002
+    assert found.samples == found.rows  # each given what the row beside it is
+
+
+def test_runs_on_the_same_data_have_the_same_bins() -> None:
+    rows = np.random.default_rng(0).normal(size=(200, 3))
+    one, other = (sketched(shaken(name, 3), of_rows(rows)) for name in ("maf", "gmm"))
+    assert [(each.low, each.high, each.rows) for each in one.marginals] == [
+        (each.low, each.high, each.rows) for each in other.marginals
+    ]
+    assert one.rows == other.rows
+    assert one.samples != other.samples
+
+
+def test_values_are_in_the_data_s_own_units_and_as_fine_as_they_differ() -> None:
+    when = Standardise(location=(1.7e9, 0.0, -3.0), scale=(1000.0, 1e-6, 1.0))
+    flow, rows = shaken("gaussian", 3), np.random.default_rng(0).normal(size=(500, 3))
+    rows[17] = 9.0
+    found = sketched(flow, of_rows(rows, preprocessing=(when,), columns=("when", "tiny", "plain")))
     assert found.least_likely[0].row == 17
-    assert found.least_likely[0].values == pytest.approx([190.0, 9.0])
-    assert len(found.least_likely) == len(found.most_likely) == schema.MOST_EXTREME
-    assert found.marginals[0].low == pytest.approx(100, abs=60)
+    assert found.least_likely[0].values == pytest.approx([1.7e9 + 9000, 9e-6, 6.0])
+    assert found.units == "the data's own units"
+    low, high = found.marginals[0].low, found.marginals[0].high
+    assert low is not None
+    assert high is not None
+    assert (high - low) / 1000 == pytest.approx(5.7, abs=1)
+    cells = np.array(found.rows, dtype=float)
+    at = evenly_spread(500, 500)[:200]
+    np.testing.assert_allclose(cells[:, 0], 1.7e9 + 1000 * rows[at, 0], rtol=0, atol=0.1)
+    np.testing.assert_allclose(cells[:, 1], 1e-6 * rows[at, 1], rtol=0, atol=1e-10)
+    assert sketched(flow, of_rows(rows, preprocessing=None)).units == "raw space"
 
 
-def test_classes_atoms_and_what_is_missing_are_counted_as_what_they_are() -> None:
-    discrete = Discrete(
-        categories=(Category(name="c", labels=("x", "y")),), atoms=(Atoms(column=0, values=(None, 0.0)),)
+def test_classes_atoms_and_missing_values_have_labels(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    amount = np.where(rng.random(400) < 0.3, 0.0, rng.normal(5, 1, 400))
+    amount[rng.random(400) < 0.1] = np.nan
+    frame = pd.DataFrame({"sex": rng.choice(["f", "m"], 400), "amount": amount, "height": rng.normal(size=400)})
+    dataset = loaded(
+        tmp_path, frame, test_fraction=0.4, kinds={"sex": "category", "amount": "mixed"}, missing="indicator"
     )
-    module = flows.load("maf")
-    flow = flows.build("maf", 2, module.Options.model_validate({"hidden": (8,)}), (), discrete).eval()
-    codes = np.random.default_rng(0).integers(0, [2, 3], (200, 2))
-    data = dataset_of(
-        np.concatenate([codes, rows_of(200, 2)], 1).astype(np.float32), columns=("c", "a", "b"), discrete=discrete
-    )
-    found = sketched(flow, data)
-    classes, atoms, number = found.marginals
-    assert (classes.labels, sum(classes.rows)) == (["x", "y"], 200)
-    assert sum(atoms.rows) == (codes[:, 1] != 1).sum()  # without what is missing
-    assert sum(number.rows) == 200
+    torch.manual_seed(0)
+    module = flows.load("made")
+    flow = flows.build("made", dataset.dim, module.Options(hidden=(8,)), dataset.classes, dataset.discrete)
+    rows = [torch.from_numpy(np.array(part)) for part in (dataset.train, dataset.validation)]
+    flow.fit_closed_form(*rows)
+    found = sketched(flow.eval(), dataset)
+    assert found.columns == ["sex", "amount", "height"]
+    raw = frame[-found.n_rows :]
+    by_label = {each.column: dict(zip(each.labels, each.rows, strict=True)) for each in found.marginals if each.labels}
+    assert by_label[0] == raw["sex"].value_counts().to_dict()
+    missing, zeros = int(raw["amount"].isna().sum()), int((raw["amount"] == 0).sum())
+    assert (by_label[1]["missing"], by_label[1]["0"]) == (missing, zeros)
+    numbers = {each.column: sum(each.rows) for each in found.marginals if each.labels is None}
+    assert numbers == {1: found.n_rows - missing - zeros, 2: found.n_rows}
     assert found.paired == [1, 2]
-    assert any(None in row for row in found.rows)
-    assert "discrete" in (found.uncalibrated or "")
+    assert [None in row for row in found.rows].count(True) == missing
+    assert all(len(each.values) == len(found.marginals) for each in found.least_likely)
+    assert "discrete" in str(found.uncalibrated)
+
+
+def test_of_many_columns_a_few_are_kept(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sketching, "MOST_NAMED", 100)
+    monkeypatch.setattr(sketching, "MOST_TEST_VALUES", 150 * 60)
+    flow = shaken("realnvp", 150, transforms=1)
+    dataset = of_rows(np.random.default_rng(0).normal(size=(300, 150)))
+    found = sketched(flow, dataset)
+    assert (found.n_rows, len(found.columns), len(found.marginals)) == (60, 100, 64)
+    assert found.marginals[0].column == 0
+    assert 97 <= found.marginals[-1].column < 100
+    assert len(found.calibration) == 64
+    monkeypatch.setattr(sketching, "MOST_SAMPLED_COLUMNS", 149)
+    found = sketched(flow, dataset)
+    assert (found.n_samples, found.samples) == (0, [])
+    assert "the sketch has no samples" in capsys.readouterr().err
+
+
+def test_samples_that_take_long_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = shaken("maf", 2)
+    whole = sketched(flow, dataset := of_rows(drawn(flow, 50)))
+    monkeypatch.setattr(sketching, "SAMPLING_SECONDS", 0.0)
+    found = sketched(flow, dataset)
+    assert found.n_samples == sketching.FIRST_SAMPLES
+    np.testing.assert_allclose(found.samples, whole.samples[: found.n_samples], atol=1e-3)  # and they are the same
+
+
+def test_marginals_are_of_the_test_rows() -> None:
+    rows = np.array([[0.0], [1.0], [1.0], [9.0]])
+    (found,) = sketched(Scripted(torch.zeros(2000, 1)), of_rows(rows), np.zeros(4)).marginals
+    assert isinstance(found, Marginal)
+    assert sum(found.rows) == 4
+    assert sorted(found.rows)[-3:] == [1, 1, 2]
+    assert found.distance == 0.75
+
+
+def test_a_density_without_noise_is_asked_for_none() -> None:
+    class Density(Undirected):
+        def density(self, x: torch.Tensor) -> torch.Tensor:
+            return -x.square().sum(1)
+
+        def draw(self, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return noise[0], self.density(noise[0])
+
+    flow = Flow(2, Density())
+    flow.transform.draws = 2
+    assert "no map" in str(sketched(flow, of_rows(np.zeros((5, 2)))).uncalibrated)
 
 
 def test_a_conditional_flow_is_given_what_test_rows_are_given() -> None:
@@ -167,70 +255,16 @@ def test_a_conditional_flow_is_given_what_test_rows_are_given() -> None:
     flow = flows.build("maf", 2, module.Options.model_validate({"hidden": (8,)}), (3,), None).eval()
     rows = rows_of(90, 3)
     rows[:, 0] = np.arange(90) % 3
-    found = sketched(flow, dataset_of(rows, given=given_columns, columns=("a", "b")))
+    found = sketched(flow, of_rows(rows, given=given_columns, columns=("a", "b")))
     assert found.columns == ["a", "b"]
     assert found.n_samples == counts(3, 90)[1]
     assert len(found.calibration) == 2
-
-
-@pytest.mark.parametrize(
-    ("steps", "dim", "mode", "side"),
-    [
-        ((Dequantise(steps=(1.0,)), Logit(alpha=0.01, levels=17)), 64, "L", 8),
-        ((Dequantise(steps=(1.0,)), Logit(alpha=0.05, levels=256)), 48, "RGB", 4),
-        ((SubtractMean(levels=256),), 63, "L", 8),
-    ],
-)
-def test_rows_of_pixels_are_pictures(steps: tuple, dim: int, mode: str, side: int) -> None:
-    found = sketched(shaken("gaussian", dim).float(), dataset_of(rows_of(100, dim), preprocessing=steps))
-    assert found.images is not None
-    for image, count in ((found.images.rows, 16), (found.images.least_likely, 8)):
-        with Picture.open(io.BytesIO(base64.b64decode(image.png))) as picture:
-            assert (picture.mode, picture.width) == (mode, 4 * side + 3)
-        assert (image.side, image.count) == (side, count)
-
-
-@pytest.mark.parametrize(("steps", "dim"), [((), 64), ((Dequantise(steps=(1.0,)), Logit(alpha=0.01, levels=2)), 60)])
-def test_other_rows_are_none(steps: tuple, dim: int) -> None:
-    assert sketched(shaken("gaussian", dim).float(), dataset_of(rows_of(30, dim), preprocessing=steps)).images is None
-
-
-def test_wide_rows_have_a_small_one_and_the_widest_none() -> None:
-    module = flows.load("realnvp")
-    few = module.Options.model_validate({"hidden": (2,), "transforms": 1})
-    found = sketched(module.build(1000, few), dataset_of(rows_of(40, 1000)))
-    assert len(found.marginals) == schema.MOST_COLUMNS
-    assert len(schema.content(found)) < 120_000
-    assert sketch(module.build(5000, few), dataset_of(rows_of(3, 5000)), np.zeros(3), 0) is None
 
 
 def test_it_looks_at_as_many_rows_as_there_is_time_for() -> None:
     assert counts(6, 10**6) == (10_000, 2_000)
     assert counts(784, 10_000) == (2_551, 510)
     assert counts(3, 1) == (1, 2_000)
-
-
-def test_samples_that_overflow_are_left_out() -> None:
-    flow = shaken("gaussian", 2).float()
-    draws = flow.draws
-    flow.draws = lambda noise, given=None: torch.where(noise[0, :, :1] > 0, torch.inf, draws(noise, given))  # type: ignore[method-assign]
-    found = sketched(flow, dataset_of(rows_of(30, 2)))
-    assert 0 < found.n_samples < counts(2, 30)[1]
-
-
-def test_what_fails_is_told_and_costs_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
-    from flowbench.cli import app
-
-    monkeypatch.setattr(sketching, "_spread", lambda n, most: 1 / 0)
-    arguments = ["flowbench", "train", "gaussian", "--data", "truth-banana", "--out", str(tmp_path)]
-    monkeypatch.setattr("sys.argv", arguments)
-    with pytest.raises(SystemExit) as ended:
-        app.main()
-    assert not ended.value.code
-    assert "no sketch is kept for pictures: ZeroDivisionError" in capfd.readouterr().err
-    monkeypatch.undo()
-    (record,) = store.read_all(tmp_path).values()
-    assert (record.status, record.files.sketch) == ("ok", None)
 
 
 @pytest.mark.parametrize("wanted", [True, False])
@@ -245,37 +279,3 @@ def test_a_run_keeps_it_if_it_may(wanted: bool, tmp_path: Path, monkeypatch: pyt
     found = store.read_sketch(record, tmp_path)
     assert (found is not None) == wanted
     assert len(list(tmp_path.glob("*.sketch"))) == wanted
-
-
-class TestFiles:
-    def written(self, folder: Path) -> Path:
-        store.write(make_record(run="r"), folder, sketch=some_sketch())
-        return next(folder.glob("r.*.sketch"))
-
-    def test_it_goes_with_its_record(self, tmp_path: Path) -> None:
-        self.written(tmp_path)
-        record = store.read(tmp_path / "r.json")
-        assert store.read_sketch(record, tmp_path) == some_sketch()
-        store.write(make_record(run="r"), tmp_path)
-        assert not list(tmp_path.glob("*.sketch"))
-        self.written(tmp_path)
-        store.remove(tmp_path / "r.json")
-        assert not list(tmp_path.iterdir())
-
-    @settings(max_examples=150, deadline=None)
-    @given(st.data())
-    def test_a_damaged_one_is_named_and_nothing_else(self, tmp_path_factory, data: st.DataObject) -> None:
-        folder = tmp_path_factory.mktemp("damaged")
-        path = self.written(folder)
-        content = bytearray(path.read_bytes())
-        at = data.draw(st.integers(0, len(content) - 1))
-        content[at : at + data.draw(st.integers(1, 30))] = data.draw(st.binary(max_size=20))
-        named = folder / f"r.{store.content_digest(bytes(content))}.sketch" if data.draw(st.booleans()) else path
-        named.write_bytes(content)
-        record = store.read(folder / "r.json").model_copy(update={"files": Files(sketch=named.name)})
-        with contextlib.suppress(FlowbenchError):  # and nothing else
-            store.read_sketch(record, folder)
-
-    def test_one_that_is_not_there_is_none(self, tmp_path: Path) -> None:
-        self.written(tmp_path).unlink()
-        assert store.read_sketch(store.read(tmp_path / "r.json"), tmp_path) is None

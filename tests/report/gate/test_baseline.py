@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from gate_cases import rows, verdicts, write_run
 from records import ENVIRONMENT
+from sketch_cases import sketch
 
 from flowbench.errors import NothingToCompareError, UsageError
 from flowbench.report.gate.baseline import Comparison
@@ -39,13 +40,14 @@ class TestAccept:
         assert len(names(baseline)) == 2  # the rows of the old ones are gone as well
         assert verdicts(new, baseline) == ["same"]
 
-    def test_weights_are_not_taken(self, folders):
+    def test_weights_and_sketches_are_not_taken(self, folders):
         new, baseline = folders
-        store.write(store.read(write_run(new, rows())), new, rows(), b"weights")
+        store.write(store.read(write_run(new, rows())), new, rows(), b"weights", sketch())
+        assert len(names(new)) == 4
         Comparison(new, baseline).accept()
         (record,) = store.read_all(baseline).values()
-        assert record.files.weights is None
-        assert not list(baseline.glob("*.safetensors"))
+        assert (record.files.weights, record.files.sketch) == (None, None)
+        assert names(baseline) == sorted([f"{record.run}.json", record.files.test_lls])
 
     def test_what_has_no_new_run_stays(self, folders):
         new, baseline = folders
