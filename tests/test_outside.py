@@ -81,7 +81,8 @@ def prepare(raw, rng):
 
 
 @pytest.fixture
-def flow(tmp_path: Path) -> Path:
+def flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(plugins, "_given", {})  # files that are given are known to a command, and so to all that follow
     path = tmp_path / "my_flow.py"
     path.write_text(FLOW)
     return path
