@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,8 +79,8 @@ def csv_names(text: str | None) -> tuple[str, ...]:
         raise UsageError(f"{text!r} is no line of names: {error}", 'put a name with a line break in "…"') from error
 
 
-def file_to_write(out: Path) -> Path:
-    """The file that is named, in a folder that takes it.
+def file_to_write(out: Path, endings: Sequence[str]) -> Path:
+    """The file that is named, with one of these endings, in a folder that takes it; where a link leads, not the link.
 
     Raises:
         UsageError: it names none, or cannot be written.
@@ -88,7 +89,12 @@ def file_to_write(out: Path) -> Path:
 
     if not out.name:
         raise UsageError("--out names no file")
+    if out.suffix.lower() not in endings:  # so that no record, and nothing else, is written over by a slip
+        raise UsageError(f"{out} ends in none of {', '.join(endings)}")
     out = expanded(out)
+    out = out.resolve() if out.is_symlink() else out
+    if out.exists() and not out.is_file():
+        raise UsageError(f"{out} is there, and is no file")
     ensure_writable(out.parent)
     return out
 

@@ -53,16 +53,13 @@ def plot(
     from flowbench.report.plotted import Wish, plotted
     from flowbench.results.store import results_dir
 
-    form = out.suffix.removeprefix(".").lower()
-    if form not in FORMS:
-        raise UsageError(f"{out} is no picture: it ends in none of {', '.join('.' + each for each in FORMS)}")
     if run is not None and (data is not None or flow is not None):
         raise UsageError("a RUN is on its own data and of its own flow", "leave --data and --flow out")
     needed()
-    out = file_to_write(out)
+    out = file_to_write(out, FORMS)
     picture = plotted(results_dir(results), Wish(kind, run, data, flow, by, columns, csv_names(only)))
     with written_whole(out) as file:
-        file.write(drawn(picture, form, columns))
+        file.write(drawn(picture, out.suffix.lower(), columns))
     note(f"{one_line(str(out))}: {picture.title}")
     for said in picture.notes:
         note(f"  {said}")

@@ -37,7 +37,7 @@ def report(
 
     needed()
     gc.disable()  # all that is made here lives till the end
-    folder, out = store.results_dir(folder), file_to_write(out)
+    folder, out = store.results_dir(folder), file_to_write(out, (".html", ".htm"))
     problems: list[str] = []
     times: list[costs.TimeRecord] = []
 
@@ -46,7 +46,7 @@ def report(
         problems.append(str(error))
 
     runs, swept = sweeps.with_runs(folder, costs.into(times), damaged)
-    found = tables(distinct(runs), data, flow, passed_over=sweeps.passed_over(swept))
+    found = [] if times and not runs else tables(distinct(runs), data, flow, passed_over=sweeps.passed_over(swept))
     content = page(document(folder, found, times, problems), as_text(found)).encode(errors="backslashreplace")
     with written_whole(out) as file:
         file.write(content)

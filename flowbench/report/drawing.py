@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from flowbench.console import one_line
+from flowbench.console import printable
 from flowbench.errors import UsageError
 from flowbench.report.figures.figure import Picture, Row
 from flowbench.report.figures.style import WIDTHS, config
@@ -13,7 +13,7 @@ from flowbench.report.figures.style import WIDTHS, config
 if TYPE_CHECKING:
     from types import ModuleType
 
-FORMS = ("pdf", "svg", "png")
+FORMS = (".pdf", ".svg", ".png")
 
 PIXELS_PER_POINT = 300 / 72
 """Of a PNG: 300 dots an inch."""
@@ -47,9 +47,9 @@ def drawn(picture: Picture, form: str, columns: str, variant: str | None = None)
     vl_convert, width = needed(), WIDTHS[columns]
     spec = picture.variants[variant] if variant else picture.spec
     whole = _printed(picture.drawn(config("paper", max(1, int(width // 130))), **sized(spec, width)))
-    if form == "pdf":
+    if form == ".pdf":
         return bytes(vl_convert.vegalite_to_pdf(whole))
-    if form == "svg":
+    if form == ".svg":
         return str(vl_convert.vegalite_to_svg(whole)).encode()
     return bytes(vl_convert.vegalite_to_png(whole, scale=PIXELS_PER_POINT))
 
@@ -57,7 +57,7 @@ def drawn(picture: Picture, form: str, columns: str, variant: str | None = None)
 def _printed(value: Any) -> Any:
     """With every text in a form that XML can hold: what it cannot ends vl-convert, and the process with it."""
     if isinstance(value, str):
-        return one_line(value)
+        return printable(value)
     if isinstance(value, dict):
         return {key: _printed(each) for key, each in value.items()}
     return [_printed(each) for each in value] if isinstance(value, list | tuple) else value

@@ -41,7 +41,7 @@ class Column:
     ``rank`` 0 always stays; else the highest leaves first, all of a rank together. ``folds``: it tells runs apart, and
     so leaves into the first column's cells, with its name unless it is not ``named``: then its cells say what they are.
     ``styles``: rich styles of the cells, where there are any. ``most``: the terminal cells at which its lines are
-    wrapped. ``values``: of cells that are figures the figures, to be sorted by.
+    wrapped. ``values``: of cells that are figures the figures, to be sorted by, the ``high`` ones first.
     """
 
     header: str
@@ -53,6 +53,7 @@ class Column:
     styles: tuple[str, ...] = ()
     most: int | None = None
     values: tuple[float | None, ...] = ()
+    high: bool = False
 
     @cached_property
     def width(self) -> int:
@@ -216,9 +217,9 @@ def aligned(figures: Sequence[Figure], sign: str = "") -> tuple[str, ...]:
     return tuple(value.rjust(left) + error if value else "" for value, error in zip(values, signed, strict=True))
 
 
-def figured(header: str, figures: Sequence[Figure], rank: int, sign: str = "") -> Column:
+def figured(header: str, figures: Sequence[Figure], rank: int, sign: str = "", high: bool = False) -> Column:
     """A column of figures; see ``aligned``."""
-    return Column(header, aligned(figures, sign), rank, values=tuple(figure.value for figure in figures))
+    return Column(header, aligned(figures, sign), rank, values=tuple(figure.value for figure in figures), high=high)
 
 
 def duration(seconds: float | None) -> str:

@@ -93,7 +93,7 @@ def _of_dataset(table: Table, wish: Wish) -> Picture:
     if kind == "history":
         return _there(history(table), "configuration of two revisions", "train it with another version of flowbench")
     return _there(
-        differences(table, MOST_ON_PAPER[wish.columns]), "pair of lines", "train a second flow on the same rows"
+        differences(table, names, MOST_ON_PAPER[wish.columns]), "pair of lines", "train a second flow on the same rows"
     )
 
 

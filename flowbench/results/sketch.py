@@ -155,8 +155,16 @@ class Sketch(Part):
             raise ValueError("a picture is of no column")
         if any(len(row) != len(self.paired) for row in (*self.rows, *self.samples)):
             raise ValueError("a row has not the columns that are paired")
-        if any(len(each.rows) != len(each.samples) for each in self.marginals):
+        lls = self.log_densities
+        counted = [(each.rows, each.samples) for each in self.marginals] + ([(lls.rows, lls.samples)] if lls else [])
+        if any(len(rows) != len(samples) for rows, samples in counted):
             raise ValueError("rows and samples are counted in other bins")
+        if any(each.labels is not None and len(each.labels) != len(each.rows) for each in self.marginals):
+            raise ValueError("classes have not a count each")
+        if any(len(each.counts) != PIT_BINS for each in self.calibration):
+            raise ValueError("the noise is counted in other bins")
+        if any(len(each.values) != len(self.marginals) for each in (*self.least_likely, *self.most_likely)):
+            raise ValueError("a row has not the columns that are drawn")
         return self
 
 

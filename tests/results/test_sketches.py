@@ -20,7 +20,7 @@ from flowbench.results import store
 from flowbench.results.beside import content_digest
 from flowbench.results.documents import UnreadableRecordError
 from flowbench.results.record import Files, RunRecord
-from flowbench.results.sketch import Calibration, ExtremeRow, Sketch
+from flowbench.results.sketch import PIT_BINS, Calibration, ExtremeRow, Sketch
 
 
 def beside(folder: Path, content: bytes) -> RunRecord:
@@ -41,7 +41,7 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_what_is_no_number_is_none_and_is_read(tmp_path: Path) -> None:
     odd = sketch(
         least_likely=[ExtremeRow(row=0, nats=-math.inf, values=[math.nan, 1, 2])],
-        calibration=[Calibration(column=0, mean=None, sd=math.nan, distance=1, counts=[1])],
+        calibration=[Calibration(column=0, mean=None, sd=math.nan, distance=1, counts=[1] * PIT_BINS)],
         rows=[[math.inf, 1e60]],
     )
     found = store.read_sketch(store.read(store.write(make_record(), tmp_path, sketch=odd)), tmp_path)

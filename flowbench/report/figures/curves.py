@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from flowbench.report.figures.figure import Group, Picture, Row
@@ -39,7 +39,10 @@ def curves(table: Table, names: Sequence[str], by: By = "seconds") -> Picture | 
         "by validation, which a run keeps.",
         spec(by),
         tuple(groups),
-        (f"of a curve {MOST_POINTS} epochs at the most are drawn, among them the best one",),
+        (
+            f"of a curve {MOST_POINTS} epochs at the most are drawn, among them the best one; what lies below all that "
+            "was reached after a tenth of a training is cut off",
+        ),
         {name: spec(each) for each, name in BY.items() if _is_known(groups, each)},
     )
 
@@ -51,7 +54,7 @@ def run_curve(record: RunRecord, name: str) -> list[Group]:
         return []
     kept = _kept(history, best)
     steps = record.training.steps_per_epoch
-    floor = _floor(history)
+    floor = _floor(history.validation_ll_nats, history.train_ll_nats)
     same: Row = {"run": record.run, "name": name, "place": place(name), "floor": floor}
     columns: dict[str, Sequence[Any]] = {
         "epoch": [index + 1 for index in kept],
@@ -81,16 +84,16 @@ def _kept(history: History, best: int | None) -> list[int]:
     return sorted(even | ({best - 1} if best and best - 1 <= last else set()))
 
 
-def _floor(history: History) -> float | None:
+def _floor(*parts: Sequence[float | None]) -> float | None:
     """A likelihood below which nothing is shown: how bad a flow is before it has learned anything would hide the rest.
 
-    What a tenth of the way, and all that follows, has reached.
+    The lowest that any of the parts has been at after a tenth of the way.
     """
-    late: Iterable[float | None] = history.validation_ll_nats[len(history.validation_ll_nats) // 10 :]
-    known = sorted(nats for nats in late if nats is not None)
+    late = [[nats for nats in part[len(part) // 10 :] if nats is not None] for part in parts]
+    known = [nats for part in late for nats in part]
     if not known:
         return None
-    low, high = known[0], known[-1]
+    low, high = min(known), max(known)
     return float(f"{low - 0.05 * (high - low):.6g}")
 
 

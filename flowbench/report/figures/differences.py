@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flowbench.report.figures.figure import Picture, Row, grouped
-from flowbench.report.figures.labels import labels
 from flowbench.report.layout import decimals
 from flowbench.report.ranking.lines import LEVEL
 from flowbench.report.ranking.pairs import Pair, unpaired_matrix
@@ -22,7 +21,7 @@ MOST_ON_PAPER = {"one": 4, "two": 11}
 """As many as one or two columns of a paper have room for."""
 
 
-def differences(table: Table, most: int = MOST_DRAWN) -> Picture | None:
+def differences(table: Table, names: Sequence[str], most: int = MOST_DRAWN) -> Picture | None:
     """Row minus column, in nats, each with its own 95% interval; None where there are no two lines to hold together.
 
     Where the likelihoods of rows are not there, the differences of means are drawn, with their wider errors.
@@ -32,7 +31,8 @@ def differences(table: Table, most: int = MOST_DRAWN) -> Picture | None:
     matrix = matrix if is_paired else unpaired_matrix(table)
     if not matrix.pairs:
         return None
-    names = labels(matrix.table)
+    own = {id(line): name for line, name in zip(table.lines, names, strict=True)}
+    names = [own[id(line)] for line in matrix.table.lines]
     rows = [row for pair in matrix.pairs for row in _both(pair, names)]
     return Picture(
         "pairs",

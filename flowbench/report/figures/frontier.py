@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
+import math
 from collections.abc import Iterator, Sequence
 
 from flowbench.report.figures.figure import Picture, Row, grouped
@@ -28,7 +28,7 @@ def frontier(table: Table, names: Sequence[str]) -> Picture | None:
     ]
     if not points:
         return None
-    far = _far_below([point["nats"] for point in points])
+    far = _far_below(points)
     for point in points:
         point["far"] = point["nats"] < far
     for cost in COSTS:
@@ -62,13 +62,22 @@ def _name_in_legend(points: Sequence[Row]) -> None:
 
 
 def _name(point: Row) -> str:
-    return f"{point['name']} ({point['nats']:.1f} nats)"
+    return f"{point['name']} ({point['nats']:.2f} nats)"
 
 
-def _far_below(nats: Sequence[float]) -> float:
-    """A likelihood below which points would only hide what the others differ by: a Gaussian's, say."""
-    highest = max(nats)
-    return highest - 4 * (highest - statistics.median(nats)) - 1e-9
+def _far_below(points: Sequence[Row]) -> float:
+    """A likelihood below which lines would only hide what the others differ by: a Gaussian's, say.
+
+    Of the lines from the highest on, two at least, it ends where the next is three times as far off as all these reach.
+    """
+    lines = {point["name"]: (point["nats"], point["low"], point["high"]) for point in points}
+    ranked = sorted(lines.values(), reverse=True)
+    for kept_lines in range(2, len(ranked)):
+        kept = ranked[:kept_lines]
+        reach = max(high for _, _, high in kept) - min(low for _, low, _ in kept)
+        if min(nats for nats, *_ in kept) - ranked[kept_lines][2] > 3 * reach:
+            return min(nats for nats, *_ in kept)
+    return -math.inf
 
 
 def _of(line: Line, name: str) -> Iterator[Row]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Hashable, Sequence
-from itertools import pairwise
+from collections.abc import Hashable, Iterator, Sequence
 
 from flowbench.report.figures.figure import Picture, Row, grouped
 from flowbench.report.gate.findings import Finding
 from flowbench.report.gate.likelihoods import MAX_NATS, findings
 from flowbench.report.gate.lines import lines
-from flowbench.report.ranking.lines import Line, OverSeeds
+from flowbench.report.ranking.columns import device, spelt_out
+from flowbench.report.ranking.lines import Line
 from flowbench.report.ranking.tables import Table
-from flowbench.report.runs import Run, code
+from flowbench.report.runs import code
 from flowbench.results.record import configuration
 
 FIRST = "first"
@@ -21,9 +20,13 @@ FIRST = "first"
 
 def history(table: Table) -> Picture | None:
     """The lines that differ in their code alone, in the order of time; None where no configuration has two codes."""
-    rows = [row for revisions in _configurations(table) for row in _rows(revisions)]
-    if not rows:
+    configurations = _configurations(table)
+    if not configurations:
         return None
+    pairs = [pair for revisions in configurations.values() for pair in _pairs(revisions)]
+    verdicts = {id(now): found for (_, now), found in zip(pairs, _judged(pairs), strict=True)}
+    rows = [_row(name, line, verdicts.get(id(line))) for name, lines in configurations.items() for line in lines]
+    failed = [f"{row['when']}, {row['name']}: {row['verdict']}" for row in rows if row["nats"] is None]
     return Picture(
         "history",
         f"Configurations on {table.name} over revisions",
@@ -31,59 +34,65 @@ def history(table: Table) -> Picture | None:
         "errors over test rows. The shape and the word say how the gate judges it, row by row, against the one before.",
         _spec(),
         tuple(grouped(rows, "name")),
-        (f"held against the one before as by `flowbench compare --against`, with its margin of {MAX_NATS:g} nats",),
+        (
+            f"held against the one before as by `flowbench compare --against`, with its margin of {MAX_NATS:g} nats",
+            *failed,
+        ),
     )
 
 
-def _configurations(table: Table) -> list[list[Line]]:
-    """The lines of each configuration that has several codes, by the time of their first runs."""
+def _pairs(revisions: Sequence[Line]) -> Iterator[tuple[Line, Line]]:
+    """Each line after the last before it that ended well."""
+    before: Line | None = None
+    for line in revisions:
+        if before is not None:
+            yield before, line
+        before = line if line.ended else before
+
+
+def _configurations(table: Table) -> dict[str, list[Line]]:
+    """By a name, the lines of each configuration on each machine that has several codes, in the order of time."""
     found: dict[Hashable, list[Line]] = {}
     for line in table.lines:
-        if line.ended:
-            where = line.record.environment
-            key = line.record.task.flow, configuration(line.record), where.device_name, where.threads, where.dtype
-            found.setdefault(key, []).append(line)
-    several = [group for group in found.values() if len({code(line.record) for line in group}) > 1]
-    return [sorted(group, key=_time) for group in several]
+        where = line.record.environment
+        key = line.record.task.flow, configuration(line.record), where.device_name, where.threads, where.dtype
+        found.setdefault(key, []).append(line)
+    several = [sorted(group, key=_time) for group in found.values() if len({code(line.record) for line in group}) > 1]
+    machines = {device(group[0].record.environment) for group in several}
+    named = {}
+    for place, group in enumerate(several, start=1):
+        first = group[0]
+        settings = f", {spelt_out(first)}" if first.settings else ""
+        machine = f", {device(first.record.environment)}" if len(machines) > 1 else ""
+        named[f"{place} {first.model}{settings}{machine}"] = group
+    return named
 
 
 def _time(line: Line) -> str:
-    return min(run.record.started_at for run in line.ended)
+    return min(run.record.started_at for run in line.runs)
 
 
-def _rows(revisions: Sequence[Line]) -> list[Row]:
-    first = revisions[0]
-    name = first.model + (f" ({first.record.setup.config_hash[:6]})" if first.settings else "")
-    said = [None, *(_held(a.ended, b.ended) for a, b in pairwise(revisions))]
-    return [
-        _row(name, line, line.test_ll_nats, found)
-        for line, found in zip(revisions, said, strict=True)
-        if line.test_ll_nats
-    ]
+def _judged(pairs: Sequence[tuple[Line, Line]]) -> list[Finding | None]:
+    """What the gate says of each line, held against the one before; of all together, as its level is for all."""
+    sides = [[{run.path: run.record for run in side.runs} for side in (now, before)] for before, now in pairs]
+    held = [lines(*pair)[:1] for pair in sides]
+    found = iter(findings([each for some in held for each in some]))
+    return [next(found) if some else None for some in held]
 
 
-def _held(before: Sequence[Run], now: Sequence[Run]) -> Finding | None:
-    """What the gate says of the new runs, held against those before."""
-    sides = ({run.path: run.record for run in side} for side in (now, before))
-    found = findings(lines(*sides))
-    return found[0] if found else None
-
-
-def _row(name: str, line: Line, test: OverSeeds, found: Finding | None) -> Row:
-    record = line.record
-    error = 2 * test.stderr if test.stderr is not None else 0.0
+def _row(name: str, line: Line, found: Finding | None) -> Row:
+    test, record = line.test_ll_nats, line.record
+    error = 2 * test.stderr if test and test.stderr is not None else 0.0
     revision = (record.environment.git_revision or code(record) or "unknown")[:7]
-    seconds = [run.record.training.train_seconds for run in line.ended]
-    known = [each for each in seconds if each is not None]
     return {
         "name": name,
         "when": f"{_time(line)[:16].replace('T', ' ')} · {revision}",
-        "nats": test.mean,
-        "low": test.mean - error,
-        "high": test.mean + error,
-        "verdict": found.verdict if found else FIRST,
+        "nats": test and test.mean,
+        "low": test and test.mean - error,
+        "high": test and test.mean + error,
+        "verdict": found.verdict if found else FIRST if test else record.status,
         "change": found.measured.change if found and found.measured else None,
-        "train_seconds": statistics.median(known) if known else None,
+        "train_seconds": line.train_seconds,
         "seeds": len(line.ended),
     }
 
@@ -100,6 +109,7 @@ def _spec() -> Row:
         "scale": {"domain": list(_SHAPES), "range": [*_SHAPES.values()]},
     }
     return {
+        "transform": [{"filter": "isValid(datum.nats)"}],
         "encoding": {"x": x, "y": y, "color": color},
         "layer": [
             {"mark": {"type": "line", "strokeWidth": 1}},
@@ -116,5 +126,5 @@ _SHAPES = {
     "better": "triangle-up",
     "worse": "triangle-down",
     "undecided": "diamond",
-    "incomparable": "cross",
+    **dict.fromkeys(("incomparable", "damaged", "diverged", "failed", "interrupted"), "cross"),
 }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from flowbench.console import plural
 from flowbench.report.figures.figure import Picture, Row, grouped
+from flowbench.report.ranking.columns import device
 from flowbench.results.costs import TimeRecord
 
 
@@ -27,7 +27,7 @@ def scaling(records: Iterable[TimeRecord]) -> Picture | None:
 def _series(records: Iterable[TimeRecord]) -> Iterator[list[Row]]:
     for record in sorted(records, key=lambda record: record.started_at):
         where = record.environment
-        machine = f"{where.device_name or where.device} ({plural(where.threads, 'thread')})"
+        machine = device(where)
         for found in record.exponents:
             series = f"{found.flow} {found.work}, {machine}"
             about: Row = {"series": series, "flow": found.flow, "work": found.work, "machine": machine}

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from flowbench.console import one_line
 from flowbench.report.figures.figure import Group, Picture, Row
 from flowbench.report.figures.style import DASHES, DATA, SAMPLES
 from flowbench.results.sketch import PIT_BINS, LogDensities, Marginal, Sketch
 
 PARTS = ("test rows", "samples")
 
-_HEADER = {"labelExpr": "split(datum.label, ' · ')"}
-"""Of a panel: the column's name, and below it the distance."""
+_HEADER = {"labelExpr": "split(datum.label, '\\n')"}
+"""Of a panel: the column's name, and below it the distance. No name has a line break."""
 
 MOST_PAIRED = 4
 """Columns of a matrix of pairs: sixteen panels."""
@@ -28,30 +29,48 @@ def marginals(sketch: Sketch, title: str, columns: Sequence[int] | None = None) 
 
 
 def _marginals(sketch: Sketch, kind: str, title: str, scale: str, chosen: Sequence[Marginal]) -> Picture:
-    names = [_panel(sketch, each) for each in chosen]
+    numbers = scale == "quantitative"
+    what = "largest difference of their distribution functions" if numbers else "half sum of all differences of shares"
+    names = _panels_of([_panel(sketch, each.column, each.distance) for each in chosen])
     return Picture(
         kind,
         title,
         "A panel a column: the share of test rows in each bin as a filled step, of the flow's samples as a dashed "
-        "line. In its heading the largest difference of their distribution functions.",
-        _steps("value", "value", scale, names),
+        f"line. In its heading the {what}.",
+        _steps("value", "value", scale, True),
         tuple(_marginal(each, name) for each, name in zip(chosen, names, strict=True)),
-        _on_counts(sketch),
+        _on_counts(sketch, [] if numbers else chosen),
     )
 
 
-def _panel(sketch: Sketch, found: Marginal) -> str:
-    return f"{sketch.columns[found.column]} · differs by {found.distance:.3f}"
+def _panel(sketch: Sketch, column: int, distance: float) -> str:
+    return f"{one_line(sketch.columns[column])}\ndiffers by {distance:.3f}"
 
 
-def _on_counts(sketch: Sketch) -> tuple[str, ...]:
+def _panels_of(names: Sequence[str]) -> list[str]:
+    """Names that are each another: a table may have two columns of one name."""
+    return [name if names.count(name) == 1 else f"{place}. {name}" for place, name in enumerate(names)]
+
+
+def _on_counts(sketch: Sketch, classes: Sequence[Marginal]) -> tuple[str, ...]:
     if not sketch.n_samples:
         return (f"{sketch.n_rows:,} test rows; no samples were kept",)
-    by_chance = 1.36 * math.sqrt(1 / max(1, sketch.n_rows) + 1 / sketch.n_samples)
+    counted = f"{sketch.n_rows:,} test rows and {sketch.n_samples:,} samples, values in {sketch.units}"
+    each = 1 / max(1, sketch.n_rows) + 1 / sketch.n_samples
+    if classes:
+        expected = max(_shares_by_chance(found.rows, each) for found in classes)
+        return (f"{counted}; shares of so many differ by about {expected:.3f} by chance",)
+    by_chance = 1.36 * math.sqrt(each)
     return (
-        f"{sketch.n_rows:,} test rows and {sketch.n_samples:,} samples, values in {sketch.units}; distribution "
-        f"functions of so many differ by up to {by_chance:.3f} by chance (95%, Kolmogorov and Smirnov)",
+        f"{counted}; distribution functions of so many differ by up to {by_chance:.3f} by chance (95% of columns, "
+        "Kolmogorov and Smirnov)",
     )
+
+
+def _shares_by_chance(counts: Sequence[int], each: float) -> float:
+    """The expected half sum of differences, were both drawn with these shares: E|N(0, s)| is 0.8 s."""
+    total = sum(counts) or 1
+    return 0.4 * sum(math.sqrt(n / total * (1 - n / total) * each) for n in counts)
 
 
 def _marginal(found: Marginal, panel: str) -> Group:
@@ -67,15 +86,16 @@ def _edges(found: Marginal | LogDensities) -> list[float]:
     """The lower edge of each bin; those outside are as wide as the others."""
     low, high = found.low or 0.0, found.high or 0.0
     width = (high - low) / max(1, len(found.rows) - 2)
-    return [float(f"{low + width * (i - 1):.6g}") for i in range(len(found.rows))]
+    digits = max(0, 3 - math.floor(math.log10(width))) if width > 0 else 6  # of what tells two bins apart
+    return [round(low + width * (i - 1), min(digits, 300)) for i in range(len(found.rows))]
 
 
-def _steps(field: str, title: str, kind: str, panels: Sequence[str] | None, share: str = "share of rows") -> Row:
+def _steps(field: str, title: str, kind: str, panels: bool) -> Row:
     x: Row = {"field": field, "type": kind, "title": None if panels else title, "scale": {"zero": False}}
     x["axis"] = {"tickCount": 4, "labelOverlap": True}
     if kind == "nominal":
         x |= {"sort": None, "scale": {}, "axis": {"labelAngle": -40}}
-    y = {"type": "quantitative", "title": None if panels else share, "axis": {"tickCount": 3}}
+    y = {"type": "quantitative", "title": None if panels else "share of rows", "axis": {"tickCount": 3}}
     step = {"interpolate": "step-after"} if kind == "quantitative" else {}
     legend = {"type": "nominal", "title": None, "scale": {"domain": list(PARTS), "range": [DATA, SAMPLES]}}
     dash = {"type": "nominal", "title": None, "scale": {"domain": list(PARTS), "range": [DASHES[0], DASHES[1]]}}
@@ -103,10 +123,10 @@ def _steps(field: str, title: str, kind: str, panels: Sequence[str] | None, shar
             },
         },
     ]
-    if panels is None:
+    if not panels:
         return {"layer": layers}
     return {
-        "facet": {"field": "panel", "type": "nominal", "title": None, "sort": list(panels), "header": _HEADER},
+        "facet": {"field": "panel", "type": "nominal", "title": None, "sort": None, "header": _HEADER},
         "columns": 4,
         "spec": {"layer": layers},
         "resolve": {"scale": {"x": "independent", "y": "independent"}},
@@ -129,7 +149,7 @@ def log_densities(sketch: Sketch, title: str) -> Picture | None:
         f"Log-densities of {title}",
         "The share of test rows by their log-density as a filled step, of the flow's own samples as a dashed line. "
         "They are alike where the flow is right; rows far to the left surprise it.",
-        _steps("nats", "log-density, nats", "quantitative", None),
+        _steps("nats", "log-density, nats", "quantitative", False),
         (Group({}, columns),),
         ("the first and the last bin have what lies beyond",),
     )
@@ -140,13 +160,14 @@ def calibration(sketch: Sketch, title: str, columns: Sequence[int] | None = None
     chosen = [each for each in sketch.calibration if columns is None or each.column in columns]
     if not chosen:
         return None
-    panels = [f"{sketch.columns[each.column]} · differs by {each.distance:.3f}" for each in chosen]
+    whose = "" if sketch.exact else "noise "
+    panels = _panels_of([whose + _panel(sketch, each.column, each.distance) for each in chosen])
     by_chance = 1.36 / math.sqrt(max(1, sketch.n_rows))
     exact = (
-        "column i is the conditional's own: Φ⁻¹ of F(x_i | the columns before)"
+        "column i is the conditional's own: Φ⁻¹ of F(x_i | the columns before it in the flow's order)"
         if sketch.exact
-        else "after several transforms a column of noise belongs to no single column of the data: what is wrong shows, "
-        "but not where"
+        else "this flow's columns of noise belong to no single column of the data, whose names they have by their "
+        "places: what is wrong shows, but not where"
     )
     groups = [
         Group(
@@ -163,13 +184,13 @@ def calibration(sketch: Sketch, title: str, columns: Sequence[int] | None = None
         f"Calibration of {title}",
         "A panel a column of noise: the histogram of its probability integral transform. Flat at 1 is right; a bulge "
         "in the middle: the density is too wide; raised ends: too narrow; a slope: beside the mark.",
-        _pit_spec(panels),
+        _pit_spec(),
         tuple(groups),
-        (exact, f"{sketch.n_rows:,} test rows: a difference of up to {by_chance:.3f} may be chance (95%)"),
+        (exact, f"{sketch.n_rows:,} test rows: a difference of up to {by_chance:.3f} may be chance (95% of columns)"),
     )
 
 
-def _pit_spec(panels: Sequence[str]) -> Row:
+def _pit_spec() -> Row:
     x = {"field": "p", "type": "quantitative", "title": None, "scale": {"domain": [0, 1]}, "axis": {"tickCount": 2}}
     y = {"field": "density", "type": "quantitative", "title": None, "axis": {"tickCount": 3}}
     bar: Row = {"type": "bar", "color": DATA, "opacity": 0.5, "align": "left", "tooltip": True}
@@ -182,7 +203,7 @@ def _pit_spec(panels: Sequence[str]) -> Row:
         {"mark": {"type": "rule", "strokeDash": [3, 3]}, "encoding": {"y": {"datum": 1}}},
     ]
     return {
-        "facet": {"field": "panel", "type": "nominal", "title": None, "sort": list(panels), "header": _HEADER},
+        "facet": {"field": "panel", "type": "nominal", "title": None, "sort": None, "header": _HEADER},
         "columns": 4,
         "spec": {"layer": layers},
     }
@@ -194,7 +215,7 @@ def pairs(sketch: Sketch, title: str, columns: Sequence[int] | None = None) -> P
     shown = shown[:MOST_PAIRED]
     if len(shown) < 2 or not sketch.rows:
         return None
-    names = [sketch.columns[sketch.paired[place]] for place in shown]
+    names = [one_line(sketch.columns[sketch.paired[place]]) for place in shown]
     parts = tuple(zip(PARTS, (sketch.rows, sketch.samples), strict=True))
     axes = [_axis(place, [row[place] for _, part in parts for row in part]) for place in shown]
     groups = [Group({"part": part}, {str(n): [row[n] for row in rows] for n in shown}) for part, rows in parts if rows]

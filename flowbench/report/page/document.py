@@ -39,7 +39,7 @@ def document(
     return {
         "folder": printable(folder.name or str(folder)),
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "problems": [one_line(problem) for problem in problems],
+        "problems": [one_line(problem) for problem in (*problems, *sketches.problems)],
         "themes": {theme: style.config(theme) for theme in ("light", "dark")},
         "datasets": found,
         "scaling": growth and pool.picture(growth),
@@ -59,16 +59,16 @@ def _dataset(table: Table, pool: Pool) -> dict[str, Any]:
     pictures = {
         "frontier": cost,
         "curves": curves(table, names),
-        "pairs": differences(table),
+        "pairs": differences(table, names),
         "history": history(table),
     }
     best = table.best
     return {
-        "name": one_line(table.name),
+        "name": one_line(table.name) or "(no name)",
         "heading": heading(table),
         "runs": sum(len(line.runs) for line in table.lines),
         "best": best and {"model": one_line(best.model), "nats": best.test_ll_nats and best.test_ll_nats.mean},
-        "words": words(table, cost),
+        "words": words(table, names, cost),
         "notes": [one_line(note).removeprefix("* ") for note in ranking(table).notes],
         "table": _table(table),
         "pictures": {kind: picture and pool.picture(picture) for kind, picture in pictures.items()},
@@ -94,7 +94,13 @@ def _table(table: Table) -> dict[str, Any]:
         for index, kind in enumerate(kinds)
     ]
     about = [
-        {"name": column.name or "mark", "right": column.right, "shown": index in shown, "figures": bool(column.values)}
+        {
+            "name": column.name or "mark",
+            "right": column.right,
+            "shown": index in shown,
+            "figures": bool(column.values),
+            "high": column.high,
+        }
         for index, column in enumerate(found)
     ]
     return {"columns": about, "rows": rows}

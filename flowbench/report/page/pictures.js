@@ -33,7 +33,7 @@ function sized(spec, width) {
 function picture(found) {
   const chart = h("div", { class: "chart", role: "img", "aria-label": `${found.title}. ${found.alt}`, tabindex: 0 });
   const variants = Object.keys(found.variants);
-  let spec = variants.length ? found.variants[variants[0]] : found.spec;
+  let spec = report.pool[variants.length ? found.variants[variants[0]] : found.spec];
   const choice = CHOICES[found.kind];
   const chosen = choice && choice.first(found);
   const groups = () => (choice ? found.groups.filter((group) => chosen.has(group.same[choice.by])) : found.groups);
@@ -44,7 +44,7 @@ function picture(found) {
     config.legend = { ...config.legend, columns: Math.max(1, Math.floor(width / 230)) };
     const whole = { ...sized(spec, width), data: { name: "rows", values: rowsOf(groups()) }, $schema: "https://vega.github.io/schema/vega-lite/v6.json" };
     try {
-      await window.vegaEmbed(chart, whole, { config, actions: false, renderer: "svg", tooltip: { theme: theme() } });
+      await window.vegaEmbed(chart, whole, { config, ast: true, actions: false, renderer: "svg", tooltip: { theme: theme() } });
       chart.querySelector("svg")?.setAttribute("aria-hidden", "true"); // the chart says it, and its numbers are below
     } catch (error) {
       chart.replaceChildren(h("p", { class: "quiet" }, `This picture could not be drawn: ${error.message}`));
@@ -53,7 +53,7 @@ function picture(found) {
   inSight.observe(chart);
   const redraw = () => { if (drawnNow.has(chart)) chart.draw(); };
   const controls = [];
-  if (variants.length) controls.push(select("against", variants.map((name) => [name, name]), variants[0], (name) => { spec = found.variants[name]; redraw(); }));
+  if (variants.length) controls.push(select("against", variants.map((name) => [name, name]), variants[0], (name) => { spec = report.pool[found.variants[name]]; redraw(); }));
   return h("figure", {},
     h("h3", {}, found.title),
     controls.length ? h("div", { class: "controls" }, controls) : null,

@@ -39,8 +39,8 @@ class Pool:
             "kind": found.kind,
             "title": one_line(found.title),
             "alt": found.alt,
-            "spec": found.spec,
-            "variants": found.variants,
+            "spec": self.place(found.spec),
+            "variants": {name: self.place(spec) for name, spec in found.variants.items()},
             "groups": [
                 {"same": group.same, "columns": {name: self.put(values) for name, values in group.columns.items()}}
                 for group in found.groups

@@ -25,6 +25,8 @@ class Sketches:
         self._left = MOST_BYTES
         self._chosen: dict[int, Sketch] = {}
         self._left_out: set[int] = set()
+        self.problems: list[str] = []
+        """What could not be read."""
         ranked = [
             (seed, place, order, run)
             for order, table in enumerate(tables)
@@ -46,6 +48,7 @@ class Sketches:
             found = read_sketch(run.record, run.path.parent)
         except (OSError, UnreadableRecordError) as error:
             warn(f"passed over: {error}")
+            self.problems.append(str(error))
             return
         if found is not None:
             self._left -= size
@@ -80,6 +83,8 @@ class Sketches:
             return "left out to keep the page small: flowbench plot draws it"
         if run.record.status != "ok":
             return "the run did not end well"
+        if run.record.files.sketch is not None:
+            return "its sketch is damaged, or not there any more"
         return "none was kept: older runs have none, nor have those that were trained with --no-sketch"
 
 

@@ -43,7 +43,7 @@ function comparison(dataset) {
       const sign = sorted === "ascending" ? "▲" : sorted === "descending" ? "▼" : "↕";
       const sort = h("button", { type: "button" }, columns[index].name, h("span", { "aria-hidden": "true" }, sign));
       sort.addEventListener("click", () => {
-        order = order?.column === index ? { column: index, up: !order.up } : { column: index, up: !columns[index].figures || !/nats|best|bits/.test(columns[index].name) };
+        order = order?.column === index ? { column: index, up: !order.up } : { column: index, up: !columns[index].high };
         draw();
         table.querySelectorAll("thead th")[visible().indexOf(index)]?.querySelector("button").focus();
       });

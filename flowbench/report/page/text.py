@@ -10,12 +10,13 @@ from flowbench.report.ranking.columns import ranking
 from flowbench.report.ranking.sheet import show
 from flowbench.report.ranking.tables import Table
 
-MOST_LINES = 100
-"""Of a table."""
+MOST_LINES = 400
+"""Of all tables: who has more has a browser."""
 
 
 def as_text(tables: Sequence[Table]) -> str:
     """The tables as ``flowbench compare`` prints them into a file."""
     text = io.StringIO()
     show([ranking(table) for table in tables], into(text))
-    return text.getvalue()
+    shown = text.getvalue().splitlines()
+    return "\n".join(shown[:MOST_LINES] + ["…"] * (len(shown) > MOST_LINES))

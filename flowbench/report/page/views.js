@@ -15,11 +15,16 @@ function overview() {
     h("h1", { tabindex: -1 }, `Results in ${report.folder}`),
     h("p", {}, "How good a density each flow learned, and what a density, a sample and the training cost. Choose a dataset."),
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Datasets" }, h("table", {}, h("thead", {}, head), h("tbody", {}, rows))),
-    report.scaling ? h("h2", {}, "How costs grow") : null,
-    report.scaling ? picture(report.scaling) : null,
-    report.problems.length ? h("h2", {}, "Not shown") : null,
-    notes(report.problems),
+    ofTheFolder(),
   ];
+}
+
+// What is of no dataset: costs by the number of columns, and what could not be read.
+function ofTheFolder() {
+  return [
+    report.scaling ? [h("h2", {}, "How costs grow"), picture(report.scaling)] : [],
+    report.problems.length ? [h("h2", {}, "Not shown"), notes(report.problems)] : [],
+  ].flat();
 }
 
 const SECTIONS = [
@@ -29,17 +34,18 @@ const SECTIONS = [
 function datasetView(dataset) {
   const sections = SECTIONS.filter(([kind]) => dataset.pictures[kind]).flatMap(([kind, title]) => {
     const found = dataset.pictures[kind];
-    const words = kind === "frontier" ? dataset.words.slice(1) : [];
+    const words = kind === "frontier" ? dataset.words.costs : [];
     return [h("h2", {}, title), words.length ? h("ul", {}, words.map((sentence) => h("li", {}, sentence))) : null, picture(found)].filter(Boolean);
   });
   return [
     h("h1", { tabindex: -1 }, dataset.name),
     h("p", { class: "quiet" }, dataset.heading),
-    h("p", {}, dataset.words[0] ?? ""),
+    h("p", {}, dataset.words.best),
     h("h2", {}, "Comparison"),
     comparison(dataset),
     notes(dataset.notes),
     sections,
+    report.datasets.length === 1 ? ofTheFolder() : [],
   ];
 }
 

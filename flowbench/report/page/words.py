@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from flowbench.console import one_line
 from flowbench.report.figures.figure import Picture, Row
@@ -16,19 +17,24 @@ MOST_SAID = 4
 """Flows of a frontier that are named in a sentence: the cheapest, and the dearest which are the best."""
 
 
-def words(table: Table, frontier: Picture | None) -> list[str]:
-    """Which flow to pick: the best one, and for each cost what is to be had for how much."""
-    found = [*_best(table), *(_costs(frontier.rows) if frontier else [])]
-    return [one_line(sentence) for sentence in found]
+def words(table: Table, names: Sequence[str], frontier: Picture | None) -> dict[str, Any]:
+    """Which flow to pick: the ``best`` one, and for each of the ``costs`` what is to be had for how much."""
+    costs = _costs(frontier.rows) if frontier else ()
+    return {"best": one_line(_best(table, names)), "costs": [one_line(sentence) for sentence in costs]}
 
 
-def _best(table: Table) -> Iterator[str]:
+def _best(table: Table, names: Sequence[str]) -> str:
     best = table.best
     if best is None or best.test_ll_nats is None:
-        return
-    tied = [line.model for line in table.lines if line.mark == "tied"]
+        return "No run ended well."
+    own = dict(zip(map(id, table.lines), (_without_place(name) for name in names), strict=True))
+    tied = [own[id(line)] for line in table.lines if line.mark == "tied"]
     also = f"; tied with it: {', '.join(tied)}" if tied else ""
-    yield f"Most likely (chosen on validation rows): {best.model}, {best.test_ll_nats.mean:.2f} test nats{also}."
+    return f"Most likely (chosen on validation rows): {own[id(best)]}, {best.test_ll_nats.mean:.2f} test nats{also}."
+
+
+def _without_place(name: str) -> str:
+    return name.partition(" ")[2]
 
 
 def _costs(rows: Sequence[Row]) -> Iterator[str]:
@@ -47,7 +53,7 @@ def _steps(on_it: Sequence[Row], cost: str) -> str:
     left_out = len(rows) - MOST_SAID
     if left_out > 0:
         rows = [*rows[:1], *rows[1 - MOST_SAID :]]
-    parts = [f"{row['name'].partition(' ')[2]} ({_cost(row['value'], cost)}, {row['nats']:.2f} nats)" for row in rows]
+    parts = [f"{_without_place(row['name'])} ({_cost(row['value'], cost)}, {row['nats']:.2f} nats)" for row in rows]
     return ", then ".join(parts)
 
 

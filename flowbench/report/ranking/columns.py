@@ -158,14 +158,14 @@ def _hashes(records: Sequence[RunRecord], shown: Sequence[Sequence[str]]) -> tup
 
 def _validation_column(table: Table) -> Column:
     means, places = [mean(line.validation_ll_nats) for line in table.lines], validation_places(table.lines)
-    return figured("validation\nnats", [Figure(nats, None, places) for nats in means], rank=2)
+    return figured("validation\nnats", [Figure(nats, None, places) for nats in means], rank=2, high=True)
 
 
 def _test_column(table: Table) -> Column:
     figures = [_figure(line.test_ll_nats) for line in table.lines]
     figures += [_figure(reference.test_ll_nats) for reference in table.references]
     figures += [] if table.task.given else _published_figures(table)
-    column = figured("test nats\n± 2 s.e.", figures, rank=0)
+    column = figured("test nats\n± 2 s.e.", figures, rank=0, high=True)
     cells = list(column.cells)
     for index, line in enumerate(table.lines):
         status = line.record.status
@@ -178,7 +178,7 @@ def _averaged_column(table: Table) -> Column:
     figures = [_figure(line.class_averaged_test_ll_nats) for line in table.lines]
     figures += [NOTHING] * len(table.references)
     figures += _published_figures(table) if table.task.given else []
-    return figured("mean over\nclasses\n± 2 s.e.", figures, rank=2)
+    return figured("mean over\nclasses\n± 2 s.e.", figures, rank=2, high=True)
 
 
 def _published_figures(table: Table) -> list[Figure]:
@@ -206,7 +206,7 @@ def _to_best_column(table: Table) -> Column:
     others += [entry.test_ll_nats if own else None for own, entry in zip(comparable, table.published, strict=True)]
     figures += [Figure(None if best is None or nats is None else nats - best.mean, None, 2) for nats in others]
     header = "to best\n± 2 s.e." if any(figure.error is not None for figure in figures) else "to best"
-    return figured(header, figures, rank=3, sign="+")
+    return figured(header, figures, rank=3, sign="+", high=True)
 
 
 def _difference(line: Line) -> Figure:

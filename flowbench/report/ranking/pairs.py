@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from flowbench.errors import NothingToCompareError
-from flowbench.report.layout import Column, decimals, without_common
+from flowbench.report.layout import Column, decimals, given_groups, without_common
 from flowbench.report.ranking.columns import columns, heading
 from flowbench.report.ranking.document import SCHEMA_VERSION
 from flowbench.report.ranking.lines import LEVEL, NOT_CHOSEN, Line, paired, rows_of, two_sided, unpaired
@@ -85,6 +85,10 @@ def unpaired_matrix(table: Table) -> Matrix:
 
 def _of(table: Table, lines: Sequence[Line], pairs: Sequence[tuple[int, int, Difference]], notes: list[str]) -> Matrix:
     adjusted = holm([two_sided(found) for _, _, found in pairs])
+    if any(not found.seeds_dof for *_, found in pairs):
+        notes.append("of one seed, ± is the error over test rows alone: another seed may change more than that")
+    if table.task.test_groups:
+        notes.append(given_groups(table.task.test_groups))
     said = f"± is each pair's own 95% interval; * not by chance (p at most 0.05, by Holm over {len(pairs)} pairs)"
     return Matrix(
         replace(table, lines=tuple(lines), references=(), published=()),
