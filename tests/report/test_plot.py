@@ -93,6 +93,6 @@ def test_what_steers_is_text_in_a_picture() -> None:
 
 def test_a_column_that_fits_says_by_how_much() -> None:
     (numbers, classes) = sketches.marginals(sketch(), "maf on mine")
-    assert numbers.rows[0]["panel"] == "a\ndiffers by 0.010"
+    assert numbers.rows[0]["panel"] == "1 · a\ndiffers by 0.010\nmay be chance"
     assert "by chance" in numbers.notes[0]
     assert {row["value"] for row in classes.rows} == {"x", "<b>y</b>"}

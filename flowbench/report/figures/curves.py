@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from flowbench.report.figures.figure import Group, Picture, Row
-from flowbench.report.figures.labels import place
+from flowbench.report.figures.labels import colour, place
 from flowbench.report.figures.style import DASHES
 from flowbench.report.ranking.tables import Table
 from flowbench.results.record import History, RunRecord
@@ -40,6 +40,7 @@ def curves(table: Table, names: Sequence[str], by: By = "seconds") -> Picture | 
         spec(by),
         tuple(groups),
         (
+            *_without(table),
             f"of a curve {MOST_POINTS} epochs at the most are drawn, among them the best one; what lies below all that "
             "was reached after a tenth of a training is cut off",
         ),
@@ -55,7 +56,7 @@ def run_curve(record: RunRecord, name: str) -> list[Group]:
     kept = _kept(history, best)
     steps = record.training.steps_per_epoch
     floor = _floor(history.validation_ll_nats, history.train_ll_nats)
-    same: Row = {"run": record.run, "name": name, "place": place(name), "floor": floor}
+    same: Row = {"run": record.run, "name": name, "place": place(name), "colour": colour(name), "floor": floor}
     columns: dict[str, Sequence[Any]] = {
         "epoch": [index + 1 for index in kept],
         "seconds": [_at(history.seconds, index) for index in kept],
@@ -64,6 +65,12 @@ def run_curve(record: RunRecord, name: str) -> list[Group]:
     }
     lls = {"validation": history.validation_ll_nats, "training": history.train_ll_nats}
     return [Group(same | {"part": part}, columns | {"nats": [_at(lls[part], i) for i in kept]}) for part in PARTS]
+
+
+def _without(table: Table) -> list[str]:
+    """What is said of lines that have no curve."""
+    without = sum(not any(run.record.training.history for run in line.ended) for line in table.lines)
+    return [f"{without} of {len(table.lines)} lines have no curve: their records do not have it"] if without else []
 
 
 def _is_known(groups: Sequence[Group], by: By) -> bool:

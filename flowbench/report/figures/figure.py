@@ -66,4 +66,16 @@ class Picture:
     def drawn(self, config: Row, **changes: Any) -> Row:
         """The whole specification, with its numbers, as it is drawn in a style."""
         data = {"name": "rows", "values": self.rows}
-        return {"$schema": SCHEMA, **self.spec, **changes, "data": data, "config": config}
+        whole = {"$schema": SCHEMA, **self.spec, **changes, "data": data, "config": config}
+        return whole | ({"layer": self._coloured(whole["layer"])} if "layer" in whole else {})
+
+    def _coloured(self, layers: Sequence[Row]) -> list[Row]:
+        """The layers, where groups have colours of their own in these."""
+        own = {group.same["name"]: group.same["colour"] for group in self.groups if "colour" in group.same}
+        scale = {"scale": {"domain": list(own), "range": list(own.values())}} if own else {}
+        return [
+            layer | {"encoding": layer["encoding"] | {"color": layer["encoding"]["color"] | scale}}
+            if own and "color" in layer["encoding"]
+            else layer
+            for layer in layers
+        ]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from flowbench.report.figures.figure import Picture, Row, grouped
-from flowbench.report.figures.labels import place
+from flowbench.report.figures.labels import colour, place
 from flowbench.report.figures.style import FAINT, PALETTE
 from flowbench.report.ranking.columns import device
 from flowbench.report.ranking.lines import Line
@@ -41,7 +41,7 @@ def frontier(table: Table, names: Sequence[str]) -> Picture | None:
         "frontier",
         f"Likelihood on {table.name} against its cost",
         "Points: one a flow, the higher the more likely its test rows, the further left the cheaper. Lines join those "
-        "that no other on the same machine beats at the cost. Levels: published likelihoods.",
+        "that no other on the same machine beats at the cost." + " Levels: published likelihoods." * bool(levels),
         _spec(len(machines) > 1, legend, bool(levels)),
         tuple(grouped([*points, *levels], "kind", "machine")),
         (
@@ -191,6 +191,5 @@ def _spec(several: bool, legend: Sequence[str], has_levels: bool) -> Row:
 
 
 def _colours(legend: Sequence[str]) -> list[str]:
-    """One a name, the faintest for what is not named."""
-    colours = iter(PALETTE)
-    return [FAINT if name == OTHERS else next(colours) for name in legend]
+    """Each line's own, the faintest for what is not named."""
+    return [FAINT if name == OTHERS else colour(name) for name in legend]

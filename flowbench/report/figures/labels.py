@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from flowbench.report.figures.style import PALETTE
 from flowbench.report.ranking.columns import columns
 from flowbench.report.ranking.tables import Table
 
@@ -25,6 +26,11 @@ def labels(table: Table) -> list[str]:
 def _tells(cells: Sequence[str], names: Sequence[str], index: int) -> bool:
     same = {cells[other] for other, name in enumerate(names) if name == names[index]}
     return bool(cells[index]) and len(same) > 1
+
+
+def colour(name: str) -> str:
+    """A line's colour in every picture of its table, of its name."""
+    return PALETTE[(int(place(name)) - 1) % len(PALETTE)]
 
 
 def place(name: str) -> str:

@@ -31,7 +31,8 @@ def marginals(sketch: Sketch, title: str, columns: Sequence[int] | None = None) 
 def _marginals(sketch: Sketch, kind: str, title: str, scale: str, chosen: Sequence[Marginal]) -> Picture:
     numbers = scale == "quantitative"
     what = "largest difference of their distribution functions" if numbers else "half sum of all differences of shares"
-    names = _panels_of([_panel(sketch, each.column, each.distance) for each in chosen])
+    limit = _limit(1 / max(1, sketch.n_rows) + 1 / max(1, sketch.n_samples), len(sketch.marginals)) if numbers else None
+    names = _panels_of([_panel(sketch, each.column, each.distance, limit) for each in chosen])
     return Picture(
         kind,
         title,
@@ -43,8 +44,20 @@ def _marginals(sketch: Sketch, kind: str, title: str, scale: str, chosen: Sequen
     )
 
 
-def _panel(sketch: Sketch, column: int, distance: float) -> str:
-    return f"{one_line(sketch.columns[column])}\ndiffers by {distance:.3f}"
+def _panel(sketch: Sketch, column: int, distance: float, limit: float | None) -> str:
+    """A column's place, from 1, and its name where it has one; below it the distance, and whether it may be chance."""
+    name = one_line(sketch.columns[column])
+    name = name if name.isdigit() else f"{column + 1} · {name}"
+    verdict = "" if limit is None else "\nmore than chance" if distance > limit else "\nmay be chance"
+    return f"{name}\ndiffers by {distance:.3f}{verdict}"
+
+
+def _limit(each: float, columns: int) -> float:
+    """The largest distance that chance gives any of so many columns, 95 of 100 times (Kolmogorov, Bonferroni).
+
+    ``each`` is the sum of 1/n over the samples that are compared.
+    """
+    return math.sqrt(-math.log(0.025 / max(1, columns)) / 2 * each)
 
 
 def _panels_of(names: Sequence[str]) -> list[str]:
@@ -60,10 +73,10 @@ def _on_counts(sketch: Sketch, classes: Sequence[Marginal]) -> tuple[str, ...]:
     if classes:
         expected = max(_shares_by_chance(found.rows, each) for found in classes)
         return (f"{counted}; shares of so many differ by about {expected:.3f} by chance",)
-    by_chance = 1.36 * math.sqrt(each)
+    by_chance = _limit(each, len(sketch.marginals))
     return (
-        f"{counted}; distribution functions of so many differ by up to {by_chance:.3f} by chance (95% of columns, "
-        "Kolmogorov and Smirnov)",
+        f"{counted}; distribution functions of so many differ by up to {by_chance:.3f} by chance (95% for all "
+        "columns together; Kolmogorov and Smirnov)",
     )
 
 
@@ -161,8 +174,8 @@ def calibration(sketch: Sketch, title: str, columns: Sequence[int] | None = None
     if not chosen:
         return None
     whose = "" if sketch.exact else "noise "
-    panels = _panels_of([whose + _panel(sketch, each.column, each.distance) for each in chosen])
-    by_chance = 1.36 / math.sqrt(max(1, sketch.n_rows))
+    by_chance = _limit(1 / max(1, sketch.n_rows), len(sketch.calibration))
+    panels = _panels_of([whose + _panel(sketch, each.column, each.distance, by_chance) for each in chosen])
     exact = (
         "column i is the conditional's own: Φ⁻¹ of F(x_i | the columns before it in the flow's order)"
         if sketch.exact
@@ -186,7 +199,10 @@ def calibration(sketch: Sketch, title: str, columns: Sequence[int] | None = None
         "in the middle: the density is too wide; raised ends: too narrow; a slope: beside the mark.",
         _pit_spec(),
         tuple(groups),
-        (exact, f"{sketch.n_rows:,} test rows: a difference of up to {by_chance:.3f} may be chance (95% of columns)"),
+        (
+            exact,
+            f"{sketch.n_rows:,} test rows: up to {by_chance:.3f} may be chance (95% for all columns together)",
+        ),
     )
 
 

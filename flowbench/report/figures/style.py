@@ -66,7 +66,7 @@ def config(theme: Theme, legend_columns: int = 0) -> dict[str, Any]:
             "orient": "bottom",
             "direction": "horizontal",
             "columns": legend_columns,
-            "labelLimit": 0,
+            "labelLimit": 130 if theme == "paper" else 0,
             "symbolStrokeWidth": 1.5,
             "symbolSize": 30 if theme == "paper" else 90,
             "symbolBaseFillColor": "transparent",

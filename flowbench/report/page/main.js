@@ -24,7 +24,7 @@ function show(moved) {
   const run = dataset && name && Object.hasOwn(report.runs, name) ? report.runs[name] : null;
   drawnNow.clear();
   const view = run ? runView(dataset, name, run) : dataset ? datasetView(dataset) : overview();
-  main.replaceChildren(...view.flat().filter(Boolean));
+  main.replaceChildren(...view.flat(Infinity).filter(Boolean));
   for (const link of document.querySelectorAll("nav a")) {
     link.getAttribute("href") === address(dataset?.name) ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
   }

@@ -29,6 +29,15 @@ function sized(spec, width) {
   return { width: width - 4, height: Math.round(Math.min(380, width * 0.6)), autosize: { type: "fit-x", contains: "padding" }, ...spec };
 }
 
+// Each run keeps its line's colour, whichever of them are drawn.
+function coloured(spec, groups) {
+  const own = new Map(groups.filter((group) => group.same.colour).map((group) => [group.same.name, group.same.colour]));
+  if (!own.size) return spec;
+  const scale = { domain: [...own.keys()], range: [...own.values()] };
+  const one = (view) => (view.encoding?.color ? { ...view, encoding: { ...view.encoding, color: { ...view.encoding.color, scale } } } : view);
+  return { ...spec, layer: spec.layer.map(one) };
+}
+
 // A picture with its controls and its numbers. Of curves those runs are drawn that are chosen, of panels those columns.
 function picture(found) {
   const chart = h("div", { class: "chart", role: "img", "aria-label": `${found.title}. ${found.alt}`, tabindex: 0 });
@@ -41,8 +50,8 @@ function picture(found) {
     drawnNow.add(chart);
     const width = chart.clientWidth || 600;
     const config = { ...report.themes[theme()], aria: false };
-    config.legend = { ...config.legend, columns: Math.max(1, Math.floor(width / 230)) };
-    const whole = { ...sized(spec, width), data: { name: "rows", values: rowsOf(groups()) }, $schema: "https://vega.github.io/schema/vega-lite/v6.json" };
+    config.legend = { ...config.legend, columns: Math.max(1, Math.floor(width / 230)), labelLimit: Math.min(width - 60, 210) };
+    const whole = { ...coloured(sized(spec, width), groups()), data: { name: "rows", values: rowsOf(groups()) }, $schema: "https://vega.github.io/schema/vega-lite/v6.json" };
     try {
       await window.vegaEmbed(chart, whole, { config, ast: true, actions: false, renderer: "svg", tooltip: { theme: theme() } });
       chart.querySelector("svg")?.setAttribute("aria-hidden", "true"); // the chart says it, and its numbers are below

@@ -32,8 +32,9 @@ const SECTIONS = [
 ];
 
 function datasetView(dataset) {
-  const sections = SECTIONS.filter(([kind]) => dataset.pictures[kind]).flatMap(([kind, title]) => {
+  const sections = SECTIONS.map(([kind, title]) => {
     const found = dataset.pictures[kind];
+    if (!found) return [];
     const words = kind === "frontier" ? dataset.words.costs : [];
     return [h("h2", {}, title), words.length ? h("ul", {}, words.map((sentence) => h("li", {}, sentence))) : null, picture(found)].filter(Boolean);
   });
@@ -41,10 +42,11 @@ function datasetView(dataset) {
     h("h1", { tabindex: -1 }, dataset.name),
     h("p", { class: "quiet" }, dataset.heading),
     h("p", {}, dataset.words.best),
+    sections.slice(0, 1),
     h("h2", {}, "Comparison"),
     comparison(dataset),
     notes(dataset.notes),
-    sections,
+    sections.slice(1),
     report.datasets.length === 1 ? ofTheFolder() : [],
   ];
 }
@@ -66,7 +68,7 @@ function runView(dataset, name, run) {
     run.status === "ok" ? null : h("p", { class: "bad fail" }, `${run.status}: ${run.error ?? "no reason was recorded"}`),
     run.doubts.map((doubt) => h("p", {}, `Doubt: ${doubt}`)),
     terms(run.figures.map(([what, value, unit]) => [what, `${value} ${unit}`])),
-    sketchView(run),
+    sketchView(dataset, run),
     own?.groups.length ? [h("h2", {}, "Training"), picture(own)] : null,
     run.checks.length ? h("h2", {}, "Checks") : null,
     run.checks.length ? h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Checks" }, h("table", {},
@@ -78,9 +80,15 @@ function runView(dataset, name, run) {
   ].flat();
 }
 
-function sketchView(run) {
+// Runs on the same data that have pictures.
+function others(dataset) {
+  const found = dataset.table.rows.flatMap((row) => row.runs).filter((name) => report.runs[name].sketch);
+  return found.length ? h("p", { class: "quiet" }, "There are of: ", found.slice(0, 8).flatMap((name, k) => [k ? ", " : "", h("a", { href: address(dataset.name, name) }, report.runs[name].title)])) : null;
+}
+
+function sketchView(dataset, run) {
   const sketch = run.sketch;
-  if (!sketch) return [h("h2", {}, "What it learned"), h("p", { class: "quiet" }, `There are no pictures of this flow: ${run.unsketched}.`)];
+  if (!sketch) return [h("h2", {}, "What it learned"), h("p", { class: "quiet" }, `There are no pictures of this flow: ${run.unsketched}.`), others(dataset)];
   return [
     h("h2", {}, "What it learned"),
     sketch.images ? h("div", { class: "images" }, IMAGES.map(([part, title]) => {

@@ -30,7 +30,8 @@ def _best(table: Table, names: Sequence[str]) -> str:
     own = dict(zip(map(id, table.lines), (_without_place(name) for name in names), strict=True))
     tied = [own[id(line)] for line in table.lines if line.mark == "tied"]
     also = f"; tied with it: {', '.join(tied)}" if tied else ""
-    return f"Most likely (chosen on validation rows): {own[id(best)]}, {best.test_ll_nats.mean:.2f} test nats{also}."
+    nats = f"{best.test_ll_nats.mean:.2f} test nats"
+    return f"Highest likelihood (chosen on validation rows): {own[id(best)]}, {nats}{also}."
 
 
 def _without_place(name: str) -> str:
@@ -42,9 +43,9 @@ def _costs(rows: Sequence[Row]) -> Iterator[str]:
     for cost, what in zip(COSTS, _SAID, strict=True):
         for machine in machines:
             on_it = [row for row in rows if row.get("frontier") and row["cost"] == cost and row["machine"] == machine]
-            if on_it:
+            if any(not row["far"] for row in on_it):
                 where = f" on {machine}" if len(machines) > 1 else ""
-                yield f"For cheap {what}{where}, the most likely for the cost: {_steps(on_it, cost)}."
+                yield f"For cheap {what}{where}, the highest likelihood for the cost: {_steps(on_it, cost)}."
 
 
 def _steps(on_it: Sequence[Row], cost: str) -> str:

@@ -70,7 +70,8 @@ def matrix(table: Table) -> Matrix:
     pairs = [(i, j, paired(chosen[i][1], chosen[j][1])) for i, j in combinations(range(len(chosen)), 2)]
     notes = [f"the first {MOST} of {len(candidates):,} lines are paired"] if len(candidates) > MOST else []
     without = min(len(candidates), MOST) - len(chosen)
-    notes += [f"without likelihoods of the same test rows, and not paired: {without}"] if without else []
+    of = min(len(candidates), MOST)
+    notes += [f"not paired, as other rows or none are beside their records: {without} of {of} lines"] if without else []
     return _of(table, [line for line, _ in chosen], pairs, notes)
 
 

@@ -106,9 +106,9 @@ def test_lists_that_several_have_are_there_once() -> None:
 def test_the_frontier_says_what_is_cheap(tmp_path: Path) -> None:
     write_results(tmp_path)
     words = made(tmp_path)["datasets"][0]["words"]
-    assert words["best"].startswith("Most likely (chosen on validation rows): maf 5 × (2×100)")
+    assert words["best"].startswith("Highest likelihood (chosen on validation rows): maf 5 × (2×100)")
     assert words["costs"][0].startswith(
-        "For cheap densities, the most likely for the cost: maf 5 × (2×100), seed 0, revision fedcba9 (1.00 µs"
+        "For cheap densities, the highest likelihood for the cost: maf 5 × (2×100), seed 0, revision fedcba9 (1.00 µs"
     )
 
 

@@ -24,7 +24,7 @@ def test_it_asks_for_nothing_and_shows_everything(opened: Any, page_file: Path) 
     assert page.locator(".chart svg").count() == 1  # how costs grow
     page = opened.at("mine")
     assert page.locator("h2").all_inner_texts() == [
-        "Comparison", "Which flow to pick", "Training", "Which differences are real", "Has it got worse?",
+        "Which flow to pick", "Comparison", "Training", "Which differences are real", "Has it got worse?",
     ]  # fmt: skip
     assert page.locator(".chart svg").count() == 4
     page = opened.at("mine/run-1")
