@@ -93,7 +93,7 @@ def write_results(folder):
         lls = base + nats + rng.normal(size=ROWS) / 20
         write_run(folder, lls, flow=flow, seed=seed, run=f"run-{place}", data="mine", cost=2.0 + place, place=place)
     write_run(folder, base + 1.05, flow="maf", run="newer", data="mine", revision="fedcba9", when=3, cost=2.0, place=9)
-    error = f"{HOSTILE} at step 3"
+    error = f"{HOSTILE} {STEERS} at step 3"
     broken = run("maf", None, run="diverged", data="mine", n_test=ROWS, status="diverged", error=error)
     store.write(broken, folder)
     write_run(folder, base, flow="maf", run="other", data='pow"er', cost=1.0, place=3)

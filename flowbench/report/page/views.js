@@ -31,12 +31,21 @@ const SECTIONS = [
   ["frontier", "Which flow to pick"], ["curves", "Training"], ["pairs", "Which differences are real"], ["history", "Has it got worse?"],
 ];
 
+// For each cost the flows that are worth it, from the cheapest to the best.
+function picks(dataset) {
+  const { costs } = dataset.words;
+  if (!costs.length) return [];
+  const flow = ([name, cost, nats]) => h("span", { class: "pick" }, `${name} `, h("span", { class: "quiet" }, `${cost} · ${nats}`));
+  const row = ({ cost, machine, flows }) => h("tr", {}, h("th", { scope: "row" }, cost), h("td", {}, machine), h("td", { class: "long" }, flows.flatMap((each, k) => [k ? " → " : "", flow(each)])));
+  const head = ["cost", "on", "worth it, from the cheapest to the best"].map((text) => h("th", { scope: "col" }, text));
+  return [h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Which flow to pick" }, h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, costs.map(row))))];
+}
+
 function datasetView(dataset) {
   const sections = SECTIONS.map(([kind, title]) => {
     const found = dataset.pictures[kind];
     if (!found) return [];
-    const words = kind === "frontier" ? dataset.words.costs : [];
-    return [h("h2", {}, title), words.length ? h("ul", {}, words.map((sentence) => h("li", {}, sentence))) : null, picture(found)].filter(Boolean);
+    return [h("h2", {}, title), kind === "frontier" ? picks(dataset) : [], picture(found)];
   });
   return [
     h("h1", { tabindex: -1 }, dataset.name),

@@ -1,4 +1,4 @@
-"""What the pictures of a dataset say, in a few sentences. No torch."""
+"""What the pictures of a dataset say, in words. No torch."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from flowbench.report.figures.frontier import COSTS
 from flowbench.report.layout import duration, significant
 from flowbench.report.ranking.tables import Table
 
-_SAID = ("densities", "samples", "training")
-
 MOST_SAID = 4
-"""Flows of a frontier that are named in a sentence: the cheapest, and the dearest which are the best."""
+"""Flows of a frontier that are named: the cheapest, and the dearest which are the best."""
 
 
 def words(table: Table, names: Sequence[str], frontier: Picture | None) -> dict[str, Any]:
     """Which flow to pick: the ``best`` one, and for each of the ``costs`` what is to be had for how much."""
     costs = _costs(frontier.rows) if frontier else ()
-    return {"best": one_line(_best(table, names)), "costs": [one_line(sentence) for sentence in costs]}
+    return {"best": one_line(_best(table, names)), "costs": list(costs)}
 
 
 def _best(table: Table, names: Sequence[str]) -> str:
@@ -38,25 +36,24 @@ def _without_place(name: str) -> str:
     return name.partition(" ")[2]
 
 
-def _costs(rows: Sequence[Row]) -> Iterator[str]:
+def _costs(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+    """For each cost and machine the flows that are worth it, from the cheapest to the best."""
     machines = list(dict.fromkeys(row["machine"] for row in rows if row["kind"] == "run"))
-    for cost, what in zip(COSTS, _SAID, strict=True):
+    for cost in COSTS:
         for machine in machines:
             on_it = [row for row in rows if row.get("frontier") and row["cost"] == cost and row["machine"] == machine]
             if any(not row["far"] for row in on_it):
-                where = f" on {machine}" if len(machines) > 1 else ""
-                yield f"For cheap {what}{where}, the highest likelihood for the cost: {_steps(on_it, cost)}."
+                yield {"cost": cost, "machine": one_line(machine), "flows": _flows(on_it, cost)}
 
 
-def _steps(on_it: Sequence[Row], cost: str) -> str:
-    """From the cheapest to the best."""
+def _flows(on_it: Sequence[Row], cost: str) -> list[list[str]]:
+    """Each with what it costs and its test nats."""
     rows = sorted(on_it, key=lambda row: row["value"])
-    left_out = len(rows) - MOST_SAID
-    if left_out > 0:
-        rows = [*rows[:1], *rows[1 - MOST_SAID :]]
-    parts = [f"{_without_place(row['name'])} ({_cost(row['value'], cost)}, {row['nats']:.2f} nats)" for row in rows]
-    return ", then ".join(parts)
+    rows = rows if len(rows) <= MOST_SAID else [*rows[:1], *rows[1 - MOST_SAID :]]
+    return [
+        [one_line(_without_place(row["name"])), _cost(row["value"], cost), f"{row['nats']:.2f} nats"] for row in rows
+    ]
 
 
 def _cost(value: float, cost: str) -> str:
-    return duration(value) if cost == COSTS[2] else f"{significant(value)} µs a row"
+    return duration(value) if cost == COSTS[2] else f"{significant(value)} µs"

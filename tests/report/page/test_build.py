@@ -107,9 +107,9 @@ def test_the_frontier_says_what_is_cheap(tmp_path: Path) -> None:
     write_results(tmp_path)
     words = made(tmp_path)["datasets"][0]["words"]
     assert words["best"].startswith("Highest likelihood (chosen on validation rows): maf 5 × (2×100)")
-    assert words["costs"][0].startswith(
-        "For cheap densities, the highest likelihood for the cost: maf 5 × (2×100), seed 0, revision fedcba9 (1.00 µs"
-    )
+    first = words["costs"][0]
+    assert (first["cost"], first["machine"]) == ("density, µs a row", "a processor (2 threads)")
+    assert first["flows"][0][1:] == ["1.00 µs", "1.01 nats"]
 
 
 def test_the_gate_judges_a_revision_by_the_one_before(tmp_path: Path) -> None:
