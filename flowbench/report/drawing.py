@@ -42,11 +42,10 @@ def vega_bundle() -> str:
     return script
 
 
-def drawn(picture: Picture, form: str, columns: str, variant: str | None = None) -> bytes:
+def drawn(picture: Picture, form: str, columns: str) -> bytes:
     """A picture for a paper, as wide as one or two of its ``columns``: PDF and SVG with their fonts, PNG at 300 dpi."""
     vl_convert, width = needed(), WIDTHS[columns]
-    spec = picture.variants[variant] if variant else picture.spec
-    whole = _printed(picture.drawn(config("paper", max(1, int(width // 130))), **sized(spec, width)))
+    whole = _printed(picture.drawn(config("paper", max(1, int(width // 130))), **sized(picture.spec, width)))
     if form == ".pdf":
         return bytes(vl_convert.vegalite_to_pdf(whole))
     if form == ".svg":

@@ -86,7 +86,7 @@ def _of_dataset(table: Table, wish: Wish) -> Picture:
         raise UsageError(f"{kind} are of one run", "name it: flowbench plot RUN; `flowbench compare` lists them")
     names = labels(table)
     if kind == "curves":
-        found = _there(curves(table, names, by), "history of a training", "train again: records have it now")
+        found = _there(curves(table, names), "history of a training", "train again: records have it now")
         return _few(found, by)
     if kind == "frontier":
         return _there(frontier(table, names), "run with times", "train one to its end")

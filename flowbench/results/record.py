@@ -197,11 +197,16 @@ class Timing(Part):
 
 
 class Files(Part):
-    """The names of the files beside a record: the weights, and the log-likelihood in nats of each test row."""
+    """The names of the files beside a record: weights, the log-likelihood in nats of each test row, and the sketch."""
 
     weights: Annotated[str, file_name(".safetensors")] | None = None
     test_lls: Annotated[str, file_name(".npy")] | None = None
     sketch: Annotated[str, file_name(".sketch")] | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Of those that there are."""
+        return [name for name in (self.weights, self.test_lls, self.sketch) if name is not None]
 
 
 class Environment(Part):

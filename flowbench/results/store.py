@@ -287,4 +287,4 @@ def _beside(path: Path) -> set[str]:
         files = read(path).files
     except UnreadableRecordError:
         return set()
-    return {name for name in files.model_dump().values() if name is not None and name.startswith(f"{path.stem}.")}
+    return {name for name in files.names if name.startswith(f"{path.stem}.")}

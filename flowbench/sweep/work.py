@@ -111,7 +111,7 @@ def work_away(job: Job, known: frozenset[str], tell: Tell, how: How) -> Done:
         if done.run is not None:
             path = folder / "results" / f"{done.run}.json"
             files = store.read(path).files
-            names = [path.name, *(beside for beside in (files.weights, files.test_lls, files.sketch) if beside)]
+            names = [path.name, *files.names]
             contents |= {each: (path.parent / each).read_bytes() for each in names}
     return Done(done.ending, done.run, done.error, contents)
 

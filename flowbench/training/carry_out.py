@@ -81,11 +81,11 @@ def _keeping(order: Order, config: RunConfig, dataset: Dataset, folder: Path, ho
     if other is not None:
         start = Unfinished(other.parent.parent, other.name).newest()
     if start is None:
-        if how.finish and not how.run:
-            raise UsageError(f"{kept.run} was not broken off: there is nothing to finish")
         if how.run:
             why = f"{how.run} cannot be gone on with: its data, or what sets it apart, is not what it was"
             raise UsageError(why, "`flowbench train` without --resume or --finish begins anew")
+        if how.finish:
+            raise UsageError(f"{kept.run} was not broken off: there is nothing to finish")
         return Keeping(order, kept, how.checkpoint_every)
     if start.about.rows_sha256 != dataset.rows_sha256:
         raise DataError(f"{kept.run} was broken off on other rows", "--restart trains it on these")

@@ -21,7 +21,7 @@ MOST_POINTS = 60
 PARTS = ("validation", "training")
 
 
-def curves(table: Table, names: Sequence[str], by: By = "seconds") -> Picture | None:
+def curves(table: Table, names: Sequence[str]) -> Picture | None:
     """All runs of a table whose records have a history, by the names of its lines; None where none has."""
     groups = [
         group
@@ -35,9 +35,8 @@ def curves(table: Table, names: Sequence[str], by: By = "seconds") -> Picture | 
         "curves",
         f"Training on {table.name}",
         "Lines of mean log-likelihood in nats as training went on: of validation rows unbroken, of training rows "
-        "dashed. A ring with the run's number marks the best epoch "
-        "by validation, which a run keeps.",
-        spec(by),
+        "dashed. A ring with the run's number marks the best epoch by validation, which a run keeps.",
+        spec("seconds"),
         tuple(groups),
         (
             *_without(table),

@@ -23,9 +23,7 @@ def frontier(table: Table, names: Sequence[str]) -> Picture | None:
 
     On the frontier of a cost is what no other line of the same machine beats in likelihood for as little.
     """
-    points = [
-        point for line, name in zip(table.lines, names, strict=True) if line.test_ll_nats for point in _of(line, name)
-    ]
+    points = [point for line, name in zip(table.lines, names, strict=True) for point in _of(line, name)]
     if not points:
         return None
     far = _far_below(points)
@@ -81,6 +79,7 @@ def _far_below(points: Sequence[Row]) -> float:
 
 
 def _of(line: Line, name: str) -> Iterator[Row]:
+    """A point for each cost that is known; none of a line that did not end well."""
     test = line.test_ll_nats
     if test is None:
         return
@@ -151,14 +150,7 @@ def _spec(several: bool, legend: Sequence[str], has_levels: bool) -> Row:
         },
         {
             "transform": [levels],
-            "mark": {
-                "type": "text",
-                "align": "left",
-                "baseline": "bottom",
-                "dx": 3,
-                "dy": -1,
-                "style": "published-level",
-            },
+            "mark": {**beside, "dx": 3, "dy": -1, "style": "published-level"},
             "encoding": {"y": y, "x": {"value": 0}, "text": {"field": "label"}},
         },
         {

@@ -31,16 +31,18 @@ def marginals(sketch: Sketch, title: str, columns: Sequence[int] | None = None) 
 def _marginals(sketch: Sketch, kind: str, title: str, scale: str, chosen: Sequence[Marginal]) -> Picture:
     numbers = scale == "quantitative"
     what = "largest difference of their distribution functions" if numbers else "half sum of all differences of shares"
-    limit = _limit(1 / max(1, sketch.n_rows) + 1 / max(1, sketch.n_samples), len(sketch.marginals)) if numbers else None
-    names = _panels_of([_panel(sketch, each.column, each.distance, limit) for each in chosen])
+    each = 1 / max(1, sketch.n_rows) + 1 / max(1, sketch.n_samples)
+    limit = _limit(each, len(sketch.marginals)) if numbers else None
+    names = _panels_of([_panel(sketch, found.column, found.distance, limit) for found in chosen])
+    by_chance = max(_shares_by_chance(found.rows, each) for found in chosen) if limit is None else limit
     return Picture(
         kind,
         title,
         "A panel a column: the share of test rows in each bin as a filled step, of the flow's samples as a dashed "
         f"line. In its heading the {what}.",
         _steps("value", "value", scale, True),
-        tuple(_marginal(each, name) for each, name in zip(chosen, names, strict=True)),
-        _on_counts(sketch, [] if numbers else chosen),
+        tuple(_marginal(found, name) for found, name in zip(chosen, names, strict=True)),
+        _on_counts(sketch, numbers, by_chance),
     )
 
 
@@ -65,15 +67,12 @@ def _panels_of(names: Sequence[str]) -> list[str]:
     return [name if names.count(name) == 1 else f"{place}. {name}" for place, name in enumerate(names)]
 
 
-def _on_counts(sketch: Sketch, classes: Sequence[Marginal]) -> tuple[str, ...]:
+def _on_counts(sketch: Sketch, numbers: bool, by_chance: float) -> tuple[str, ...]:
     if not sketch.n_samples:
         return (f"{sketch.n_rows:,} test rows; no samples were kept",)
     counted = f"{sketch.n_rows:,} test rows and {sketch.n_samples:,} samples, values in {sketch.units}"
-    each = 1 / max(1, sketch.n_rows) + 1 / sketch.n_samples
-    if classes:
-        expected = max(_shares_by_chance(found.rows, each) for found in classes)
-        return (f"{counted}; shares of so many differ by about {expected:.3f} by chance",)
-    by_chance = _limit(each, len(sketch.marginals))
+    if not numbers:
+        return (f"{counted}; shares of so many differ by about {by_chance:.3f} by chance",)
     return (
         f"{counted}; distribution functions of so many differ by up to {by_chance:.3f} by chance (95% for all "
         "columns together; Kolmogorov and Smirnov)",
@@ -87,12 +86,14 @@ def _shares_by_chance(counts: Sequence[int], each: float) -> float:
 
 
 def _marginal(found: Marginal, panel: str) -> Group:
-    """Shares of all that was counted; the first and the last bin of numbers have what lies beyond."""
-    totals = sum(found.rows) or 1, sum(found.samples) or 1
-    parts = zip((found.rows, found.samples), totals, strict=True)
-    rows, samples = ([round(n / total, 5) for n in part] for part, total in parts)
     values = _edges(found) if found.labels is None else found.labels
-    return Group({"panel": panel, "distance": found.distance}, {"value": values, "rows": rows, "samples": samples})
+    return Group({"panel": panel, "distance": found.distance}, {"value": values, **_shares(found)})
+
+
+def _shares(found: Marginal | LogDensities) -> dict[str, list[float]]:
+    """Of all that was counted; the first and the last bin of numbers have what lies beyond."""
+    parts = {"rows": found.rows, "samples": found.samples}
+    return {name: [round(n / (sum(part) or 1), 5) for n in part] for name, part in parts.items()}
 
 
 def _edges(found: Marginal | LogDensities) -> list[float]:
@@ -117,24 +118,18 @@ def _steps(field: str, title: str, kind: str, panels: bool) -> Row:
             "mark": {"type": "area" if kind == "quantitative" else "bar", "opacity": 0.3, "tooltip": True, **step},
             "encoding": {"x": x, "y": {**y, "field": "rows"}, "color": {**legend, "datum": PARTS[0]}},
         },
-        {
-            "mark": {"type": "line", "tooltip": True, **step},
-            "encoding": {
-                "x": x,
-                "y": {**y, "field": "rows"},
-                "color": {**legend, "datum": PARTS[0]},
-                "strokeDash": {**dash, "datum": PARTS[0]},
-            },
-        },
-        {
-            "mark": {"type": "line", "tooltip": True, **step},
-            "encoding": {
-                "x": x,
-                "y": {**y, "field": "samples"},
-                "color": {**legend, "datum": PARTS[1]},
-                "strokeDash": {**dash, "datum": PARTS[1]},
-            },
-        },
+        *(
+            {
+                "mark": {"type": "line", "tooltip": True, **step},
+                "encoding": {
+                    "x": x,
+                    "y": {**y, "field": field_of_part},
+                    "color": {**legend, "datum": part},
+                    "strokeDash": {**dash, "datum": part},
+                },
+            }
+            for field_of_part, part in zip(("rows", "samples"), PARTS, strict=True)
+        ),
     ]
     if not panels:
         return {"layer": layers}
@@ -151,19 +146,13 @@ def log_densities(sketch: Sketch, title: str) -> Picture | None:
     found = sketch.log_densities
     if found is None or not sum(found.rows):
         return None
-    totals = sum(found.rows) or 1, sum(found.samples) or 1
-    columns: dict[str, Sequence[float]] = {
-        "nats": _edges(found),
-        "rows": [round(n / totals[0], 5) for n in found.rows],
-        "samples": [round(n / totals[1], 5) for n in found.samples],
-    }
     return Picture(
         "log-densities",
         f"Log-densities of {title}",
         "The share of test rows by their log-density as a filled step, of the flow's own samples as a dashed line. "
         "They are alike where the flow is right; rows far to the left surprise it.",
         _steps("nats", "log-density, nats", "quantitative", False),
-        (Group({}, columns),),
+        (Group({}, {"nats": _edges(found), **_shares(found)}),),
         ("the first and the last bin have what lies beyond",),
     )
 

@@ -21,7 +21,7 @@ from flowbench.report.page.pool import Pool
 from flowbench.report.page.sketched import Sketches
 from flowbench.report.page.words import words
 from flowbench.report.ranking.columns import columns as columns_of
-from flowbench.report.ranking.columns import heading, ranking
+from flowbench.report.ranking.columns import heading, papers
 from flowbench.report.ranking.tables import Table
 from flowbench.results.costs import TimeRecord
 
@@ -69,7 +69,7 @@ def _dataset(table: Table, pool: Pool) -> dict[str, Any]:
         "runs": sum(len(line.runs) for line in table.lines),
         "best": best and {"model": one_line(best.model), "nats": best.test_ll_nats and best.test_ll_nats.mean},
         "words": words(table, names, cost),
-        "notes": [one_line(note).removeprefix("* ") for note in ranking(table).notes],
+        "notes": [one_line(note) for note in (*papers(table), *table.notes)],
         "table": _table(table),
         "pictures": {kind: picture and pool.picture(picture) for kind, picture in pictures.items()},
     }

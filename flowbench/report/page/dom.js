@@ -13,6 +13,11 @@ function h(tag, attributes = {}, ...children) {
   return element;
 }
 
+// What is scrolled to the side by itself, by the keyboard, too.
+function region(label, table) {
+  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, table);
+}
+
 function notes(texts) {
   return texts.length ? h("ul", { class: "quiet" }, texts.map((text) => h("li", {}, text))) : null;
 }

@@ -52,8 +52,7 @@ function numbers(title, rows) {
     const more = all.length > MOST_ROWS ? `the first ${MOST_ROWS} of ${all.length} rows; the copy has all` : "";
     details.append(
       h("div", { class: "controls" }, copyButton("Copy as CSV", () => csv(names, all.map((row) => names.map((name) => row[name])))), h("span", { class: "quiet" }, more)),
-      h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Numbers: ${title}` },
-        h("table", {}, h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, body))),
+      region(`Numbers: ${title}`, h("table", {}, h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, body))),
     );
   });
   return details;

@@ -76,6 +76,6 @@ function comparison(dataset) {
       copyButton("Copy as CSV", () => csv(["kind", ...visible().map((index) => columns[index].name)], raw())),
       copyButton("Copy as LaTeX", () => latex(visible().map((index) => columns[index]), cells()))),
     h("details", {}, h("summary", {}, "Columns"), h("div", { class: "choices", role: "group", "aria-label": "Columns shown" }, boxes)),
-    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Comparison: ${dataset.name}` }, table),
+    region(`Comparison: ${dataset.name}`, table),
   );
 }

@@ -14,7 +14,7 @@ function overview() {
   return [
     h("h1", { tabindex: -1 }, `Results in ${report.folder}`),
     h("p", {}, "How good a density each flow learned, and what a density, a sample and the training cost. Choose a dataset."),
-    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Datasets" }, h("table", {}, h("thead", {}, head), h("tbody", {}, rows))),
+    region("Datasets", h("table", {}, h("thead", {}, head), h("tbody", {}, rows))),
     ofTheFolder(),
   ];
 }
@@ -38,7 +38,7 @@ function picks(dataset) {
   const flow = ([name, cost, nats]) => h("span", { class: "pick" }, `${name} `, h("span", { class: "quiet" }, `${cost} · ${nats}`));
   const row = ({ cost, machine, flows }) => h("tr", {}, h("th", { scope: "row" }, cost), h("td", {}, machine), h("td", { class: "long" }, flows.flatMap((each, k) => [k ? " → " : "", flow(each)])));
   const head = ["cost", "on", "worth it, from the cheapest to the best"].map((text) => h("th", { scope: "col" }, text));
-  return [h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Which flow to pick" }, h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, costs.map(row))))];
+  return [region("Which flow to pick", h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, costs.map(row))))];
 }
 
 function datasetView(dataset) {
@@ -80,7 +80,7 @@ function runView(dataset, name, run) {
     sketchView(dataset, run),
     own?.groups.length ? [h("h2", {}, "Training"), picture(own)] : null,
     run.checks.length ? h("h2", {}, "Checks") : null,
-    run.checks.length ? h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Checks" }, h("table", {},
+    run.checks.length ? region("Checks", h("table", {},
       h("thead", {}, h("tr", {}, ["check", "value", "limit", ""].map((text) => h("th", { scope: "col" }, text || h("span", {}, "verdict"))))),
       h("tbody", {}, run.checks.map(([what, value, limit, passed]) => h("tr", {}, h("td", { class: "long" }, what), h("td", {}, shown(value)), h("td", {}, shown(limit)), verdict(passed)))))) : null,
     Object.keys(run.kinds).length ? [h("h2", {}, "Kinds of columns"), terms(Object.entries(run.kinds))] : null,
@@ -115,7 +115,7 @@ function extremes(title, rows, columns) {
   if (!rows.length) return [];
   const names = ["row", "nats", ...columns];
   return [h("details", {}, h("summary", {}, title),
-    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title }, h("table", {},
+    region(title, h("table", {},
       h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col", class: "right" }, name)))),
       h("tbody", {}, rows.map((row) => h("tr", {}, [row.row, row.nats, ...row.values].map((value) => h("td", { class: "right" }, shown(value)))))))))];
 }

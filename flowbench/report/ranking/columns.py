@@ -26,9 +26,13 @@ NOTHING = Figure(None, None)
 
 def ranking(table: Table) -> Sheet:
     """The table with its heading, its papers by their numbers and its notes."""
-    papers = [f"[{number}] {source}" for number, source in enumerate(_sources(table), start=1)]
-    notes = [*papers, *(f"* {note}" for note in table.notes)]
+    notes = [*papers(table), *(f"* {note}" for note in table.notes)]
     return sheet(heading(table), columns(table), len(table.lines), _sections(table), notes)
+
+
+def papers(table: Table) -> list[str]:
+    """The sources of published numbers by the numbers that the table has for them."""
+    return [f"[{number}] {source}" for number, source in enumerate(_sources(table), start=1)]
 
 
 def heading(table: Table) -> str:
