@@ -17,15 +17,17 @@ from flowbench.results import beside
 from flowbench.results.costs import CostComparison, TimeRecord
 from flowbench.results.documents import UnreadableRecordError, content, json_object, known, parsed
 from flowbench.results.first_schema import from_v1
-from flowbench.results.record import SCHEMA_VERSION, Files, Part, RunRecord
+from flowbench.results.record import SCHEMA_VERSION, Files, Part, RunRecord, Trained
 from flowbench.results.store import as_written
 from flowbench.results.sweeps import Sweep
+from flowbench.results.variational import PosteriorRecord
 
 CHUNK = 1 << 20
 """Bytes that are copied at a time."""
 
 _KINDS: Mapping[str, type[Part]] = {
     "run": RunRecord,
+    "posterior": PosteriorRecord,
     "time": TimeRecord,
     "cost-comparison": CostComparison,
     "sweep": Sweep,
@@ -118,7 +120,7 @@ def read(path: Path, run_is: Renaming = lambda run: run) -> Carried:
     record = parsed(path, _sweep_elsewhere(found, run_is) if kind == "sweep" else found, model, _upgraded(model))
     name: str = record.name if isinstance(record, Sweep) else record.run  # type: ignore[attr-defined]
     ending = path.stem.removeprefix(name) if path.stem.startswith(f"{name}.") else ""
-    files, digests = _files(record, path.parent, found) if isinstance(record, RunRecord) else ({}, {})
+    files, digests = _files(record, path.parent, found) if isinstance(record, Trained) else ({}, {})
     return Carried(
         path=path,
         kind=kind,
@@ -164,7 +166,7 @@ def _identity(record: Part) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def _files(record: RunRecord, folder: Path, found: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str | None]]:
+def _files(record: Trained, folder: Path, found: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str | None]]:
     """The names of the files beside a record, and the digests of their content, which most are named after."""
     names = {field: getattr(record.files, field) for field in Files.model_fields}
     files = {field: name for field, name in names.items() if name is not None}

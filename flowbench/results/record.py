@@ -197,7 +197,7 @@ class Timing(Part):
 
 
 class Files(Part):
-    """The names of the files beside a record: weights, the log-likelihood in nats of each test row, and the sketch."""
+    """The names of the files beside a record: weights, what was measured in nats of each test row, and the sketch."""
 
     weights: Annotated[str, file_name(".safetensors")] | None = None
     test_lls: Annotated[str, file_name(".npy")] | None = None
@@ -239,22 +239,19 @@ class Record(Part):
 Status = Literal["ok", "diverged", "failed", "interrupted"]
 
 
-class RunRecord(Record):
-    """The record of a run. One that did not end ``ok`` has figures too, which nobody should trust.
+class Trained(Record):
+    """What the record of every training has. One that did not end ``ok`` has figures too, which nobody should trust.
 
     ``doubts`` are what its figures should be doubted for, each in a sentence.
     """
 
-    kind: Literal["run"] = "run"
     status: Status
     error: str | None = None
     task: Task
     setup: Setup
     training: Training = Training()
-    likelihoods: Likelihoods = Likelihoods()
     checks: dict[str, Check] = {}
     doubts: tuple[str, ...] = ()
-    timings: list[Timing] = Field(default=[], max_length=MOST_TIMINGS)
     files: Files = Files()
 
     @property
@@ -262,13 +259,31 @@ class RunRecord(Record):
         """The flow and its size."""
         return model_name(self.task.flow, self.setup.config)
 
+    @property
+    def measured(self) -> Estimate | None:
+        """What such trainings are compared by, whose rows are in the file of the test rows' figures."""
+        raise NotImplementedError
+
+
+class RunRecord(Trained):
+    """The record of a training by maximum likelihood."""
+
+    kind: Literal["run"] = "run"
+    likelihoods: Likelihoods = Likelihoods()
+    timings: list[Timing] = Field(default=[], max_length=MOST_TIMINGS)
+
+    @property
+    def measured(self) -> Estimate | None:
+        """The test log-likelihood."""
+        return self.likelihoods.test_ll_nats
+
     def without_figures(self) -> RunRecord:
         """The record as it was before anything was measured."""
         nothing = {"training": Training(), "likelihoods": Likelihoods(), "checks": {}, "doubts": (), "timings": []}
         return self.model_copy(update=nothing)
 
 
-def configuration(record: RunRecord, ignored: Collection[str] = ()) -> str:
+def configuration(record: Trained, ignored: Collection[str] = ()) -> str:
     """Every setting of flow and training but those ``ignored``: what decides numbers beside seed and machine."""
     config = record.setup.config
     return _CANONICAL({key: value for key, value in config.items() if key not in ignored} if ignored else config)

@@ -12,12 +12,12 @@ from flowbench.console import warn
 from flowbench.errors import UsageError
 from flowbench.files import refuges
 from flowbench.results import store
-from flowbench.results.record import RunRecord
+from flowbench.results.record import Trained
 from flowbench.results.sketch import Sketch
 
 
 def write_anywhere(
-    record: RunRecord,
+    record: Trained,
     folder: Path,
     test_lls: NDArray[np.floating[Any]] | None,
     weights: bytes | None,
@@ -30,7 +30,7 @@ def write_anywhere(
     Raises:
         UsageError: nothing takes it.
     """
-    if record.status != "ok" and store.finished(folder, record.run):
+    if record.status != "ok" and store.finished_as(type(record), folder, record.run):
         record = record.model_copy(update={"run": f"{record.run}-{record.status}"})
     reason = ""
     for place in (folder, *refuges(folder)):

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,10 @@ from flowbench.results.documents import (
 )
 from flowbench.results.fields import LARGEST
 from flowbench.results.first_schema import from_v1
-from flowbench.results.record import SCHEMA_VERSION, Files, Part, RunRecord
+from flowbench.results.record import SCHEMA_VERSION, Files, Part, RunRecord, Trained
 from flowbench.results.sketch import Sketch
+
+T = TypeVar("T", bound=Trained)
 
 _NUMBERS = re.compile(r'\[\n[^][{}"]*\]')  # no string holds a line break
 
@@ -48,7 +50,7 @@ def results_dir(out: Path | None = None) -> Path:
 
 
 def write(
-    record: RunRecord,
+    record: Trained,
     folder: Path,
     test_lls: NDArray[np.floating[Any]] | None = None,
     weights: bytes | None = None,
@@ -56,11 +58,11 @@ def write(
 ) -> Path:
     """Write ``<folder>/<record.run>.json``, which names the files written beside it, and return its path.
 
-    ``test_lls`` (N_test,), the per-row test log-likelihoods in nats, go beside it as little-endian float32 ``.npy`` (4
-    bytes a row: what a flow computes has no more digits, and a baseline is kept in git), ``weights`` as
-    ``.safetensors``, the ``sketch`` as JSON in ``.sketch``. The files of a record that was there before are removed
-    afterwards. Whoever reads meanwhile, and whatever ends this half way, sees the old record with its own files or the
-    new one with its own.
+    ``test_lls`` (N_test,), the per-row test log-likelihoods in nats (or what else was measured of a row), go beside it
+    as little-endian float32 ``.npy`` (4 bytes a row: what a flow computes has no more digits, and a baseline is kept in
+    git), ``weights`` as ``.safetensors``, the ``sketch`` as JSON in ``.sketch``. The files of a record that was there
+    before are removed afterwards. Whoever reads meanwhile, and whatever ends this half way, sees the old record with
+    its own files or the new one with its own.
 
     Raises:
         UsageError: they cannot be written.
@@ -101,12 +103,17 @@ def as_written(document: dict[str, Any]) -> bytes:
 
 
 def read(path: Path) -> RunRecord:
-    """The record of a run in a file.
+    """The record of a run in a file; see `read_as`."""
+    return read_as(RunRecord, path)
+
+
+def read_as(kind: type[T], path: Path) -> T:
+    """The record of a training of this kind in a file.
 
     Raises:
-        UnreadableRecordError: the file is damaged, of a newer schema, or no record of a run.
+        UnreadableRecordError: the file is damaged, of a newer schema, or no record of this kind.
     """
-    return parsed(path, document(path), RunRecord, from_v1)
+    return parsed(path, document(path), kind, from_v1)
 
 
 def warn_of(_: Path, error: UnreadableRecordError) -> None:
@@ -166,6 +173,11 @@ def record_files(
 
 
 def finished(folder: Path, run: str) -> RunRecord | None:
+    """The record of a run, see `finished_as`."""
+    return finished_as(RunRecord, folder, run)
+
+
+def finished_as(kind: type[T], folder: Path, run: str) -> T | None:
     """The record of ``run`` if it ended ``ok`` and is whole: with its weights and its rows' likelihoods, undamaged.
 
     What is there and is not, is warned of; no other run is ever taken for done.
@@ -176,11 +188,11 @@ def finished(folder: Path, run: str) -> RunRecord | None:
     path = folder / f"{run}.json"
     refuse_newer(path)
     try:
-        record = _read_run(path) if os.path.lexists(path) else None
+        record = read_as(kind, path) if os.path.lexists(path) else None
     except UnreadableRecordError as error:
         warn_of(path, error)
         return None
-    if not isinstance(record, RunRecord) or record.status != "ok":
+    if record is None or record.status != "ok":
         return None
     for name in (record.files.weights, record.files.test_lls):
         if name is None or not is_whole(folder / name):
@@ -211,7 +223,7 @@ def remove(path: Path) -> None:
             (path.parent / name).unlink(missing_ok=True)
 
 
-def read_test_lls(record: RunRecord, folder: Path) -> NDArray[np.float64] | None:
+def read_test_lls(record: Trained, folder: Path) -> NDArray[np.float64] | None:
     """The per-row test log-likelihoods (N_test,) in nats beside a record in ``folder``; None where there are none.
 
     Raises:
@@ -264,7 +276,7 @@ def weights(path: Path) -> Path | None:
     Raises:
         UnreadableRecordError: the record is damaged.
     """
-    weights = path.parent / (read(path).files.weights or "")
+    weights = path.parent / (_files(path).weights or "")
     return weights if weights.is_file() else None
 
 
@@ -281,10 +293,20 @@ def _read_run(path: Path) -> RunRecord | dict[str, Any]:
     return parsed(path, known(path, found), RunRecord, from_v1)
 
 
+class _WithFiles(Part):
+    files: Files = Files()
+
+
+def _files(path: Path) -> Files:
+    """Those that the record in ``path`` names, whichever training it is of; raises as `read`."""
+    found = document(path)
+    return read(path).files if found.get("kind", "run") == "run" else parsed(path, found, _WithFiles, dict).files
+
+
 def _beside(path: Path) -> set[str]:
     """The names of the files that belong to the record in ``path``, if one is there: what it says of others' is not."""
     try:
-        files = read(path).files
+        files = _files(path)
     except UnreadableRecordError:
         return set()
     return {name for name in files.names if name.startswith(f"{path.stem}.")}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -13,16 +14,19 @@ from flowbench.console import note, plural, warn
 from flowbench.data import Dataset
 from flowbench.errors import DataError, UsageError, did_you_mean
 from flowbench.progress import Progress
-from flowbench.results.record import RunRecord
-from flowbench.results.store import finished, refuse_newer
+from flowbench.results.record import RunRecord, Trained
+from flowbench.results.store import finished_as, refuse_newer
 from flowbench.training import unfinished
+from flowbench.training.course import Course, Keeping, run_name
 from flowbench.training.environment import environment
 from flowbench.training.holding import HeldError, held
 from flowbench.training.memory import keep_freed_memory
 from flowbench.training.order import How, Order
-from flowbench.training.run import Keeping, run, run_name
+from flowbench.training.run import DensityRun
 from flowbench.training.sealed import first
 from flowbench.training.unfinished import About, Unfinished
+
+R = TypeVar("R", bound=Trained)
 
 
 def carry_out(
@@ -32,6 +36,18 @@ def carry_out(
     progress: Callable[[float | None], Progress] = Progress,
     on_found: Callable[[RunRecord], None] = lambda record: None,
 ) -> RunRecord:
+    """The record of a training by maximum likelihood; see `carry_out_by`."""
+    return carry_out_by(DensityRun, order, folder, how, progress, on_found)
+
+
+def carry_out_by(
+    course: type[Course[R]],
+    order: Order,
+    folder: Path,
+    how: How,
+    progress: Callable[[float | None], Progress] = Progress,
+    on_found: Callable[[R], None] = lambda record: None,
+) -> R:
     """The record of what was ordered: of an earlier run that finished (then ``on_found``), or of one that is done now.
 
     Raises:
@@ -46,14 +62,17 @@ def carry_out(
     name = run_name(config, dataset)
     with held(folder, name):
         refuse_newer(folder / f"{name}.json")
-        record = None if how.force or how.restart else finished(folder, name)
+        record = None if how.force or how.restart else finished_as(course.kind, folder, name)
         if record is not None:
             note(f"{name} is already finished ({folder / name}.json); --force trains it again")
             on_found(record)
             return record
         keeping = _keeping(order, config, dataset, folder, how)
-        with progress(config.training.max_seconds) as shown:
-            record = run(config, dataset, folder, shown, keeping)
+        with (
+            progress(config.training.max_seconds) as shown,
+            closing(course(config, dataset, folder, shown, keeping)) as it,
+        ):
+            record = it.carried_out()
         _forget(config.kin(dataset.fingerprint), folder)
     note(f"written to {folder / record.run}.json")
     return record

@@ -26,9 +26,8 @@ FAR = 10.0
 
 @dataclass
 class Outcome:
-    """What a run has come to so far: it is recorded wherever it ends."""
+    """What a run has come to so far: it is recorded wherever it ends. ``test_lls`` is what is measured of test rows."""
 
-    gaussian: Estimate | None
     status: Status = "failed"
     error: str | None = None
     epochs: list[Epoch] = field(default_factory=list)
@@ -39,12 +38,19 @@ class Outcome:
     changed: tuple[str, ...] = ()
     validation_ll_nats: float | None = None
     test_lls: Lls | None = None
+    checks: dict[str, Check] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass
+class DensityOutcome(Outcome):
+    """Of a density trained by maximum likelihood."""
+
+    gaussian: Estimate | None = None
     class_averaged_lls: Lls | None = None
     bits_per_pixel: Lls | None = None
     own_units_ll: float | None = None
     """The mean log-density of the test rows in the units of a table."""
-    checks: dict[str, Check] = field(default_factory=dict)
-    doubts: tuple[str, ...] = ()
     timings: list[Timing] = field(default_factory=list)
     sketch: Sketch | None = None
 
@@ -81,7 +87,7 @@ def _estimate(values: Lls, dataset: Dataset) -> Estimate:
     return Estimate(mean=mean, stderr=stderr, stderr_by_group=by_group)
 
 
-def likelihoods(dataset: Dataset, outcome: Outcome) -> Likelihoods:
+def likelihoods(dataset: Dataset, outcome: DensityOutcome) -> Likelihoods:
     """What the flow reached, in each unit that the data has; without test figures where it did not come to them."""
     validation, gaussian, lls = outcome.validation_ll_nats, outcome.gaussian, outcome.test_lls
     if lls is None:

@@ -18,7 +18,7 @@ from flowbench.results import refuge, store
 from flowbench.results.beside import content_digest
 from flowbench.results.record import RunRecord
 from flowbench.training import carry_out as module
-from flowbench.training import environment, run, unfinished
+from flowbench.training import course, environment, run, unfinished
 from flowbench.training.carry_out import How, carry_out, name_of, order_of
 from flowbench.training.order import Order
 from flowbench.training.sealed import sealed, unsealed
@@ -34,7 +34,7 @@ STEPS = 4
 def _quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No times are measured, and nothing outside the test's folder is written to."""
     monkeypatch.setattr(run, "time_flow", lambda flow, rows: [])
-    for user in (run, unfinished, refuge):
+    for user in (course, unfinished, refuge):
         monkeypatch.setattr(user, "refuges", lambda folder: iter([tmp_path / "refuge"]))
 
 
@@ -236,7 +236,7 @@ def test_two_breaks_and_one_before_a_step_lose_nothing(
             if where == "gaussian":
                 patch.setattr(run.recording, "gaussian", interrupted)
             elif where == "flows":
-                patch.setattr(run, "on_device", interrupted)
+                patch.setattr(course, "on_device", interrupted)
             else:
                 patch.setattr("flowbench.training.loop.Rehearsal", interrupted)
             again = break_off(order, results)
@@ -310,7 +310,7 @@ def test_restart_takes_every_step(order: Order, results: Path, monkeypatch: pyte
 
 
 def another_revision(monkeypatch: pytest.MonkeyPatch) -> None:
-    for user in (run, environment):
+    for user in (course, environment):
         monkeypatch.setattr(user, "code_digest", lambda: "another")
 
 
@@ -379,7 +379,7 @@ def test_a_break_before_the_first_step_leaves_no_weights_and_says_what_goes_on(
     def interrupted(*given: object) -> None:
         raise KeyboardInterrupt
 
-    for where in ("flowbench.training.run.on_device", "flowbench.training.loop.Rehearsal"):
+    for where in ("flowbench.training.course.on_device", "flowbench.training.loop.Rehearsal"):
         with monkeypatch.context() as patch:
             patch.setattr(where, interrupted)
             left = break_off(order, results)
@@ -423,7 +423,7 @@ def test_a_kill_in_the_closing_does_so_too(order: Order, results: Path, monkeypa
     with pytest.raises(KilledError):
         carry_out(order, results, How())
     (record,) = seen
-    assert (record.status, record.error) == ("interrupted", run.UNCLOSED)
+    assert (record.status, record.error) == ("interrupted", course.UNCLOSED)
     assert record.likelihoods.test_ll_nats is not None
 
 

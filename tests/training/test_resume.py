@@ -396,7 +396,7 @@ def test_what_is_needed_for_the_closing_is_kept_free_after_a_break(seconds: Seco
 def test_the_history_has_every_epoch_of_all_parts() -> None:
     training = Training()
     _, epochs = training.gone_on(training.broken_off(3, training.broken_off(6)))
-    found = recording.training(recording.Outcome(None, epochs=epochs))
+    found = recording.training(recording.Outcome(epochs=epochs))
     assert found.history is not None
     lists = found.history.model_dump()
     assert {name: len(values) for name, values in lists.items()} == dict.fromkeys(lists, EPOCHS)

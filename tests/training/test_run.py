@@ -12,7 +12,7 @@ from flowbench import data, flows
 from flowbench.config import RunConfig, TrainingOptions
 from flowbench.progress import Progress
 from flowbench.results import statistics, store
-from flowbench.training import run
+from flowbench.training import course, run
 
 CONFIG = RunConfig(
     flow="gaussian", data="truth-banana", recipe="fast", seed=0, device="cpu", threads=1,
@@ -24,11 +24,11 @@ def test_another_revision_s_run_has_another_name(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(run, "time_flow", lambda flow, rows: [])
     dataset = data.load("truth-banana")
     record = run.run(CONFIG, dataset, tmp_path, Progress(None))
-    assert record.run == run.run_name(CONFIG, dataset)
-    assert record.environment.code_digest == run.code_digest()
+    assert record.run == course.run_name(CONFIG, dataset)
+    assert record.environment.code_digest == course.code_digest()
     assert record.task.rows_sha256 == dataset.rows_sha256
-    monkeypatch.setattr(run, "code_digest", lambda: "other")
-    assert store.finished(tmp_path, run.run_name(CONFIG, dataset)) is None
+    monkeypatch.setattr(course, "code_digest", lambda: "other")
+    assert store.finished(tmp_path, course.run_name(CONFIG, dataset)) is None
     assert run.run(CONFIG, dataset, tmp_path, Progress(None)).run != record.run
     assert len(store.read_all(tmp_path)) == 2
 

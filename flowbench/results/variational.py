@@ -1,0 +1,86 @@
+"""The record of a posterior: a latent variable model whose posterior is a flow, by its variational bound.
+
+Never imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from flowbench.results.documents import known, parsed
+from flowbench.results.fields import MOST_TIMINGS, Count, Figure, Name, Positive, Spread
+from flowbench.results.record import Estimate, Part, Trained
+
+Direction = Literal["sample", "density"]
+"""What is timed of a posterior: a sample with its density, or the density of a given point."""
+
+Way = Literal["one pass", "substitution", "passes"]
+"""How: the direction that is one pass of each network, the other one by substitution or by the textbook's D passes."""
+
+
+class Bound(Part):
+    """What a latent variable model reached on test rows, in nats, log-likelihoods with respect to the rows' own space.
+
+    ``bound_nats`` is the evidence lower bound E_q[log p(x, z) − log q(z | x)] and ``log_likelihood_nats`` what
+    importance sampling from q estimates log p(x) to be: log (1/K) Σ_k p(x, z_k) / q(z_k | x) with K
+    ``importance_samples``, the same as those of the bound. Its expectation is below log p(x): ``bias_nats`` is by how
+    much, to the first order in 1/K, and ``ess`` the effective sample size (Σ w)² / Σ w², of K: its mean over rows, and
+    what a 20th of the rows does not reach. ``kl_nats`` is E_q[log q(z | x) − log p(z)], ``reconstruction_nats``
+    E_q[log p(x | z)]: their difference is the bound. ``active_latents`` are those whose posterior mean varies over
+    rows by more than 0.01 (Burda et al. 2016, section 3.2). Where log p(x) is known, ``nats_below_truth`` is the mean
+    of log p(x) minus the bound.
+    """
+
+    validation_bound_nats: Figure = None
+    bound_nats: Estimate | None = None
+    log_likelihood_nats: Estimate | None = None
+    importance_samples: Count | None = None
+    ess: Figure = None
+    ess_of_a_20th: Figure = None
+    bias_nats: Spread = None
+    kl_nats: Estimate | None = None
+    reconstruction_nats: Estimate | None = None
+    latents: Count | None = None
+    active_latents: Count | None = None
+    true_test_ll_nats: Figure = None
+    nats_below_truth: Estimate | None = None
+
+
+class PosteriorTiming(Part):
+    """Of a direction of q(z | x), the encoder's output given: median and quartiles in microseconds a row."""
+
+    direction: Direction
+    way: Way
+    batch: Count
+    us_per_row: Positive
+    us_per_row_q1: Positive
+    us_per_row_q3: Positive
+    runs: Count
+
+
+class PosteriorRecord(Trained):
+    """The record of ``flowbench posterior``. ``networks`` says in words what encoder and decoder were."""
+
+    kind: Literal["posterior"] = "posterior"
+    networks: Name = ""
+    bound: Bound = Bound()
+    costs: list[PosteriorTiming] = Field(default=[], max_length=MOST_TIMINGS)
+
+    @property
+    def measured(self) -> Estimate | None:
+        """The bound."""
+        return self.bound.bound_nats
+
+
+def into(posteriors: dict[Path, PosteriorRecord]) -> Callable[[Path, dict[str, Any]], None]:
+    """What ``store.read_all`` is to do with records of other kinds: put those of posteriors there, by their paths."""
+
+    def keep(path: Path, found: dict[str, Any]) -> None:
+        if found.get("kind") == "posterior":
+            posteriors[path] = parsed(path, known(path, found), PosteriorRecord, lambda old: old)
+
+    return keep
