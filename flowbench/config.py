@@ -192,6 +192,23 @@ def packaged_layers(flow: str, data: str, recipe: str) -> dict[str, Any]:
     return merged | by_data.get(data, {}) | by_flow.get(flow, {})
 
 
+def tables_of(name: str, recipe: str, **chosen: str) -> dict[str, Any]:
+    """What ``configs/<name>.toml`` sets: its top level, then of each ``[kind.name]`` the one that is chosen.
+
+    ``[recipe.<recipe>]`` comes last; ``fast`` is what the others say.
+
+    Raises:
+        UsageError: there is no such recipe.
+    """
+    found = read_toml(shipped("configs") / f"{name}.toml")
+    tables = {kind: found.pop(kind, {}) for kind in (*chosen, "recipe")}
+    if recipe not in (known := ["fast", *sorted(tables["recipe"])]):
+        raise UsageError(f"unknown recipe {recipe!r}", hint=did_you_mean(recipe, known))
+    for kind, which in (*chosen.items(), ("recipe", recipe)):
+        found |= tables[kind].get(which, {})
+    return found
+
+
 def user_layers(file: Path | None, settings: Iterable[str]) -> dict[str, Any]:
     """What the user sets, by a TOML file and by ``key=value``.
 
@@ -202,14 +219,28 @@ def user_layers(file: Path | None, settings: Iterable[str]) -> dict[str, Any]:
 
 
 def resolve(model: type[FlowOptions], packaged: Mapping[str, Any], user: Mapping[str, Any], **run: Any) -> RunConfig:
-    """Sort the layers into the flow's options and the training's, and check both.
+    """The configuration of a training by maximum likelihood; see `resolve_as`."""
+    return resolve_as(RunConfig, {"model": model, "training": TrainingOptions}, packaged, user, **run)
+
+
+C = TypeVar("C", bound=RunConfig)
+
+
+def resolve_as(
+    kind: type[C],
+    parts: Mapping[str, type[Settings]],
+    packaged: Mapping[str, Any],
+    user: Mapping[str, Any],
+    **run: Any,
+) -> C:
+    """Sort the layers into the options of each part (the flow's, the training's, ...), and check all.
 
     A recipe serves every flow, so what it sets for other flows' options is passed over; a user's key must exist.
 
     Raises:
-        UsageError: a user's key that neither has, or a value of the wrong type or range.
+        UsageError: a user's key that no part has, or a value of the wrong type or range.
     """
-    known = {*model.model_fields, *TrainingOptions.model_fields}
+    known = {field for part in parts.values() for field in part.model_fields}
     for key in user:
         if key not in known:
             raise UsageError(f"{run['flow']} has no setting {key!r}", hint=did_you_mean(key, known))
@@ -217,11 +248,8 @@ def resolve(model: type[FlowOptions], packaged: Mapping[str, Any], user: Mapping
         packaged = {key: value for key, value in packaged.items() if key != "max_epochs"}
     values = {key: None if value == "none" else value for key, value in {**packaged, **user}.items()}
     try:
-        return RunConfig(
-            **run,
-            model=_pick(model, values),
-            training=_pick(TrainingOptions, values),
-        )
+        chosen: dict[str, Any] = {name: _pick(part, values) for name, part in parts.items()}
+        return kind(**run, **chosen)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "settings"

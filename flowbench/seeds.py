@@ -6,7 +6,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-Use = Literal["split", "noise", "initialisation", "shuffling", "absent", "projections", "sketch"]
+Use = Literal[
+    "split", "noise", "initialisation", "shuffling", "absent", "projections", "sketch", "binarisation", "latents"
+]
 
 _STREAMS = {use: number for number, use in enumerate(get_args(Use))}
 """Numbers that a stream keeps for ever: another one gives other numbers. New uses come last."""

@@ -16,6 +16,7 @@ from flowbench.cli import (
     log_prob,
     merge,
     plot,
+    posterior,
     report,
     sweep,
     time,
@@ -62,6 +63,7 @@ def _global(
 for _name, _body in (
     ("train", train.train),
     ("sweep", sweep.sweep),
+    ("posterior", posterior.posterior),
     ("time", time.time),
     ("log-prob", log_prob.log_prob),
     ("sample", use.sample),

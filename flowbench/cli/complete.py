@@ -15,6 +15,13 @@ def flows(incomplete: str) -> list[str]:
     return sorted(name for name in (*own, *plugins.find("flows", own)) if name.startswith(incomplete))
 
 
+def posteriors(incomplete: str) -> list[str]:
+    """The posteriors whose names begin so."""
+    from flowbench.variational.options import GAUSSIANS
+
+    return [name for name in (*GAUSSIANS, *flows(incomplete)) if name.startswith(incomplete)]
+
+
 def datasets(incomplete: str) -> list[str]:
     """The datasets whose names begin so."""
     from flowbench.data import registry

@@ -37,6 +37,20 @@ def show_settings(flow: str | None, data: str, recipe: str, as_json: bool) -> No
     console.print(_rendered(found, f"with their defaults for {data} and the recipe {recipe}", console.width))
 
 
+def show_posterior_settings(posterior: str, data: str, recipe: str, as_json: bool) -> None:
+    """As `show_settings`, of ``flowbench posterior``."""
+    from flowbench.variational.order import PosteriorOrder
+
+    config = PosteriorOrder(flow=posterior, data=data, recipe=recipe, device="cpu").config()
+    parts = {"latent variable model": config.latent, f"flow ({posterior})": config.model, "training": config.training}
+    found = [setting for of, options in parts.items() for setting in _described(options, of)]
+    if as_json:
+        document = {"posterior": posterior, "data": data, "recipe": recipe}
+        return print_json(document | {"settings": [asdict(setting) for setting in found]})
+    console = stdout()
+    console.print(_rendered(found, f"with their defaults for {data} and the recipe {recipe}", console.width))
+
+
 def _settings(flow: str | None, data: str, recipe: str) -> list[Setting]:
     from flowbench import flows
     from flowbench.data import registry

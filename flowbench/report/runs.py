@@ -11,7 +11,7 @@ from pathlib import Path
 from flowbench.console import warn_once
 from flowbench.results.documents import UnreadableRecordError
 from flowbench.results.inference import Lls
-from flowbench.results.record import RunRecord
+from flowbench.results.record import RunRecord, Trained
 from flowbench.results.store import read_test_lls
 
 SPLITS = ("test", "validation", "train")
@@ -40,17 +40,17 @@ class Run:
             return None
 
 
-def code(record: RunRecord) -> str:
+def code(record: Trained) -> str:
     """What tells the code of two runs apart."""
     return record.environment.code_digest or record.environment.git_revision or ""
 
 
-def reason(record: RunRecord) -> str:
+def reason(record: Trained) -> str:
     """Why a run did not end well, in a line."""
     return (record.error or "no reason was recorded").strip().partition("\n")[0]
 
 
-def is_of(record: RunRecord, data: str | None = None, flow: str | None = None) -> bool:
+def is_of(record: Trained, data: str | None = None, flow: str | None = None) -> bool:
     """Whether a run is of this dataset, partial or not, and of this flow; None is every one."""
     name = record.task.data
     return data in (None, name, name.partition("~")[0]) and flow in (None, record.task.flow)
@@ -99,12 +99,12 @@ def grouped(runs: Iterable[Run], key: Callable[[RunRecord], Hashable]) -> list[t
     return [tuple(sorted(group, key=lambda run: run.record.setup.seed)) for group in found.values()]
 
 
-def has_rows_of(a: RunRecord, b: RunRecord) -> bool:
+def has_rows_of(a: Trained, b: Trained) -> bool:
     """Whether both were tested on the same rows."""
     return other_rows(a, b, ("test",)) is None
 
 
-def other_rows(before: RunRecord, now: RunRecord, splits: Sequence[str] = SPLITS) -> str | None:
+def other_rows(before: Trained, now: Trained, splits: Sequence[str] = SPLITS) -> str | None:
     """Why two runs' likelihoods are not of the same rows, None if they are.
 
     The rows' digests tell it, whatever made them; where an old record has none, the data's fingerprint.

@@ -89,6 +89,34 @@ def unlabelled(data: str) -> str:
     return data.removesuffix("-given-label")
 
 
+@dataclass(frozen=True)
+class PublishedPosterior:
+    """A posterior's published bound and estimate of log p(x): of each mean nats and two standard errors."""
+
+    label: str
+    data: str
+    source: str
+    bound_nats: tuple[float, float]
+    log_likelihood_nats: tuple[float, float]
+
+
+def published_posteriors(data: str) -> list[PublishedPosterior]:
+    """All entries for a dataset, the best bound first."""
+    document = _document()
+    found = [
+        PublishedPosterior(
+            entry["label"],
+            entry["data"],
+            document["sources"][entry["source"]],
+            tuple(entry["bound_nats"]),
+            tuple(entry["log_likelihood_nats"]),
+        )
+        for entry in document["posterior"]
+        if entry["data"] == data
+    ]
+    return sorted(found, key=lambda entry: -entry.bound_nats[0])
+
+
 @cache
 def _document() -> dict[str, Any]:
     return tomllib.loads(files("flowbench.results").joinpath("published.toml").read_text(encoding="utf-8"))

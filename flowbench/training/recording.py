@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from flowbench.config import RunConfig
 from flowbench.console import warn
@@ -142,12 +143,17 @@ def _short(value: float) -> float:
 
 def task(config: RunConfig, dataset: Dataset, flow: Flow) -> Task:
     """The flow, and the data that it was trained on."""
+    return task_of(config.flow, dataset, flow, (flow.transform.density_passes, flow.transform.sampling_passes))
+
+
+def task_of(name: str, dataset: Dataset, model: nn.Module, passes: tuple[int, int]) -> Task:
+    """A model by its flow's name, the data that it was trained on, and the passes of a density and of a sample."""
     n_train, n_validation, n_test = dataset.rows
     return Task(
-        flow=config.flow,
-        parameters=sum(parameter.numel() for parameter in flow.parameters()),
-        density_passes=flow.transform.density_passes,
-        sampling_passes=flow.transform.sampling_passes,
+        flow=name,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        density_passes=passes[0],
+        sampling_passes=passes[1],
         data=dataset.name,
         data_version=dataset.version,
         data_fingerprint=dataset.fingerprint,

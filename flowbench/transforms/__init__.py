@@ -1,7 +1,7 @@
 """The mathematics: invertible maps with their log-determinants, each file its equations in plain torch."""
 
 from flowbench.transforms.act_norm import ActNorm
-from flowbench.transforms.activation import ACTIVATIONS, RELU, TANH, Activation
+from flowbench.transforms.activation import ACTIVATIONS, ELU, RELU, TANH, Activation
 from flowbench.transforms.affine import Affine
 from flowbench.transforms.autoregressive import MaskedAutoregressive
 from flowbench.transforms.batch_norm import BatchNorm
@@ -29,6 +29,7 @@ from flowbench.transforms.whitening import Whitening
 
 __all__ = [
     "ACTIVATIONS",
+    "ELU",
     "MADE",
     "RELU",
     "TANH",

@@ -33,8 +33,14 @@ def _tanh_slope(h: Tensor) -> Tensor:
     return 1 - h * h
 
 
+def _elu_slope(h: Tensor) -> Tensor:
+    return 1 + h.clamp(max=0)
+
+
 RELU = Activation("relu", torch.relu, _relu_slope)
 TANH = Activation("tanh", torch.tanh, _tanh_slope)
+ELU = Activation("elu", torch.nn.functional.elu, _elu_slope)
+"""Clevert et al. 2016: z above zero, exp(z) − 1 below."""
 
-ACTIVATIONS = {activation.name: activation for activation in (RELU, TANH)}
+ACTIVATIONS = {activation.name: activation for activation in (RELU, TANH, ELU)}
 """Those that have a name in a flow's settings."""

@@ -23,7 +23,7 @@ class NetworkOptions(FlowOptions):
     """The size of a flow's networks."""
 
     hidden: Widths = Field((100, 100), description="Units of each hidden layer of a network.")
-    activation: Literal["relu", "tanh"] = Field("relu", description="What the hidden units apply to their sums.")
+    activation: Literal["relu", "tanh", "elu"] = Field("relu", description="What the hidden units apply to their sums.")
     residual: bool = Field(
         False, description="Whether the first layer is what blocks add to: each further width is that of a block."
     )

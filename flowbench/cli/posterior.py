@@ -1,0 +1,123 @@
+"""``flowbench posterior``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flowbench.cli import complete
+from flowbench.cli.options import CHECKPOINT_EVERY, SET_HELP, Device, Json, Out, Threads
+from flowbench.console import print_json, print_result
+from flowbench.errors import FlowbenchError
+
+if TYPE_CHECKING:
+    from flowbench.results.variational import PosteriorRecord
+
+_SETTINGS = "Settings"
+
+
+def posterior(
+    flow: Annotated[
+        str,
+        typer.Argument(
+            help="The posterior: diagonal or full-gaussian, or a flow: iaf, maf, realnvp, nsf-ar, nsf-c, or a .py file "
+            "of your own.",
+            autocompletion=complete.posteriors,
+        ),
+    ],
+    data: Annotated[
+        str,
+        typer.Option(help="Pictures whose pixels are drawn as 0 or 1, digits or mnist, or truth-linear."),
+    ] = "digits",
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds weights, batches and all that is drawn.")] = 0,
+    device: Device = "auto",
+    threads: Threads = None,
+    force: Annotated[bool, typer.Option("--force", help="Train a finished run again, or go on elsewhere.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever there is of the run.")] = False,
+    out: Out = None,
+    as_json: Json = False,
+    recipe: Annotated[
+        str,
+        typer.Option(rich_help_panel=_SETTINGS, help="How to train: fast, or paper for the IAF paper (2016)."),
+    ] = "fast",
+    max_epochs: Annotated[
+        int | None,
+        typer.Option(min=0, rich_help_panel=_SETTINGS, help="Epochs at the most.", show_default="the recipe's"),
+    ] = None,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(
+            rich_help_panel=_SETTINGS,
+            help="End the run this many seconds after its first step, all that comes after training included.",
+            show_default=False,
+        ),
+    ] = None,
+    importance_samples: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            rich_help_panel=_SETTINGS,
+            help="Draws from the posterior of each test row, of which log p(x) is estimated.",
+            show_default="128",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", rich_help_panel=_SETTINGS, metavar="KEY=VALUE", help=SET_HELP)
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(rich_help_panel=_SETTINGS, help="A TOML file of settings.", show_default=False)
+    ] = None,
+    list_settings: Annotated[
+        bool,
+        typer.Option("--settings", rich_help_panel=_SETTINGS, help="List all settings with their defaults, and exit."),
+    ] = False,
+    checkpoint_every: Annotated[float | None, typer.Option(**CHECKPOINT_EVERY, rich_help_panel=_SETTINGS)] = None,
+) -> None:
+    """Train a variational autoencoder whose posterior is a flow; show its bound, and log p(x) by importance sampling.
+
+    The same command goes on with a run that was broken off.
+    """
+    if list_settings:
+        from flowbench.cli.settings import show_posterior_settings
+
+        return show_posterior_settings(flow, data, recipe, as_json)
+    from flowbench.config import user_layers
+    from flowbench.files import ensure_writable
+    from flowbench.results.store import results_dir
+    from flowbench.training.carry_out import carry_out_by
+    from flowbench.training.order import How
+    from flowbench.variational.order import PosteriorOrder
+    from flowbench.variational.run import PosteriorCourse
+
+    folder = results_dir(out)
+    ensure_writable(folder)  # before anything takes time
+    own = {"max_epochs": max_epochs, "max_seconds": max_seconds, "importance_samples": importance_samples}
+    order = PosteriorOrder(
+        flow=flow,
+        data=data,
+        recipe=recipe,
+        seed=seed,
+        device=device,
+        threads=threads,
+        settings=user_layers(config, settings or []) | {k: v for k, v in own.items() if v is not None},
+    )
+    how = How(force=force, restart=restart, checkpoint_every=checkpoint_every)
+    _show(carry_out_by(PosteriorCourse, order, folder, how), as_json)
+
+
+def _show(record: PosteriorRecord, as_json: bool) -> None:
+    """Print the record.
+
+    Raises:
+        FlowbenchError: the run ended in another way than well.
+    """
+    from flowbench.report.posteriors import summary
+
+    if as_json:
+        print_json(record.model_dump(mode="json"))
+    elif record.status != "diverged":
+        print_result(summary(record))
+    if record.status != "ok":
+        raise FlowbenchError(f"the run {record.status}: {record.error}")

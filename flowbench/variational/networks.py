@@ -1,0 +1,107 @@
+"""Encoders and decoders: fully connected, or residual convolutions (Kingma et al. 2016, appendix C)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  # as everybody calls it
+
+HEAD = 0.1
+"""Of their usual size, the weights of an encoder's last layer to begin with: posteriors begin near N(0, I)."""
+
+
+def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
+    """A fully connected network with ELU units, (N, inputs) to (N, outputs); linear where there are none."""
+    layers: list[nn.Module] = []
+    for below, above in pairwise((inputs, *hidden)):
+        layers += [nn.Linear(below, above), nn.ELU()]
+    return nn.Sequential(*layers, nn.Linear((inputs, *hidden)[-1], outputs))
+
+
+class Residual(nn.Module):
+    """y = skip(x) + conv(elu(conv(elu(x)))), 3×3, of a picture as large, half as large or of a given ``size``.
+
+    What shrinks does so by a stride of 2, what grows to a size repeats pixels first; the skip is a 1×1 convolution.
+    """
+
+    def __init__(self, inputs: int, maps: int, stride: int = 1, size: tuple[int, int] | None = None) -> None:
+        super().__init__()
+        self.size = size
+        self.first = nn.Conv2d(inputs, maps, 3, stride, padding=1)
+        self.second = nn.Conv2d(maps, maps, 3, padding=1)
+        self.skip = nn.Conv2d(inputs, maps, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) to (N, maps, H', W')."""
+        if self.size is not None:
+            x = F.interpolate(x, size=self.size, mode="nearest")
+        out: Tensor = self.skip(x) + self.second(F.elu(self.first(F.elu(x))))
+        return out
+
+
+def shrunk(side: int, stages: int) -> list[int]:
+    """Sides of a square picture that is halved so often, the picture's own first: 28, 14, 7, 4."""
+    sides = [side]
+    for _ in range(stages):
+        sides.append((sides[-1] + 1) // 2)
+    return sides
+
+
+def side_of(pixels: int) -> int:
+    """Of a square picture of so many pixels.
+
+    Raises:
+        ValueError: there is none.
+    """
+    side = math.isqrt(pixels)
+    if side * side != pixels:
+        raise ValueError(f"{pixels} columns are no square picture")
+    return side
+
+
+class ConvolutionalEncoder(nn.Module):
+    """Residual blocks that halve the picture, a fully connected layer, and a linear one to the outputs."""
+
+    def __init__(self, pixels: int, maps: Sequence[int], units: int, outputs: int) -> None:
+        super().__init__()
+        self.side = side_of(pixels)
+        self.blocks = nn.Sequential(*(Residual(below, above, stride=2) for below, above in pairwise((1, *maps))))
+        last = shrunk(self.side, len(maps))[-1]
+        self.head = mlp((1, *maps)[-1] * last * last, (units,), outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pixels (N, D) to (N, outputs)."""
+        picture = self.blocks(x.view(len(x), 1, self.side, self.side))
+        out: Tensor = self.head(F.elu(picture).flatten(1))
+        return out
+
+
+class ConvolutionalDecoder(nn.Module):
+    """`ConvolutionalEncoder` the other way round: to a logit of each pixel."""
+
+    def __init__(self, latents: int, units: int, maps: Sequence[int], pixels: int) -> None:
+        super().__init__()
+        *larger, last = shrunk(side_of(pixels), len(maps))
+        self.shape = (1, *maps)[-1], last, last
+        self.head = nn.Sequential(mlp(latents, (units,), math.prod(self.shape)))
+        steps = zip(pairwise((*reversed(maps), maps[0] if maps else 1)), reversed(larger), strict=True)
+        self.blocks = nn.Sequential(*(Residual(below, above, size=(s, s)) for (below, above), s in steps))
+        self.last = nn.Conv2d(maps[0] if maps else 1, 1, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Latents (N, K) to (N, D)."""
+        picture = self.blocks(self.head(z).view(-1, *self.shape))
+        return torch.flatten(self.last(F.elu(picture)), 1)
+
+
+def begin_small(head: nn.Sequential) -> None:
+    """Have the last layer of an encoder begin near zero."""
+    last = head[-1]
+    assert isinstance(last, nn.Linear)
+    with torch.no_grad():
+        last.weight *= HEAD
+        last.bias.zero_()
