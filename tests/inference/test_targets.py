@@ -88,6 +88,10 @@ def test_draws_have_the_moments_that_are_promised(target: Target) -> None:
         assert target.name == "logistic"
         return
     assert z.shape == (DRAWS, target.dim)
+    for n in (0, 1):
+        few = target.draw(n, torch.Generator())
+        assert few is not None
+        assert few.shape == (n, target.dim)
     moments, z = target.moments, z.double()
     assert ((z.mean(0) - moments.mean).abs() < 5 * z.std(0) / math.sqrt(DRAWS)).all()
     if target.name == "funnel":  # the variance of x_i² = exp(v) ε² is in draws that nobody sees

@@ -146,7 +146,8 @@ class Ridges(Energy):
         z1 = _draw_plateau(n, _WALL, _WALL_SD, generator)
         sds = torch.tensor([ridge.sd for ridge in self.ridges], device=generator.device)
         shifts = torch.stack([ridge.shift(z1) for ridge in self.ridges])
-        which = torch.multinomial(sds, n, replacement=True, generator=generator)
+        share = sds.sum() * torch.rand(n, generator=generator, device=generator.device)
+        which = torch.bucketize(share, sds.cumsum(0)[:-1])  # a ridge's mass is as its width
         noise = torch.randn(n, generator=generator, device=generator.device)
         return torch.stack([z1, _wave(z1) - shifts.gather(0, which[None])[0] + sds[which] * noise], -1)
 

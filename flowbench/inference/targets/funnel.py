@@ -26,7 +26,7 @@ class Funnel(Target):
         super().__init__(
             "funnel",
             dim=1 + _SCALES,
-            title="Neal's funnel: nine coordinates whose common scale is exp(v/2), of the first one, v",
+            title="Neal's funnel: the first coordinate, v, sets the scale of the nine others, exp(v/2)",
             source='R. M. Neal, "Slice sampling", Annals of Statistics 31 (2003), section 8',
         )
 
