@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ class Evaluation:
     reconstruction: Lls
     ess: Lls
     means: Lls
-    samples: int
+    samples: int = field(kw_only=True)
 
     @property
     def bias(self) -> float:
@@ -55,21 +55,19 @@ def evaluate(model: LatentModel, rows: Rows, samples: int, seed: int) -> Evaluat
     parts = []
     for z, reconstruction, divergence in model.draws(rows, samples, generator):
         log_weights = (reconstruction - divergence).double()
-        total = log_weights.logsumexp(1)
+        log_sum = log_weights.logsumexp(1)
         parts.append(
             (
                 log_weights.mean(1),
-                total - math.log(samples),
+                log_sum - math.log(samples),
                 divergence.double().mean(1),
                 reconstruction.double().mean(1),
-                (2 * total - (2 * log_weights).logsumexp(1)).exp(),
+                (2 * log_sum - (2 * log_weights).logsumexp(1)).exp(),
                 z.double().mean(1),
             )
         )
-    bound, log_likelihood, divergence, reconstructed, ess, means = (
-        torch.cat(each).cpu().numpy() for each in zip(*parts, strict=True)
-    )
-    return Evaluation(bound, log_likelihood, divergence, reconstructed, ess, means, samples)
+    found: list[Lls] = [torch.cat(each).cpu().numpy() for each in zip(*parts, strict=True)]
+    return Evaluation(*found, samples=samples)
 
 
 def bound_of(found: Evaluation, validation: float | None, truth: Lls | None) -> Bound:
