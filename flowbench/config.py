@@ -72,8 +72,8 @@ class TrainingOptions(Settings):
     batch_size: int | None = Field(
         None, ge=1, description="Rows in a step; none: a 20th of the training rows, between 50 and 500."
     )
-    optimizer: Literal["adam", "adam-inner-epsilon"] = Field(
-        "adam", description="Adam, or Adam with epsilon under the root of the second moment."
+    optimizer: Literal["adam", "adam-inner-epsilon", "adamax"] = Field(
+        "adam", description="Adam, Adam with epsilon under the root of the second moment, or Adamax."
     )
     learning_rate: float = Field(5e-3, gt=0, description="The rate after the warm-up, at its highest.")
     epsilon: float = Field(1e-8, gt=0, description="Adam's epsilon.")
@@ -85,6 +85,13 @@ class TrainingOptions(Settings):
     )
     warmup_steps: int = Field(200, ge=0, description="Steps in which the rate grows linearly at the start.")
     clip_norm: float | None = Field(5.0, gt=0, description="The largest norm of a gradient; longer ones are scaled.")
+    averaging: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="The share that a moving average of the weights keeps at each step (Polyak's averaging); what is "
+        "validated, tested and kept are the averages.",
+    )
     plateau: int | None = Field(
         3,
         ge=1,

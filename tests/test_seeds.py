@@ -12,6 +12,7 @@ import torch
 from flowbench import data, flows
 from flowbench.seeds import stream
 from flowbench.training.loop import Fit
+from flowbench.training.objective import MaximumLikelihood
 from flowbench.training.order import Order
 
 USES = ("split", "noise", "initialisation", "shuffling")
@@ -52,7 +53,7 @@ def parts(table: Path, **seeds: Any) -> dict[str, Any]:
     torch.manual_seed(config.stream("initialisation"))
     flow = flows.build(config.flow, dataset.dim, config.model)
     rows = torch.arange(float(len(dataset.train))).repeat(2, 1).T
-    fit = Fit(flow, rows, rows, config.training, config.stream("shuffling"))
+    fit = Fit(MaximumLikelihood(flow), rows, rows, config.training, config.stream("shuffling"))
     drawn = torch.rand(5, generator=fit._generator).tolist()
     return {
         "initial weights": [value.tolist() for value in flow.state_dict().values()],

@@ -1,4 +1,4 @@
-"""Training by maximum likelihood: one loop that reads from top to bottom, and can be left and gone on with."""
+"""Training: one loop that reads from top to bottom, and can be left and gone on with."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from flowbench.console import warn
 from flowbench.data.rows import Rows, shuffled
 from flowbench.errors import DivergedError
 from flowbench.flows import Flow
-from flowbench.flows.core.density import log_likelihoods
 from flowbench.interrupts import unbroken
 from flowbench.memory import give_back_freed
-from flowbench.training.calibration import begin, calibrate
 from flowbench.training.divergence import divergence
+from flowbench.training.objective import MaximumLikelihood, Objective
 from flowbench.training.rehearsal import Rehearsal
 from flowbench.training.schedule import Clock, Saves, Schedule
 from flowbench.training.state import Best, Epoch, State, UnfitStateError, best_of, fitting
@@ -40,14 +39,14 @@ def train(
     on_step: Callable[[int, int], None] = lambda step, steps: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> list[Epoch]:
-    """Fit ``flow`` to ``rows`` (N, D) from its beginning to its end; see `Fit`."""
-    fit = Fit(flow, rows, validation, options, seed)
+    """Fit ``flow`` to ``rows`` (N, D) by maximum likelihood, from its beginning to its end; see `Fit`."""
+    fit = Fit(MaximumLikelihood(flow), rows, validation, options, seed)
     fit.run(on_step, on_epoch)
     return fit.epochs
 
 
 class Fit:
-    """A training by maximum likelihood of ``flow`` on ``rows`` (N, D); all rows lie on the flow's device.
+    """A training of an objective's model on ``rows`` (N, D); all rows lie on the model's device.
 
     Args:
         seed: of the batches' order.
@@ -58,7 +57,7 @@ class Fit:
 
     def __init__(
         self,
-        flow: Flow,
+        objective: Objective,
         rows: Rows,
         validation: Rows,
         options: TrainingOptions,
@@ -66,7 +65,7 @@ class Fit:
         start: State | None = None,
         test: Rows | None = None,
     ) -> None:
-        self._flow, self._rows, self._validation, self._options = flow, rows, validation, options
+        self._objective, self._rows, self._validation, self._options = objective, rows, validation, options
         self._start, self._test = start, test
         self._generator = torch.Generator(rows.device).manual_seed(seed)
         self._plan = Schedule(options, len(rows))
@@ -74,7 +73,7 @@ class Fit:
         self._saves = Saves(math.inf)
         self._ending = self._torn = False
         self.begun = False
-        """Whether the flow, if it is interrupted now, gets its best weights."""
+        """Whether the model, if it is interrupted now, gets its best weights."""
         self.epochs: list[Epoch] = [Epoch(**epoch) for epoch in start.numbers["epochs"]] if start else []
         self.retries: int = start.numbers["retries"] if start else 0
 
@@ -96,7 +95,7 @@ class Fit:
     ) -> None:
         """Train to the end.
 
-        However it ends (the last epoch, patience, time, an interrupt, a divergence), the flow is left in evaluation
+        However it ends (the last epoch, patience, time, an interrupt, a divergence), the model is left in evaluation
         mode with the weights and statistics of the epoch that was best by validation.
 
         Raises:
@@ -122,8 +121,8 @@ class Fit:
             raise
         finally:
             with unbroken():
-                self._flow.load_state_dict(self._best.state)
-                self._flow.eval()
+                self._objective.model.load_state_dict(self._best.state)
+                self._objective.model.eval()
 
     @contextmanager
     def _unbroken(self) -> Iterator[None]:
@@ -134,17 +133,16 @@ class Fit:
             self._torn = False
 
     def _begin(self) -> bool:
-        flow, rows, start = self._flow, self._rows, self._start
+        rows, start, model = self._rows, self._start, self._objective.model
         if start is None:
-            flow.fit_closed_form(rows, self._validation)
-            begin(flow, rows)
+            self._objective.begin(rows, self._validation)
         else:
-            flow.load_state_dict(fitting(start.part("flow"), flow.state_dict()))
-        flow.eval()
-        if not any(p.requires_grad for p in flow.parameters()):
+            model.load_state_dict(fitting(start.part("flow"), model.state_dict()))
+        model.eval()
+        if not any(p.requires_grad for p in model.parameters()):
             return False
         self._ending |= bool(start and start.numbers["ended"])
-        rehearsal, closing = Rehearsal(flow), 0.0  # before the clock starts: what it compiles is not counted
+        rehearsal, closing = Rehearsal(self._objective), 0.0  # before the clock starts: what it compiles is not counted
         self._evaluation = 0.0
         if not self._ending:
             batch = self._plan.batches[0]
@@ -153,7 +151,7 @@ class Fit:
         spent = (start.numbers["seconds"] if start else 0.0) + (rehearsal.spent if self._options.max_seconds else 0.0)
         del rehearsal
         give_back_freed()  # what is taken from here on has other sizes, and would not go where the copy was
-        self._best, self._descent = Best(flow), Descent(flow, self._options)
+        self._best, self._descent = Best(model), Descent(model, self._options)
         self._losses = torch.empty(self._plan.steps, device=rows.device)
         self._drawn = self._generator.get_state()  # before the epoch's order is drawn
         self._done, self._descended = 0, 0.0  # steps of the epoch under way, and the seconds that they took
@@ -175,7 +173,7 @@ class Fit:
 
     def _descend(self, on_step: Callable[[int, int], None]) -> bool:
         """Take the epoch's steps, those that are left of it; whether all was finite."""
-        self._flow.train()
+        self._objective.model.train()
         plan, clock, epoch = self._plan, self._clock, len(self.epochs) + 1
         began = clock.seconds() - self._descended
         batches = shuffled(self._rows, plan.batches, self._generator.set_state(self._drawn))
@@ -200,20 +198,22 @@ class Fit:
 
     def _evaluate(self) -> Epoch:
         """Calibrate, validate, and end the epoch."""
-        flow, best, plan, done = self._flow, self._best, self._plan, self._done
+        objective, best, plan, done = self._objective, self._best, self._plan, self._done
         began = self._clock.seconds()
-        flow.eval()
-        calibrate(flow, self._rows)
-        validation_ll = float(log_likelihoods(flow, self._validation).mean())
+        objective.model.eval()
+        with self._descent.averaged():
+            objective.settle(self._rows)
+            validation_ll = objective.value(self._validation)
+            with self._unbroken():
+                number = len(self.epochs) + 1
+                better = best.offer(number, validation_ll)
         took = self._clock.seconds() - began
         self._clock.reserved += took - self._evaluation
         self._evaluation = took
         with self._unbroken():
-            number = len(self.epochs) + 1
-            better = best.offer(number, validation_ll)
             if self._options.plateau and not better and (number - best.epoch) % self._options.plateau == 0:
                 # over-fitting, or a rate too high to see more: neither is mended by going on from here
-                flow.load_state_dict(best.state)
+                objective.model.load_state_dict(best.state)
                 plan.peak_rate /= 3
             epoch = Epoch(
                 number=number,
@@ -238,12 +238,12 @@ class Fit:
             DivergedError: that is not wanted, or has been done often enough.
         """
         batches = shuffled(self._rows, self._plan.batches, self._generator.set_state(self._drawn))
-        error = divergence(self._flow, batches, self._losses[: self._done], len(self.epochs) + 1)
+        error = divergence(self._objective, batches, self._losses[: self._done], len(self.epochs) + 1)
         if self._options.on_divergence == "stop" or self.retries == RETRIES:
             raise error
         with self._unbroken():
             warn(f"{error}; back to epoch {self._best.epoch}, at half the rate")
-            self._flow.load_state_dict(self._best.state)
+            self._objective.model.load_state_dict(self._best.state)
             self._descent.forget()
             self._plan.peak_rate /= 2
             self.retries += 1
@@ -261,7 +261,7 @@ class Fit:
 
     def _state(self) -> State:
         parts = {
-            "flow": self._flow.state_dict(),
+            "flow": self._objective.model.state_dict(),
             "best": self._best.state,
             "optimizer": self._descent.state,
             "random": {"order": self._drawn, "torch": torch.get_rng_state()},

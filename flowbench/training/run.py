@@ -36,6 +36,7 @@ from flowbench.training.doubts import doubts
 from flowbench.training.environment import environment
 from flowbench.training.loop import Fit
 from flowbench.training.needs import refuse_too_large, room_to_train
+from flowbench.training.objective import MaximumLikelihood
 from flowbench.training.order import Order
 from flowbench.training.schedule import Schedule
 from flowbench.training.sketching import sketch
@@ -184,7 +185,8 @@ class _Run:
         config, keeping, outcome, progress = self._config, self._keeping, self._outcome, self._progress
         rows, validation = self._on_device("train"), self._on_device("validation")
         start = self._start.state if self._start else None
-        fit = Fit(self._flow, rows, validation, config.training, config.stream("shuffling"), start, test)
+        objective, order = MaximumLikelihood(self._flow), config.stream("shuffling")
+        fit = Fit(objective, rows, validation, config.training, order, start, test)
         outcome.epochs = fit.epochs
         outcome.steps_per_epoch = Schedule(config.training, len(rows)).steps
         best = best_of(fit.epochs)

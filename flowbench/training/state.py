@@ -11,12 +11,15 @@ from pydantic import BaseModel, Field, FiniteFloat, NonNegativeInt
 from torch import Tensor
 
 from flowbench.errors import FlowbenchError
-from flowbench.flows import Flow
+from flowbench.training.objective import Model
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch gave. Likelihoods are means in nats; the training one is over the epoch's batches as they came."""
+    """What one epoch gave. Likelihoods, or what else was climbed, are means in nats.
+
+    The training one is over the epoch's batches as they came.
+    """
 
     number: int
     of: int | None
@@ -91,18 +94,18 @@ def _kind(tensor: Tensor) -> str:
 
 
 class Best:
-    """The best epoch by validation so far, and the flow's state then; before the first, the state it began with."""
+    """The best epoch by validation so far, and the model's state then; before the first, the state it began with."""
 
-    def __init__(self, flow: Flow) -> None:
-        self._flow = flow
+    def __init__(self, model: Model) -> None:
+        self._model = model
         self.epoch, self.validation_ll, self.state = 0, -math.inf, self._copy()
 
     def offer(self, epoch: int, validation_ll: float) -> bool:
-        """Keep the flow as it is now if it is better than all before; return whether it is."""
+        """Keep the model as it is now if it is better than all before; return whether it is."""
         better = validation_ll > self.validation_ll
         if better:
             self.epoch, self.validation_ll, self.state = epoch, validation_ll, self._copy()
         return better
 
     def _copy(self) -> dict[str, Tensor]:
-        return {name: value.clone() for name, value in self._flow.state_dict().items()}
+        return {name: value.clone() for name, value in self._model.state_dict().items()}

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim.adam import adam
 
 from flowbench.config import TrainingOptions
 from flowbench.engines import choose
-from flowbench.engines.interface import BETAS
-from flowbench.flows import Flow
+from flowbench.training.objective import Model
+from flowbench.training.optimizers import Adam, Adamax, AdamInnerEpsilon
 from flowbench.transforms import Network
 from flowbench.tuning import RUN_GAP
 
+OPTIMIZERS = {"adam": Adam, "adam-inner-epsilon": AdamInnerEpsilon, "adamax": Adamax}
+
 
 class Descent:
-    """Steps down the mean negative log-likelihood of a flow.
+    """Steps down the loss of a model: the mean negative log-likelihood of a flow, say.
 
     From the first loss or gradient that is not finite on, steps do nothing: the weights that gave it can be looked at.
-    ``stopped`` () is then 1; only reading it waits for the device. It takes the flow's parameters as parts of one
-    tensor: one descent a flow at a time, and no move to another device or dtype meanwhile. On CUDA a step is one graph.
+    ``stopped`` () is then 1; only reading it waits for the device. It takes the model's parameters as parts of one
+    tensor: one descent a model at a time, and no move to another device or dtype meanwhile. On CUDA a step is a graph.
     """
 
-    def __init__(self, flow: Flow, options: TrainingOptions) -> None:
-        self._flow = flow
-        # one parameter for the optimizer, of which the flow's are views: over many small ones it is mostly calls
-        trained = (parameter for parameter in flow.parameters() if parameter.requires_grad)
+    def __init__(self, model: Model, options: TrainingOptions) -> None:
+        self._model = model
+        # one parameter for the optimizer, of which the model's are views: over many small ones it is mostly calls
+        trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
         self._parameters = [parameter for parameter in trained if parameter.numel()]  # of one column some are empty
         self._flat = Parameter(torch.cat([parameter.detach().flatten() for parameter in self._parameters]))
         self._flat.grad = torch.zeros_like(self._flat)
@@ -38,13 +40,16 @@ class Descent:
         self._clip_norm = options.clip_norm
         self.stopped = self._flat.new_zeros((), dtype=torch.float32)  # as fused Adam wants it
         self._rate = self._flat.new_tensor(options.learning_rate, dtype=torch.float32)  # a graph reads it where it lies
-        kind = AdamInnerEpsilon if options.optimizer == "adam-inner-epsilon" else Adam
+        kind = OPTIMIZERS[options.optimizer]
         self._optimizer = kind(self._flat, self._rate, eps=options.epsilon, weight_decay=options.weight_decay)
         also = {"norms": self._flat.new_zeros(()), "stopped": self.stopped}
+        self._averaging = options.averaging
+        if self._averaging is not None:
+            also |= {"average": self._flat.detach().clone(), "averaged": self._flat.new_zeros(())}
         self.state: dict[str, Tensor] = self._optimizer.state | also
-        """All that steps change beside the flow: moments, the sum of the gradients' norms, and whether they stopped."""
+        """All that steps change beside the model: moments, the gradients' norms, whether they stopped, averages."""
         self._optimizer.found_inf = self.stopped
-        engine = flow.engine or choose(self._flat)
+        engine = model.engine or choose(self._flat)
         self._launch = engine.launcher(self._flat.device)
         self._update = engine.updater(self._flat, self.state, options, self._runs()) if kind is Adam else None
 
@@ -52,29 +57,54 @@ class Descent:
         """One step on ``rows`` (N, D) at this learning rate; the loss () before it, in nats, or what is not finite.
 
         Raises:
-            RuntimeError: the flow's parameters are no longer those that the descent took.
+            RuntimeError: the model's parameters are no longer those that the descent took.
         """
         if self._parameters[0].data_ptr() != self._flat.data_ptr():
-            raise RuntimeError("the flow was moved to another device or dtype: begin a new descent")
+            raise RuntimeError("the model was moved to another device or dtype: begin a new descent")
         self._rate.fill_(rate)
         loss = self._launch(self._step, rows)
         if self._update:
             self._update(loss, rate)
+        if self._averaging is not None:
+            self._average(self._averaging)
         return loss
 
+    @torch.no_grad()
+    def _average(self, most: float) -> None:
+        """Of n steps it keeps (1 + n)/(10 + n), and ``most`` at the most: the beginning is soon forgotten."""
+        average, taken = self.state["average"], self.state["averaged"]
+        taken += 1
+        average.lerp_(self._flat.detach(), 1 - ((1 + taken) / (10 + taken)).clamp(max=most))
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Have the model the averages of its weights, where averages are taken."""
+        if self._averaging is None:
+            yield
+            return
+        weights = self._flat.detach()
+        own = weights.clone()
+        try:
+            weights.copy_(self.state["average"])
+            yield
+        finally:
+            weights.copy_(own)
+
     def forget(self) -> None:
-        """Begin anew from the weights that the flow has now: no moments, no steps, nothing that stops."""
+        """Begin anew from the weights that the model has now: no moments, no steps, nothing that stops."""
         for value in self.state.values():
             value.zero_()
+        if self._averaging is not None:
+            self.state["average"].copy_(self._flat.detach())
 
     def _parts(self, flat: Tensor) -> list[Tensor]:
-        """Views of what is shaped like the flat parameter, one for each of the flow's."""
+        """Views of what is shaped like the flat parameter, one for each of the model's."""
         parts = flat.split([parameter.numel() for parameter in self._parameters])
         return [part.view_as(parameter) for parameter, part in zip(self._parameters, parts, strict=True)]
 
     def _runs(self) -> list[tuple[int, int]]:
         """Parts (start, stop) of the flat parameter outside of which masks leave no gradient."""
-        networks = [module for module in self._flow.modules() if isinstance(module, Network)]
+        networks = [module for module in self._model.modules() if isinstance(module, Network)]
         packings = {id(network.flat): network.packing for network in networks}
         found, first = [], 0
         for parameter in self._parameters:
@@ -87,7 +117,7 @@ class Descent:
     def _step(self, rows: Tensor) -> Tensor:
         for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
             parameter.grad = gradient
-        loss = self._flow.backpropagate(rows)
+        loss = self._model.backpropagate(rows)
         if self._update:
             return loss
         norm = torch.linalg.vector_norm(self._flat.grad)
@@ -99,87 +129,3 @@ class Descent:
             self._optimizer.grad_scale = (norm / self._clip_norm).clamp_(min=1).float()
         self._optimizer.step()
         return loss
-
-
-class Adam:
-    """θ ← θ − lr·m̂/(√v̂ + ε), with coupled L2 (Kingma and Ba 2015), in one kernel of torch's.
-
-    A ``found_inf`` of 1 makes a step do nothing, and gradients are divided by ``grad_scale``, if there is one; the
-    device is never waited for. ``state`` is changed in place. Torch's own class does the same, but to construct one
-    imports torch's compiler, which takes seconds.
-    """
-
-    def __init__(self, parameter: Parameter, lr: Tensor, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
-        self._parameter, self._lr = parameter, lr
-        self.state = {
-            "exp_avg": torch.zeros_like(parameter.detach()),
-            "exp_avg_sq": torch.zeros_like(parameter.detach()),
-            "step": parameter.new_zeros((), dtype=torch.float32),
-        }
-        self._choice: dict[str, Any] = {"beta1": BETAS[0], "beta2": BETAS[1], "eps": eps, "weight_decay": weight_decay}
-        self.found_inf = parameter.new_zeros((), dtype=torch.float32)
-        self.grad_scale: Tensor | None = None
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """One update from the gradient that is there."""
-        assert self._parameter.grad is not None
-        mean, square, steps = self.state.values()
-        adam(
-            [self._parameter],
-            [self._parameter.grad],
-            [mean],
-            [square],
-            [],
-            [steps],
-            fused=True,
-            capturable=self._parameter.is_cuda,
-            grad_scale=self.grad_scale,
-            found_inf=self.found_inf,
-            lr=self._lr,
-            amsgrad=False,
-            maximize=False,
-            **self._choice,
-        )
-
-
-class AdamInnerEpsilon:
-    """θ ← θ − lr·m̂/√(v̂ + ε), with coupled L2 (gpapamak/maf, ml/step_strategies.py).
-
-    Its bias corrections start one power later than Adam's: the first step divides by 1 − β².
-    Torch's Adam divides by √v̂ + ε. With ε = 1e-8 the difference is no detail: the root of ε, 1e-4, is what small
-    gradients are divided by here. ``found_inf``, ``grad_scale`` and ``state`` are as of `Adam`.
-    """
-
-    def __init__(
-        self,
-        parameter: Parameter,
-        lr: Tensor,
-        betas: tuple[float, float] = BETAS,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-    ) -> None:
-        self._parameter, self._lr, self._betas, self._eps, self._weight_decay = parameter, lr, betas, eps, weight_decay
-        self._mean, self._square = torch.zeros_like(parameter.detach()), torch.zeros_like(parameter.detach())
-        self._steps = parameter.new_zeros(())
-        self.state = {"exp_avg": self._mean, "exp_avg_sq": self._square, "step": self._steps}
-        self.found_inf = parameter.new_zeros(())
-        self.grad_scale: Tensor | None = None
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """One update from the gradient that is there."""
-        assert self._parameter.grad is not None
-        finite = self.found_inf == 0
-        goes_on = finite.to(self._parameter.dtype)
-        gradient = self._parameter.grad if self.grad_scale is None else self._parameter.grad / self.grad_scale
-        gradient = torch.add(gradient, self._parameter, alpha=self._weight_decay)
-        gradient = torch.where(finite, gradient, 0)  # NaN times zero is NaN
-        beta1, beta2 = self._betas
-        self._steps += goes_on
-        self._mean.lerp_(gradient, goes_on * (1 - beta1))
-        self._square.lerp_(gradient * gradient, goes_on * (1 - beta2))
-        taken = self._steps.clamp(min=1) + 1
-        root = (self._square / (1 - beta2**taken)).add_(self._eps).sqrt_()
-        rate = self._lr / (1 - beta1**taken) * goes_on
-        self._parameter.sub_(rate * self._mean / root)

@@ -217,8 +217,8 @@ def test_a_run_that_never_had_a_finite_validation_is_recorded_too(tmp_path: Path
     values = np.random.default_rng(0).normal(size=(1000, 2))
     np.save(tmp_path / "far.npy", values)
     broken = (
-        "import sys, math, numpy, flowbench.training.loop, flowbench.__main__\n"
-        "flowbench.training.loop.log_likelihoods = lambda flow, rows: numpy.array([math.nan])\n"
+        "import sys, math, numpy, flowbench.training.objective, flowbench.__main__\n"
+        "flowbench.training.objective.log_likelihoods = lambda flow, rows: numpy.array([math.nan])\n"
         "sys.argv = sys.argv[1:]\nflowbench.__main__.main()"
     )
     arguments = ["train", "maf", "--data", str(tmp_path / "far.npy"), *TINY, "--out", str(results)]

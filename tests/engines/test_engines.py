@@ -13,7 +13,7 @@ from torch import Tensor
 from flowbench import engines
 from flowbench.engines import TORCH, Engine, choose
 from flowbench.flows import Flow
-from flowbench.training.step import AdamInnerEpsilon
+from flowbench.training.optimizers import AdamInnerEpsilon
 from flowbench.transforms import (
     ACTIVATIONS,
     TANH,

@@ -17,6 +17,7 @@ from flowbench.errors import ShortOfMemoryError, shortage
 from flowbench.flows import Flow
 from flowbench.memory import peak_bytes
 from flowbench.training import loop, needs, step
+from flowbench.training.objective import MaximumLikelihood
 
 SMALL = ["--data", "truth-gaussian", "--set", "transforms=1", "--max-epochs", "1"]
 
@@ -47,7 +48,7 @@ def test_what_is_foreseen_is_what_the_system_lends(name: str, dim: int, hidden: 
 
     def work() -> None:
         flow = built(name, dim, hidden=hidden, transforms=2)
-        fit = loop.Fit(flow, rows, rows[:100], options, 0)
+        fit = loop.Fit(MaximumLikelihood(flow), rows, rows[:100], options, 0)
         fit.save_to(lambda state: None)
         fit.run()
 

@@ -51,6 +51,46 @@ def test_a_step_is_adams_after_clipping(name: str, clip: float | None) -> None:
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)  # torch clips by norm + 1e-6
 
 
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_a_step_is_adamaxs_after_clipping(clip: float | None) -> None:
+    flow = shaken("maf", 4).train()
+    other = copy.deepcopy(flow)
+    descent = Descent(flow, TrainingOptions(optimizer="adamax", clip_norm=clip, weight_decay=0.01))
+    adamax = torch.optim.Adamax(other.parameters(), lr=1e-2, weight_decay=0.01)
+    for _ in range(3):
+        x = torch.randn(20, 4)
+        adamax.zero_grad()
+        (-other(x).mean()).backward()
+        if clip:
+            torch.nn.utils.clip_grad_norm_(other.parameters(), clip)
+        adamax.step()
+        descent.step(x, 1e-2)
+    for found, expected in zip(flow.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamax"])
+def test_weights_are_averaged_and_come_back(optimizer: str) -> None:
+    flow = shaken("maf", 4).train()
+    descent = Descent(flow, TrainingOptions(optimizer=optimizer, averaging=0.5))  # type: ignore[arg-type]
+
+    def weights() -> torch.Tensor:
+        return torch.cat([parameter.detach().flatten() for parameter in flow.parameters()])
+
+    average = weights()
+    for taken in range(1, 7):
+        descent.step(torch.randn(20, 4), 1e-2)
+        kept = min(0.5, (1 + taken) / (10 + taken))
+        average = kept * average + (1 - kept) * weights()
+    own = weights()
+    with descent.averaged():
+        torch.testing.assert_close(weights(), average, rtol=0, atol=1e-12)
+    assert torch.equal(weights(), own)
+    descent.forget()
+    with descent.averaged():
+        assert torch.equal(weights(), own)
+
+
 def test_nothing_moves_after_what_is_not_finite() -> None:
     flow = shaken("maf", 3).train()
     descent = Descent(flow, TrainingOptions.model_validate({}))

@@ -15,9 +15,9 @@ from flowbench.errors import DataError, DivergedError
 from flowbench.flows import Flow
 from flowbench.flows.core.density import log_likelihoods
 from flowbench.training.loop import train
+from flowbench.training.optimizers import AdamInnerEpsilon
 from flowbench.training.schedule import Schedule
 from flowbench.training.state import Epoch
-from flowbench.training.step import AdamInnerEpsilon
 
 QUICK: dict[str, Any] = {"batch_size": 100, "max_epochs": 3, "warmup_steps": 5}
 
