@@ -15,7 +15,7 @@ import torch
 from flowbench import flows
 from flowbench.config import RunConfig
 from flowbench.console import note, warn
-from flowbench.data import Dataset
+from flowbench.data import Dataset, true_log_density
 from flowbench.data.rows import Rows, on_device
 from flowbench.errors import DivergedError, FlowbenchError, UsageError, memory_granted, reason_of, shortage
 from flowbench.files import refuges
@@ -33,6 +33,7 @@ from flowbench.training.checks import checks
 from flowbench.training.clock import time_flow
 from flowbench.training.curves import Curves
 from flowbench.training.doubts import doubts
+from flowbench.training.duality import duality, has_duality
 from flowbench.training.environment import environment
 from flowbench.training.loop import Fit
 from flowbench.training.needs import refuse_too_large, room_to_train
@@ -107,6 +108,7 @@ class _Run:
         with room_to_train(config.device):
             flow = flows.build(config.flow, dataset.dim, config.model, dataset.classes, dataset.discrete)
         self._flow = flow.to(config.device)
+        self._truth = true_log_density(dataset) if has_duality(flow) else None
 
     def close(self) -> None:
         """Let go of the file of curves, if there is one."""
@@ -185,7 +187,7 @@ class _Run:
         config, keeping, outcome, progress = self._config, self._keeping, self._outcome, self._progress
         rows, validation = self._on_device("train"), self._on_device("validation")
         start = self._start.state if self._start else None
-        objective, order = MaximumLikelihood(self._flow), config.stream("shuffling")
+        objective, order = MaximumLikelihood(self._flow, self._truth), config.stream("shuffling")
         fit = Fit(objective, rows, validation, config.training, order, start, test)
         outcome.epochs = fit.epochs
         outcome.steps_per_epoch = Schedule(config.training, len(rows)).steps
@@ -237,6 +239,9 @@ class _Run:
         outcome.timings = time_flow(self._flow, test)
         outcome.sketch = self._sketch(outcome.test_lls)
         outcome.checks = checks(self._flow, test, outcome.test_lls)
+        if self._truth:
+            outcome.duality = duality(self._flow, test, self._truth)
+            outcome.checks["duality"] = outcome.duality.check
         best = best_of(outcome.epochs)
         train_ll = best.train_ll_nats if best else None
         outcome.doubts = doubts(self._flow, self._dataset, train_ll, outcome.validation_ll_nats, outcome.test_lls)
