@@ -28,10 +28,10 @@ def dual(records: Iterable[RunRecord]) -> Claim:
     return Claim(SAID, tuple(findings or [not_measured(how, "maf")]))
 
 
-def _off(record: RunRecord) -> float:
-    """By how much of the limit; more than all where it is not known to be below it."""
+def _off(record: RunRecord) -> tuple[bool, float]:
+    """Whether beyond the limit, and by how much both sides differ; what is not finite is more than all."""
     check = record.checks[CHECK]
-    return math.inf if check.value is None else check.value / check.limit
+    return not check.passed, math.inf if check.value is None else check.value
 
 
 def _finding(record: RunRecord) -> Finding:
