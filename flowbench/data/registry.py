@@ -13,7 +13,7 @@ from flowbench.config import shipped
 from flowbench.data.card import Card
 from flowbench.data.dataset import Dataset, Splits
 from flowbench.data.preparing.truth import LogDensity
-from flowbench.errors import UsageError, did_you_mean
+from flowbench.errors import DataError, UsageError, did_you_mean
 
 
 class Recipe(Protocol):
@@ -78,10 +78,16 @@ def true_log_density(dataset: Dataset) -> LogDensity | None:
     """The true log-density (N,) in nats of float64 rows (N, D), the ``log_prob`` of the dataset's module.
 
     None where no true density came with the test rows, or the module has it of them alone.
+
+    Raises:
+        DataError: it is another density than came with the first of the test rows.
     """
     if dataset.card is None or dataset.test_true_ll is None:
         return None
-    return getattr(recipe(dataset.card.name), "log_prob", None)
+    found: LogDensity | None = getattr(recipe(dataset.card.name), "log_prob", None)
+    if found and not np.allclose(found(dataset.test[:10].astype(np.float64)), dataset.test_true_ll[:10]):
+        raise DataError(f"{dataset.card.name}: its log_prob(x) and its test_true_ll are not of one density")
+    return found
 
 
 def code_digest(name: str) -> str | None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from flowbench import data
 from flowbench.engines import TORCH
+from flowbench.errors import DataError
 from flowbench.flows import Flow
 from flowbench.training import duality as dual
 from flowbench.training.duality import duality, duality_seconds, has_duality
@@ -118,4 +119,6 @@ def test_the_truth_is_its_datasets() -> None:
     assert truth is not None
     np.testing.assert_allclose(truth(np.float64(banana.test[:9])), banana.test_true_ll[:9])  # type: ignore[index]
     assert data.true_log_density(replace(banana, test_true_ll=None)) is None
+    with pytest.raises(DataError, match="not of one density"):
+        data.true_log_density(replace(banana, test_true_ll=banana.test_true_ll + 0.1))  # type: ignore[operator]
     assert data.true_log_density(replace(banana, card=None)) is None
