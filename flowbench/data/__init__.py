@@ -4,7 +4,7 @@ from flowbench.data.card import READY_MADE, Card, RawFile, Space
 from flowbench.data.dataset import Dataset, Splits, split_last_tenths
 from flowbench.data.gaussian import fit_gaussian, gaussian_ll
 from flowbench.data.loading import load, raw_status
-from flowbench.data.registry import Recipe, card, names, recipe
+from flowbench.data.registry import Recipe, card, names, recipe, true_log_density
 from flowbench.data.tables.options import TableOptions
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "raw_status",
     "recipe",
     "split_last_tenths",
+    "true_log_density",
 ]

@@ -11,15 +11,17 @@ import numpy as np
 from flowbench import plugins
 from flowbench.config import shipped
 from flowbench.data.card import Card
-from flowbench.data.dataset import Splits
-from flowbench.errors import UsageError, did_you_mean
+from flowbench.data.dataset import Dataset, Splits
+from flowbench.data.preparing.truth import LogDensity
+from flowbench.errors import DataError, UsageError, did_you_mean
 
 
 class Recipe(Protocol):
     """A module in ``datasets/``, or a plug-in: its card, and how raw files become arrays.
 
     One whose rows have labels that can be given has their names, ``LABELS``, and ``labels(raw)``: for each of the three
-    splits the places (N,) of its rows' labels among them.
+    splits the places (N,) of its rows' labels among them. One that gives ``test_true_ll`` may have the density itself,
+    ``log_prob(x)``: see `true_log_density`.
     """
 
     CARD: Card
@@ -70,6 +72,22 @@ def recipe(name: str) -> Recipe:
 def card(name: str) -> Card:
     """The card of that name; see `recipe`."""
     return recipe(name).CARD
+
+
+def true_log_density(dataset: Dataset) -> LogDensity | None:
+    """The true log-density (N,) in nats of float64 rows (N, D), the ``log_prob`` of the dataset's module.
+
+    None where no true density came with the test rows, or the module has it of them alone.
+
+    Raises:
+        DataError: it is another density than came with the first of the test rows.
+    """
+    if dataset.card is None or dataset.test_true_ll is None:
+        return None
+    found: LogDensity | None = getattr(recipe(dataset.card.name), "log_prob", None)
+    if found and not np.allclose(found(dataset.test[:10].astype(np.float64)), dataset.test_true_ll[:10]):
+        raise DataError(f"{dataset.card.name}: its log_prob(x) and its test_true_ll are not of one density")
+    return found
 
 
 def code_digest(name: str) -> str | None:

@@ -148,8 +148,10 @@ class Likelihoods(Part):
     Of a conditional density they are of p(x | y), and of a Gaussian whose mean is linear in y. Where y is one of K
     classes, ``class_averaged_test_ll_nats`` is the mean of log (1/K) Σ_y p(x | y): of p(x), if classes are alike.
     ``nats_below_truth`` is the mean over test rows of the true log-density minus the flow's, with the error of the
-    paired differences. ``far_test_rows`` counts the test rows whose log-density is more than 10 standard deviations
-    from the mean; they are part of every mean but ``test_ll_without_far_rows_nats``.
+    paired differences. ``kl_of_data_nats`` and ``kl_of_noise_nats`` are KL(π_x ‖ p_x) and KL(p_u ‖ π_u) over at most
+    5,000 test rows in double precision, each by another direction of the flow: they are equal. ``far_test_rows``
+    counts the test rows whose log-density is more than 10 standard deviations from the mean; they are part of every
+    mean but ``test_ll_without_far_rows_nats``.
     """
 
     validation_ll_nats: Figure = None
@@ -159,6 +161,8 @@ class Likelihoods(Part):
     bits_per_pixel: Estimate | None = None
     true_test_ll_nats: Figure = None
     nats_below_truth: Estimate | None = None
+    kl_of_data_nats: Estimate | None = None
+    kl_of_noise_nats: Estimate | None = None
     test_ll_own_units_nats: Figure = None
     far_test_rows: Count | None = None
     test_ll_without_far_rows_nats: Figure = None

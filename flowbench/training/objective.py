@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from flowbench.data.preparing.truth import LogDensity
 from flowbench.data.rows import Rows
 from flowbench.engines import Engine
 from flowbench.flows import Flow
@@ -16,6 +17,7 @@ from flowbench.flows.core.density import class_averaged, log_likelihoods
 from flowbench.training.calibration import begin, calibrate
 from flowbench.training.checks import checks_seconds
 from flowbench.training.clock import time_flow_seconds
+from flowbench.training.duality import duality_seconds
 from flowbench.training.sketching import sketch_seconds
 
 SecondsOf = Callable[[Callable[[], object]], float]
@@ -90,10 +92,13 @@ class Objective(Protocol):
 
 
 class MaximumLikelihood:
-    """The mean log-density of rows: the same as the least KL(data ‖ flow)."""
+    """The mean log-density of rows: the same as the least KL(data ‖ flow).
 
-    def __init__(self, flow: Flow) -> None:
-        self.model = flow
+    ``truth`` is their true log-density where it is known and will be held against the flow's once training has ended.
+    """
+
+    def __init__(self, flow: Flow, truth: LogDensity | None = None) -> None:
+        self.model, self._truth = flow, truth
 
     def begin(self, rows: Rows, validation: Rows) -> None:
         """See `Objective.begin`."""
@@ -119,10 +124,13 @@ class MaximumLikelihood:
         return None
 
     def closing_seconds(self, test: Rows, seconds_of: SecondsOf) -> float:
-        """The test rows' likelihoods, times, checks and the sketch."""
+        """The test rows' likelihoods, times, checks, the sketch, and what is held against the truth."""
         flow = self.model
         with torch.random.fork_rng(devices=[test.device] if test.device.type == "cuda" else []):
             test_rows = sum(seconds_of(lambda: of(flow, test[:ROWS])) for of in (log_likelihoods, class_averaged))  # noqa: B023
             test_rows *= max(1.0, len(test) / ROWS)
             times = time_flow_seconds(flow, test, seconds_of)
-            return test_rows + times + checks_seconds(flow, test, seconds_of) + sketch_seconds(flow, test, seconds_of)
+            checked = checks_seconds(flow, test, seconds_of)
+            if self._truth is not None:
+                checked += duality_seconds(flow, test, self._truth, seconds_of)
+            return test_rows + times + checked + sketch_seconds(flow, test, seconds_of)

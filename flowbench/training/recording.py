@@ -17,6 +17,7 @@ from flowbench.results import statistics as stats
 from flowbench.results.record import Check, Estimate, History, Likelihoods, Setup, Status, Task, Timing, Training
 from flowbench.results.sketch import Sketch
 from flowbench.training import weights
+from flowbench.training.duality import Duality
 from flowbench.training.state import Epoch, best_of
 
 Lls = NDArray[np.float64]
@@ -52,6 +53,7 @@ class DensityOutcome(Outcome):
     bits_per_pixel: Lls | None = None
     own_units_ll: float | None = None
     """The mean log-density of the test rows in the units of a table."""
+    duality: Duality | None = None
     timings: list[Timing] = field(default_factory=list)
     sketch: Sketch | None = None
 
@@ -88,6 +90,12 @@ def _estimate(values: Lls, dataset: Dataset) -> Estimate:
     return Estimate(mean=mean, stderr=stderr, stderr_by_group=by_group)
 
 
+def _independent(values: Lls) -> Estimate:
+    """The mean over some of the rows."""
+    mean, stderr = stats.mean_and_stderr(values)
+    return Estimate(mean=mean, stderr=stderr)
+
+
 def likelihoods(dataset: Dataset, outcome: DensityOutcome) -> Likelihoods:
     """What the flow reached, in each unit that the data has; without test figures where it did not come to them."""
     validation, gaussian, lls = outcome.validation_ll_nats, outcome.gaussian, outcome.test_lls
@@ -95,7 +103,7 @@ def likelihoods(dataset: Dataset, outcome: DensityOutcome) -> Likelihoods:
         return Likelihoods(validation_ll_nats=validation, gaussian_test_ll_nats=gaussian)
     truth = None if dataset.test_true_ll is None else np.asarray(dataset.test_true_ll)
     averaged = outcome.class_averaged_lls
-    bits = outcome.bits_per_pixel
+    bits, duality = outcome.bits_per_pixel, outcome.duality
     far = np.abs(lls - lls.mean()) > FAR * lls.std() if np.isfinite(lls).all() else np.zeros(len(lls), bool)
     return Likelihoods(
         validation_ll_nats=validation,
@@ -105,6 +113,8 @@ def likelihoods(dataset: Dataset, outcome: DensityOutcome) -> Likelihoods:
         bits_per_pixel=None if bits is None else _estimate(bits, dataset),
         true_test_ll_nats=None if truth is None else float(truth.mean()),
         nats_below_truth=None if truth is None else _estimate(truth - lls, dataset),
+        kl_of_data_nats=None if duality is None else _independent(duality.of_data),
+        kl_of_noise_nats=None if duality is None else _independent(duality.of_noise),
         far_test_rows=int(far.sum()),
         test_ll_without_far_rows_nats=float(lls[~far].mean()) if far.any() else None,
         test_ll_own_units_nats=outcome.own_units_ll,

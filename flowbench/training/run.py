@@ -9,7 +9,7 @@ from pathlib import Path
 from flowbench import flows
 from flowbench.config import RunConfig
 from flowbench.console import warn
-from flowbench.data import Dataset
+from flowbench.data import Dataset, true_log_density
 from flowbench.data.rows import Rows
 from flowbench.errors import reason_of, shortage
 from flowbench.flows.core.density import Density, class_averaged, log_likelihoods
@@ -22,6 +22,7 @@ from flowbench.training.checks import checks
 from flowbench.training.clock import time_flow
 from flowbench.training.course import Course, Keeping
 from flowbench.training.doubts import doubts
+from flowbench.training.duality import duality, has_duality
 from flowbench.training.environment import environment
 from flowbench.training.needs import refuse_too_large, room_to_train
 from flowbench.training.objective import MaximumLikelihood
@@ -60,7 +61,8 @@ class DensityRun(Course[RunRecord]):
         with room_to_train(config.device):
             flow = flows.build(config.flow, dataset.dim, config.model, dataset.classes, dataset.discrete)
         self._flow = flow.to(config.device)
-        return MaximumLikelihood(self._flow)
+        self._truth = true_log_density(dataset) if has_duality(flow) else None
+        return MaximumLikelihood(self._flow, self._truth)
 
     def _refuse_too_large(self) -> None:
         if self._keeping and self._keeping.finish:
@@ -87,6 +89,9 @@ class DensityRun(Course[RunRecord]):
         outcome.timings = time_flow(self._flow, test)
         outcome.sketch = self._sketch(outcome.test_lls)
         outcome.checks = checks(self._flow, test, outcome.test_lls)
+        if self._truth:
+            outcome.duality = duality(self._flow, test, self._truth)
+            outcome.checks["duality"] = outcome.duality.check
         best = best_of(outcome.epochs)
         train_ll = best.train_ll_nats if best else None
         outcome.doubts = doubts(self._flow, self._dataset, train_ll, outcome.validation_ll_nats, outcome.test_lls)

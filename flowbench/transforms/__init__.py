@@ -6,6 +6,7 @@ from flowbench.transforms.affine import Affine
 from flowbench.transforms.autoregressive import MaskedAutoregressive
 from flowbench.transforms.batch_norm import BatchNorm
 from flowbench.transforms.coupling import Coupling, dense
+from flowbench.transforms.gated import Gated
 from flowbench.transforms.linear import LULinear
 from flowbench.transforms.linear_spline import LogisticSpline
 from flowbench.transforms.made import MADE
@@ -40,6 +41,7 @@ __all__ = [
     "Body",
     "Chain",
     "Coupling",
+    "Gated",
     "GaussianMixture",
     "Inverse",
     "LULinear",

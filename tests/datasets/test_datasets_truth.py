@@ -74,3 +74,45 @@ def test_student_draws_are_independent_t_once_undone() -> None:
     assert min(stats.kstest(residuals[:, i], stats.t(5).cdf).pvalue for i in range(8)) > 1e-4
     correlations = np.abs(stats.spearmanr(residuals).statistic - np.eye(8))
     assert correlations.max() < 5 / 20_000**0.5
+
+
+def linear_terms(module: ModuleType, z: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """log p(z) + log p(x | z), (N,), by scipy's normal densities."""
+    noise = np.sqrt(module.NOISE_VARIANCES)
+    given = stats.norm(z @ module.LOADINGS.T + module.OFFSET, noise).logpdf(x).sum(1)
+    return np.asarray(stats.norm.logpdf(z).sum(1) + given)
+
+
+def test_linear_is_its_joint_density_over_its_posterior_at_any_latents() -> None:
+    """log p(x) = log p(z) + log p(x | z) − log p(z | x), whatever z is."""
+    module, rng = truth("linear"), np.random.RandomState(6)
+    x, z = 2 * rng.normal(size=(50, 12)), 3 * rng.normal(size=(50, 6))
+    means, shared = module.posterior(x)
+    assert (means.shape, shared.shape, means.dtype) == ((50, 6), (6, 6), np.float64)
+    after = stats.multivariate_normal(np.zeros(6), shared).logpdf(z - means)
+    np.testing.assert_allclose(linear_terms(module, z, x) - after, module.log_prob(x), rtol=1e-10)
+
+
+def test_linear_draws_are_those_of_scipys_gaussian() -> None:
+    module = truth("linear")
+    draws = module.sample(50_000, np.random.RandomState(7))
+    exact = stats.multivariate_normal(module.OFFSET, module.covariance())
+    np.testing.assert_allclose(module.log_prob(draws), exact.logpdf(draws), rtol=1e-10)
+    assert -module.log_prob(draws).mean() == pytest.approx(exact.entropy(), abs=4 * (6 / 50_000) ** 0.5)
+    np.testing.assert_allclose(draws.mean(0), module.OFFSET, atol=0.05)
+    np.testing.assert_allclose(np.cov(draws.T), module.covariance(), atol=0.15)
+    assert np.diag(module.covariance()).min() > 0.5
+
+
+def test_linear_posteriors_bound_is_the_truth_and_that_of_independent_latents_falls_short() -> None:
+    """E_q log p(x, z) − log q(z) by draws; 1.546 nats are KL(q ‖ p(z | x)) of the best diagonal q in closed form."""
+    module, rng, n = truth("linear"), np.random.RandomState(8), 100_000
+    means, shared = module.posterior(x := module.sample(1, rng))
+    widths = np.diag(np.linalg.inv(shared)) ** -0.5
+    assert np.abs(shared / np.sqrt(np.outer(np.diag(shared), np.diag(shared))) - np.eye(6)).max() > 0.6
+    for factor, lost in ((np.linalg.cholesky(shared), 0.0), (np.diag(widths), 1.546)):
+        noise = rng.normal(size=(n, 6))
+        log_q = stats.norm.logpdf(noise).sum(1) - np.linalg.slogdet(factor)[1]
+        bounds = linear_terms(module, means + noise @ factor.T, np.repeat(x, n, 0)) - log_q
+        error = 4 * bounds.std() / n**0.5 + 1e-3 * (lost > 0) + 1e-9
+        assert module.log_prob(x)[0] - bounds.mean() == pytest.approx(lost, abs=error)

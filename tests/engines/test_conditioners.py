@@ -20,6 +20,7 @@ from flowbench.transforms import (
     Body,
     Chain,
     Coupling,
+    Gated,
     GaussianMixture,
     Inverse,
     MaskedAutoregressive,
@@ -70,7 +71,7 @@ def conditional(engine: Engine, univariate: Univariate, hidden: tuple[int, ...] 
         MaskedAutoregressive(3, body, univariate, given.width),
         Permutation.reverse(3),
         Coupling(3, 1, Affine(2.0), [network], given.width),
-        Inverse(MaskedAutoregressive(3, body, Affine(2.0), given.width)),
+        Inverse(MaskedAutoregressive(3, body, Gated() if isinstance(univariate, Gated) else Affine(2.0), given.width)),
         MaskedAutoregressive(3, body, univariate, given.width),
     ]
     return Flow(3, shaken(Chain(steps)), engine, given)
@@ -81,7 +82,7 @@ def rows(n: int) -> Tensor:
 
 
 @EVERY_ENGINE
-@pytest.mark.parametrize("univariate", [Affine(2.0), GaussianMixture(2)], ids=["affine", "mixture"])
+@pytest.mark.parametrize("univariate", [Affine(2.0), Gated(), GaussianMixture(2)], ids=["affine", "gated", "mixture"])
 def test_what_is_given_passes_and_is_seen_by_every_column(engine: Engine, univariate: Univariate) -> None:
     flow, x = conditional(engine, univariate), rows(7)
     u, log_det = flow.to_noise(x)
@@ -98,8 +99,9 @@ def test_what_is_given_passes_and_is_seen_by_every_column(engine: Engine, univar
 
 
 @EVERY_ENGINE
-def test_a_conditional_flow_has_its_gradients(engine: Engine) -> None:
-    flow, x = conditional(engine, GaussianMixture(2)), rows(7)
+@pytest.mark.parametrize("univariate", [Gated(), GaussianMixture(2)], ids=["gated", "mixture"])
+def test_a_conditional_flow_has_its_gradients(engine: Engine, univariate: Univariate) -> None:
+    flow, x = conditional(engine, univariate), rows(7)
     flow.zero_grad()
     flow.backpropagate(x)
     loss = -(torch.func.functional_call(flow, dict(flow.named_parameters()), (x,))).mean()

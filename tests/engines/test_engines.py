@@ -23,6 +23,7 @@ from flowbench.transforms import (
     Body,
     Chain,
     Coupling,
+    Gated,
     GaussianMixture,
     Inverse,
     MaskedAutoregressive,
@@ -170,8 +171,8 @@ def test_substitution_is_the_inverse_by_passes_with_its_gradients(
 @EVERY_ENGINE
 @pytest.mark.parametrize(
     "univariate",
-    [Affine(2.0, gain=0.7), Cubic(), GaussianMixture(3), RationalQuadraticSpline(4, 2.0)],
-    ids=["affine", "cubic", "mixture", "spline"],
+    [Affine(2.0, gain=0.7), Gated(), Cubic(), GaussianMixture(3), RationalQuadraticSpline(4, 2.0)],
+    ids=["affine", "gated", "cubic", "mixture", "spline"],
 )
 @pytest.mark.parametrize("activation", [TANH, Softplus()], ids=["tanh", "softplus"])
 def test_a_new_map_and_a_new_activation_serve_every_transform_in_both_directions(
@@ -188,6 +189,24 @@ def test_a_new_map_and_a_new_activation_serve_every_transform_in_both_directions
         agree(transform, engine, torch.randn(5, dim), 1e-8)
         back, _ = transform.inverse(transform(x := torch.randn(5, dim))[0])
         torch.testing.assert_close(back, x, rtol=0, atol=1e-7)
+
+
+@EVERY_ENGINE
+@pytest.mark.parametrize("dim", [1, TORCH_BLOCK + 1])
+def test_a_gated_map_is_trained_in_either_direction(engine: Engine, dim: int) -> None:
+    masked = autoregressive(dim, (30,), Gated(), "relu")
+    with torch.no_grad():
+        masked.conditioner.flat *= 0.3  # type: ignore[union-attr]  # nothing bounds what an inverse widens
+    for transform in (masked, Inverse(masked)):
+        flow, x = Flow(dim, transform, engine), torch.randn(8, dim)
+        agree(transform, engine, x)
+        flow.backpropagate(x)
+        u, log_det = transform(x)
+        loss = -(torch.distributions.Normal(0.0, 1.0).log_prob(u).sum(1) + log_det).mean()
+        for parameter, gradient in zip(
+            flow.parameters(), torch.autograd.grad(loss, list(flow.parameters())), strict=True
+        ):
+            torch.testing.assert_close(parameter.grad, gradient)
 
 
 class Shift(Univariate):

@@ -12,7 +12,9 @@ from flowbench import data, flows
 from flowbench.config import RunConfig, TrainingOptions
 from flowbench.progress import Progress
 from flowbench.results import statistics, store
+from flowbench.results.record import RunRecord
 from flowbench.training import course, run
+from flowbench.training.duality import ROWS
 
 CONFIG = RunConfig(
     flow="gaussian", data="truth-banana", recipe="fast", seed=0, device="cpu", threads=1,
@@ -27,10 +29,23 @@ def test_another_revision_s_run_has_another_name(tmp_path: Path, monkeypatch: py
     assert record.run == course.run_name(CONFIG, dataset)
     assert record.environment.code_digest == course.code_digest()
     assert record.task.rows_sha256 == dataset.rows_sha256
+    _has_both_divergences(record, dataset, tmp_path)
     monkeypatch.setattr(course, "code_digest", lambda: "other")
     assert store.finished(tmp_path, course.run_name(CONFIG, dataset)) is None
     assert run.run(CONFIG, dataset, tmp_path, Progress(None)).run != record.run
     assert len(store.read_all(tmp_path)) == 2
+
+
+def _has_both_divergences(record: RunRecord, dataset: data.Dataset, folder: Path) -> None:
+    """Those of the first test rows, which its rows' likelihoods tell to single precision."""
+    lls, truth = store.read_test_lls(record, folder), dataset.test_true_ll
+    assert lls is not None
+    assert truth is not None
+    mean, stderr = statistics.paired_difference(truth[:ROWS], lls[:ROWS])
+    for found in (record.likelihoods.kl_of_data_nats, record.likelihoods.kl_of_noise_nats):
+        assert found is not None
+        assert (found.mean, found.stderr) == pytest.approx((mean, stderr), abs=1e-5)
+    assert record.checks["duality"].passed
 
 
 def test_errors_over_photographs_are_recorded_where_test_rows_are_windows(

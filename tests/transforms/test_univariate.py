@@ -7,12 +7,20 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from flowbench.transforms import Affine, GaussianMixture, LogisticSpline, RationalQuadraticSpline, Univariate
+from flowbench.transforms import (
+    Affine,
+    Gated,
+    GaussianMixture,
+    LogisticSpline,
+    RationalQuadraticSpline,
+    Univariate,
+)
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 MAPS = {
     "affine": Affine(2.0),
+    "gated": Gated(),
     "mixture of one": GaussianMixture(1),
     "mixture": GaussianMixture(7),
     "spline": RationalQuadraticSpline(8, 3.0),
@@ -124,6 +132,29 @@ def test_an_affine_map_may_begin_where_rows_are_standardised(bound: float | None
         theta = univariate.start(mean, scale)[:, None].expand(2, 2, 3)
         assert torch.allclose(univariate.forward(x, theta)[0], expected)
     assert Affine(1.0, from_rows=True).start(mean, scale).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_gate_has_its_digits_where_it_is_open_and_where_it_is_shut(dtype: torch.dtype) -> None:
+    gate, proposed, x = torch.linspace(-80, 80, 33, dtype=dtype), torch.tensor(3.0), torch.tensor(-2.0)
+    theta = torch.stack([proposed.to(dtype).expand(33), gate]).requires_grad_()
+    u, log_slope = Gated().forward(x.to(dtype), theta)
+    s = gate.double()
+    kept = 1 / (1 + (-s).exp())
+    limit = 8 * torch.finfo(dtype).eps
+    torch.testing.assert_close(u.double(), kept * x + (1 - kept) * proposed, rtol=limit, atol=limit)
+    torch.testing.assert_close(log_slope.double(), -torch.log1p((-s).exp()), rtol=limit, atol=0)
+    (moved,) = torch.autograd.grad(u.sum(), theta, retain_graph=True)
+    torch.testing.assert_close(moved[0].double(), 1 / (1 + s.exp()), rtol=limit, atol=0)
+    back, log_slope_back = Gated().inverse(u.detach()[16:], theta[:, 16:])
+    torch.testing.assert_close(back.double(), torch.full((17,), -2.0), rtol=limit, atol=limit)
+    assert torch.equal(log_slope_back, -log_slope[16:])
+
+
+def test_a_gate_begins_nearly_open() -> None:
+    for bias, kept in ((1.0, 0.731059), (2.0, 0.880797)):
+        theta = Gated(bias).start(torch.tensor([5.0]), torch.tensor([3.0]))
+        assert Gated().forward(torch.tensor([10.0]), theta)[0].item() == pytest.approx(10 * kept, rel=1e-6)
 
 
 def test_a_spline_begins_as_the_identity() -> None:

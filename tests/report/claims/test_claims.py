@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +15,9 @@ from flowbench.report.outputs import Output
 from flowbench.results import costs, store
 from flowbench.results.costs import Cost, Shape, TimeRecord
 from flowbench.results.inference import holm
+from flowbench.results.record import Check, Estimate
 
 MAF, IAF, REALNVP, FLEXIBLE, UNSUITED, DUALITY, POSTERIOR = range(7)
-ROOT = Path(__file__).parents[3]
-
 SIZE = {"transforms": 5, "hidden": [100, 100]}
 
 
@@ -181,10 +179,39 @@ def test_the_best_by_validation_is_taken_and_never_what_a_sweep_did_not_choose(t
 
 
 def test_what_no_record_can_tell_is_said_to_be_so():
-    (duality,), (posterior,) = (found(which, times=[timed()]) for which in (DUALITY, POSTERIOR))
-    assert (duality.verdict, posterior.verdict) == ("not measured", "not measured")
-    path, _, test = next(word for word in duality.said.split() if "::" in word).partition("::")
-    assert f"def {test}(" in (ROOT / path).read_text(encoding="utf-8")
+    (posterior,) = found(POSTERIOR, times=[timed()])
+    assert posterior.verdict == "not measured"
+
+
+def dual(off, flow="maf", data="truth-banana", limit=1e-6, noise=0.0312, **changes):
+    """A run that measured both divergences; a row of theirs is ``off`` by as much."""
+    check = Check(value=off, limit=limit, passed=off is not None and off <= limit, what="both")
+    kls = {f"kl_of_{of}_nats": Estimate(mean=mean, stderr=0.0011) for of, mean in (("data", 0.0312), ("noise", noise))}
+    return run(flow, data=data, checks={"duality": check}, **kls, **changes)
+
+
+def test_fitting_a_maf_is_fitting_its_implicit_iaf_as_far_as_runs_measured_it():
+    (finding,) = found(DUALITY, [dual(2e-12)])
+    assert (finding.verdict, finding.on) == ("holds", "maf 5 × (2×100) on truth-banana")
+    sides = "KL(π_x ‖ p_x) 0.0312 ± 0.0022, KL(p_u ‖ π_u) 0.0312 ± 0.0022 nats"
+    assert finding.said == f"{sides}; largest difference of a row 2e-12"
+    assert (finding.figures["kl_of_noise_nats"], finding.figures["largest_difference_nats"]) == (0.0312, 2e-12)
+    worse = dual(0.4, noise=0.5, status="failed")
+    for runs in ([dual(1e-12), worse, dual(3e-12)], [worse, dual(1e-12)]):  # the worst of a dataset is told
+        (finding,) = found(DUALITY, runs)
+        assert (finding.verdict, finding.figures["largest_difference_nats"]) == ("does not hold", 0.4)
+    (finding,) = found(DUALITY, [dual(None), worse])
+    assert (finding.verdict, "row not finite" in finding.said) == ("does not hold", True)
+    both = found(DUALITY, [dual(1e-12, data="truth-student"), dual(2e-12)])
+    assert [each.on.rpartition(" ")[2] for each in both] == ["truth-banana", "truth-student"]
+    assert len(found(DUALITY, [dual(1e-12, data="truth-student"), dual(2e-12)], data="truth-student")) == 1
+
+
+def test_where_no_density_is_known_duality_is_not_measured():
+    for records in ([], [run()], [dual(1e-12, flow="iaf")]):
+        (finding,) = found(DUALITY, records, [timed()])
+        assert finding.verdict == "not measured"
+        assert "`flowbench train maf --data truth-gaussian`" in finding.said
 
 
 def test_only_the_data_asked_for_is_looked_at():
