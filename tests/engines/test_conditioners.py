@@ -128,6 +128,12 @@ def test_a_conditional_flow_draws_for_what_it_is_given() -> None:
         flow.sample(50)
 
 
+def test_numbers_that_are_given_are_the_context() -> None:
+    x = rows(7)
+    assert torch.equal(Given((0, 0))(x[:, :2]), x[:, :2])
+    assert Given((0, 0))(x[:, :2]).data_ptr() == x.data_ptr()  # not a copy
+
+
 @EVERY_ENGINE
 def test_dropout_is_of_training_alone_and_has_its_gradient(engine: Engine) -> None:
     torch.manual_seed(3)
