@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_engines import EVERY_ENGINE, agree, shaken, with_gradients
+from test_engines import ENGINES, EVERY_ENGINE, agree, shaken, strips, with_gradients  # noqa: F401  # a fixture
 from torch import Tensor
 
 from flowbench.config import TrainingOptions
 from flowbench.engines import Engine
+from flowbench.engines.eager import substitution
 from flowbench.flows import Flow
 from flowbench.flows.core.given import Given
 from flowbench.training.step import Descent
@@ -25,10 +26,11 @@ from flowbench.transforms import (
     Inverse,
     MaskedAutoregressive,
     Permutation,
+    RationalQuadraticSpline,
     Univariate,
     dense,
 )
-from flowbench.tuning import TORCH_BLOCK
+from flowbench.tuning import TILE, TORCH_BLOCK
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -121,13 +123,61 @@ def test_a_conditional_flow_has_its_gradients(engine: Engine, univariate: Univar
     assert float(descent.step(x, 1e-2)) < before
 
 
-def test_a_conditional_flow_draws_for_what_it_is_given() -> None:
-    flow, given = conditional(None, GaussianMixture(2)), rows(50)[:, :2]  # type: ignore[arg-type]
+@EVERY_ENGINE
+def test_a_conditional_flow_draws_for_what_it_is_given(engine: Engine) -> None:
+    flow, given = conditional(engine, GaussianMixture(2)), rows(50)[:, :2]
     x, log_prob = flow.sample_and_log_prob(50, given=given)
     assert torch.equal(x[:, :2], given)
     torch.testing.assert_close(log_prob, flow(x), rtol=0, atol=1e-8)
     with pytest.raises(ValueError, match="draws rows for what it is given"):
         flow.sample(50)
+
+
+@EVERY_ENGINE
+@pytest.mark.parametrize("univariate", [Affine(2.0), RationalQuadraticSpline(4, 3.0)], ids=["affine", "spline"])
+@pytest.mark.parametrize(
+    ("dim", "context", "n", "body"),
+    [
+        (1, 1, 1, Body((4,), TANH)),
+        (2, 40, 7, Body((11,), RELU)),
+        (5, 3, TILE + 3, Body((20, 21, 22), TANH, residual=True)),
+        (TORCH_BLOCK + 1, 3, 7, Body((40, 30), RELU)),
+        (TORCH_BLOCK + 1, 40, 2, Body((12,), TANH, residual=True)),  # fewer units than degrees
+    ],
+)
+@pytest.mark.usefixtures("strips")
+def test_conditional_substitution_is_its_equations_with_the_gradient_of_what_is_given(
+    engine: Engine, univariate: Univariate, dim: int, context: int, n: int, body: Body
+) -> None:
+    torch.manual_seed(dim)
+    masked = shaken(MaskedAutoregressive(dim, body, univariate, context))
+    flow = Flow(dim, masked, engine, Given((0,) * context))
+
+    def written(rows: Tensor) -> tuple[Tensor, Tensor]:
+        x, log_det = masked.inverse(rows[:, context:], rows[:, :context])
+        return torch.cat([rows[:, :context], x], 1), log_det
+
+    rows = torch.randn(n, context + dim)
+    found, expected = (with_gradients(move, rows, masked) for move in (flow.to_data, written))
+    for f, e, limit in zip(found, expected, (1e-12, 1e-12, 1e-10, 1e-10), strict=True):
+        torch.testing.assert_close(f, e, rtol=0, atol=limit * (1 + e.detach().abs().max().item()))
+
+
+def test_compiled_steps_take_conditional_flows(monkeypatch: pytest.MonkeyPatch) -> None:
+    for steps in ("inverse_steps", "gradient_steps"):
+        monkeypatch.setattr(substitution, steps, lambda *_: pytest.fail("torch took the steps"))
+    for engine in (ENGINES["numba"], ENGINES["numba in blocks"]):
+        flow, x = conditional(engine, Affine(2.0)), rows(7)
+        flow.backpropagate(x)
+        flow.to_data(x)[0].sum().backward()
+        mixture = MaskedAutoregressive(3, Body((9, 8), TANH), GaussianMixture(2), 2)
+        Flow(3, mixture, engine, Given((0, 0))).sample(7, given=x[:, :2])
+
+
+def test_numbers_that_are_given_are_the_context() -> None:
+    x = rows(7)
+    assert torch.equal(Given((0, 0))(x[:, :2]), x[:, :2])
+    assert Given((0, 0))(x[:, :2]).data_ptr() == x.data_ptr()  # not a copy
 
 
 @EVERY_ENGINE

@@ -28,9 +28,9 @@ def invoke(*arguments: str, out: Path) -> tuple[int, str]:
     return outcome.exit_code, outcome.output
 
 
-def built(name: str, dim: int, **options: object) -> Flow:
+def built(name: str, dim: int, given: int = 0, **options: object) -> Flow:
     torch.manual_seed(0)
-    return flows.build(name, dim, flows.load(name).Options(**options))
+    return flows.build(name, dim, flows.load(name).Options(**options), (0,) * given)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,16 @@ def test_what_is_foreseen_is_what_the_system_lends(name: str, dim: int, hidden: 
     # the checkpoint, which is not put together here, is up to half of what a small batch takes
     found = needs.needs(built(name, dim, hidden=hidden, transforms=2), batch).total
     assert lent / 2 < found < 3 * lent
+
+
+@pytest.mark.parametrize("name", ["maf", "nsf-c"])
+def test_what_a_flow_is_given_is_foreseen_with_its_gradients(name: str) -> None:
+    flow, rows = built(name, 6, given=300, hidden=(32,), transforms=2), torch.randn(10_000, 306)
+    flow.backpropagate(rows)
+    lent = peak_bytes(lambda: flow.backpropagate(rows))
+    if lent is None:
+        pytest.skip("the system does not tell what it lends")
+    assert 0.75 * lent < needs.batch_bytes(flow, len(rows)) < 1.5 * lent
 
 
 def test_what_cannot_fit_is_refused_before_any_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

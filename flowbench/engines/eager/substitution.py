@@ -12,6 +12,7 @@ level behind, so the parameters' gradients are one more matrix product a layer, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -45,7 +46,7 @@ Solve = Callable[[int, Tensor], tuple[Tensor, Tensor]]
 
 
 class Substitution:
-    """The units of all levels (units, N), which ``steps`` complete a block of columns at a time.
+    """The units of all levels (units, N), which ``steps`` complete a block of them at a time.
 
     ``values`` are the units' values, gathered on top of biases, for the inverse; their cotangents for its gradient.
     """
@@ -57,21 +58,17 @@ class Substitution:
         self.layers: list[LayerWeights] = plan.network.packing.views(flat.detach())
 
     def invert(self, block: int, steps: Steps) -> None:
-        """All columns from the first to the last; what earlier blocks contribute is added before each block."""
-        count = self.plan.steps
-        for start in range(0, count, block):
-            stop = min(start + block, count)
+        """All steps from the first to the last; what earlier blocks contribute is added before each block."""
+        for start, stop in self._blocks(block):
             if start:
                 for level in range(1, self.plan.levels):
                     self._add_below(level, start, stop)
             steps(start, stop)
 
     def pull(self, block: int, steps: Steps) -> None:
-        """All columns from the last to the first; what later blocks contribute is added before each block."""
-        count = self.plan.steps
-        for start in range((count - 1) // block * block, -1, -block):
-            stop = min(start + block, count)
-            if stop < count:
+        """All steps from the last to the first; what later blocks contribute is added before each block."""
+        for start, stop in reversed(self._blocks(block)):
+            if stop < self.plan.steps:
                 for level in range(self.plan.levels - 2, -1, -1):
                     self._add_above(level, start, stop)
             steps(start, stop)
@@ -89,6 +86,11 @@ class Substitution:
         """The units of a hidden level that belong to a column, counted through the hidden levels."""
         bounds, first = self.visible[level], self.plan.hidden.start
         return slice(bounds[column] - first, bounds[column + 1] - first)
+
+    def _blocks(self, size: int) -> list[tuple[int, int]]:
+        """The steps from … to before … of each block; a context is one by itself: its products are large."""
+        first, count = self.plan.first, self.plan.steps
+        return list(pairwise(sorted({0, *range(first, count, size), count})))
 
     def _inside(self, level: int, start: int, stop: int) -> slice:
         """The same units, counted within their level."""

@@ -111,7 +111,7 @@ class NumbaEngine(TorchEngine):
     def _in_steps(self, plan: MaskedPlan, stage: Stage, way: Step, given: Tensor) -> Solved:
         """The columns one after the other, from numbers (D, draws, N)."""
         x = torch.empty_like(given[:, 0])
-        values, log_det = _units(plan, x), x.new_empty(x.shape[1])
+        values, log_det = _units(plan, stage, x), x.new_empty(x.shape[1])
         sums = torch.empty_like(values[plan.hidden if plan.network.residual else slice(0)])
         arrays = values.numpy(), sums.numpy(), x.numpy(), log_det.numpy()
         network, numbers = _network(plan, stage), given.numpy()
@@ -250,7 +250,7 @@ def _pull_spline(
 
 def _has_steps(plan: MaskedPlan) -> bool:
     """Whether kernels take the steps of substitution of its network: layers, in blocks or not, of relu or tanh."""
-    return not (plan.network.dropout or plan.context) and plan.network.activation in (RELU, TANH)
+    return not plan.network.dropout and plan.network.activation in (RELU, TANH)
 
 
 def _inverse(univariate: Univariate) -> Step | None:
@@ -274,6 +274,11 @@ def _affine(univariate: Univariate) -> tuple[float, float]:
     return affine.gain, affine.bound or 0.0
 
 
-def _units(plan: MaskedPlan, rows: Tensor) -> Tensor:
-    """A place for all units (units, N), whose rows vectors divide."""
-    return rows.new_empty(plan.units, -(-rows.shape[1] // LANES) * LANES)
+def _units(plan: MaskedPlan, stage: Stage, rows: Tensor) -> Tensor:
+    """A place for all units (units, N), whose rows vectors divide; a context is there."""
+    values = rows.new_empty(plan.units, -(-rows.shape[1] // LANES) * LANES)
+    if stage.context is not None:
+        context = values[: plan.context]
+        context[:, : rows.shape[1]] = stage.context.detach().t()
+        context[:, rows.shape[1] :] = 0  # what lies there is gone through, too
+    return values

@@ -4,7 +4,8 @@ A step of a few units is a few microseconds of arithmetic and, through torch, te
 
 Units are numbered through all levels as in ``MaskedPlan``, and ``values`` (units, N or some rows more) holds them one
 below the other. ``network`` is (flat, starts, biases, visible, is_tanh, residual), see `Packing.places` and
-`MaskedPlan.visible`; ``sums`` (hidden units, as ``values``) keeps what blocks of a residual one carry on.
+`MaskedPlan.visible`; ``sums`` (hidden units, as ``values``) keeps what blocks of a residual one carry on. A context is
+in ``values`` before the first step, which is its own and has no outputs: so ``visible`` tells whether there is one.
 """
 
 from __future__ import annotations
@@ -51,6 +52,12 @@ def gather(values, network, units, known, lo, hi):
 
 
 @jit
+def first_column(visible):
+    """``MaskedPlan.first``: 1 where the first step is a context's, which has no outputs."""
+    return 1 if visible[-1, 1] == visible[-1, 0] else 0
+
+
+@jit
 def preset(values, network, lo, hi):
     """Begin with the biases."""
     flat, biases = network[0], network[2]
@@ -74,13 +81,13 @@ def complete(values, sums, network, place, lo, hi):
 
 @jit
 def inverse_steps(given, network, way, span, values, sums, x, log_det):
-    """The columns from span[0] to before span[1] of the inverse at given (D, draws, N): into x (D, N) and ``values``.
+    """The steps from span[0] to before span[1] of the inverse at given (D, draws, N): into x (D, N) and ``values``.
 
-    ``way`` is a `steps.Step`. What earlier columns contribute is in ``values`` already. log_det (N,) is added to.
+    ``way`` is a `steps.Step`. What earlier steps contribute is in ``values`` already. log_det (N,) is added to.
     """
     visible, last = network[3], len(network[3]) - 1
-    start, stop = span
-    count = visible[last, 1] - visible[last, 0]
+    (start, stop), before = span, first_column(visible)
+    count = visible[last, before + 1] - visible[last, before]
     work, term = np.empty((count + 1 + SPARE, TILE), x.dtype), np.empty(TILE, x.dtype)
     for lo in range(0, x.shape[1], TILE):
         hi, end = min(lo + TILE, x.shape[1]), min(lo + TILE, values.shape[1])
@@ -88,14 +95,15 @@ def inverse_steps(given, network, way, span, values, sums, x, log_det):
             preset(values, network, lo, end)
             log_det[lo:hi] = 0
         for step in range(start, stop):
-            first = visible[last, step]
-            gather(values, network, (first, first + count), (visible[last - 1, start], visible[last - 1, step]), lo, hi)
-            theta = values, first, count, lo, hi
-            solve((given[step], 0, len(given[step]), lo, hi), theta, way, x[step, lo:hi], term[: hi - lo], work)
-            accumulate(log_det[lo:hi], term[: hi - lo])
-            known = values[step, lo:end]
-            known[:] = 0
-            known[: hi - lo] = x[step, lo:hi]
+            if step >= before:
+                first, fresh = visible[last, step], (visible[last - 1, start], visible[last - 1, step])
+                gather(values, network, (first, first + count), fresh, lo, hi)
+                theta, own, found = (values, first, count, lo, hi), given[step - before], x[step - before, lo:hi]
+                solve((own, 0, len(own), lo, hi), theta, way, found, term[: hi - lo], work)
+                accumulate(log_det[lo:hi], term[: hi - lo])
+                known = values[visible[0, step], lo:end]
+                known[:] = 0
+                known[: hi - lo] = found
             for level in range(1, last):
                 units = visible[level, step], visible[level, step + 1]
                 gather(values, network, units, (visible[level - 1, start], visible[level - 1, step + 1]), lo, end)
@@ -104,9 +112,9 @@ def inverse_steps(given, network, way, span, values, sums, x, log_det):
 
 @jit
 def gradient_steps(da, slopes, network, span, cotangents):
-    """The columns from before span[1] down to span[0] of the gradient: ``da`` is ∂a/∂θ (D·P, N).
+    """The steps from before span[1] down to span[0] of the gradient: ``da`` is ∂a/∂θ (D·P, N).
 
-    ``slopes`` are those of the hidden units. What later columns contribute is in ``cotangents`` (units, N) already.
+    ``slopes`` are those of the hidden units. What later steps contribute is in ``cotangents`` (units, N) already.
     """
     visible = network[3]
     start, stop = span
@@ -127,6 +135,6 @@ def gradient_steps(da, slopes, network, span, cotangents):
                     multiply(cotangents[unit, lo:hi], slopes[unit - hidden, lo:hi])
                     if network[5] and level % 2 == 1 and level + 2 < last:
                         accumulate(cotangents[unit, lo:hi], cotangents[unit - first + visible[level + 2, step], lo:hi])
-            outputs, count = visible[last, step], visible[last, 1] - visible[last, 0]
-            for p in range(count):
-                multiply_add(cotangents[outputs + p, lo:hi], da[count * step + p, lo:hi], cotangents[step, lo:hi])
+            along = cotangents[visible[0, step], lo:hi]
+            for output in range(visible[last, step], visible[last, step + 1]):
+                multiply_add(cotangents[output, lo:hi], da[output - visible[last, 0], lo:hi], along)
