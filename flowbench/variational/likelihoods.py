@@ -63,7 +63,7 @@ class LinearGaussian(nn.Module):
     ) -> None:
         super().__init__()
         for name, values in (("loadings", loadings), ("offset", offset), ("scales", np.sqrt(variances))):
-            self.register_buffer(name, torch.as_tensor(values, dtype=torch.get_default_dtype()))
+            self.register_buffer(name, torch.tensor(values, dtype=torch.get_default_dtype()))
 
     def log_prob(self, x: Tensor, z: Tensor) -> Tensor:
         """See `Likelihood.log_prob`."""
