@@ -136,9 +136,23 @@ def partials(univariate: Univariate, u: Tensor, theta: Tensor) -> tuple[Tensor, 
 
     The map is elementwise: sums tell all.
     """
+    if type(univariate) is Affine:
+        return _affine_partials(univariate, u, theta)
     with torch.enable_grad():
         u, theta = u.detach().requires_grad_(), theta.detach().requires_grad_()
         a, log_derivative = univariate.inverse(u, per_parameter(theta, univariate.parameters))
     ones = torch.ones_like(a)
     (da_du, da), (dl_du, dl) = (pulled([out], [u, theta], [ones]) for out in (a, log_derivative))
     return da_du, da, dl_du, dl
+
+
+def _affine_partials(affine: Affine, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Written out: ∂a/∂u = exp(α), ∂a/∂μ = 1, ∂a/∂α = u·exp(α), ∂ℓ/∂α = 1."""
+    log_scale = affine.log_scale(per_parameter(theta, affine.parameters)[1])
+    scale, zeros = log_scale.exp(), torch.zeros_like(u)
+    if affine.bound is None:
+        bend = torch.full_like(u, affine.gain)
+    else:  # as in ``_pull_affine``
+        bend = (log_scale * log_scale).mul_(-affine.gain / affine.bound**2).add_(affine.gain)
+    da = torch.stack([torch.ones_like(u), u * scale * bend], dim=1).flatten(0, 1)
+    return scale, da, zeros, torch.stack([zeros, bend], dim=1).flatten(0, 1)

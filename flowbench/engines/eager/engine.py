@@ -198,12 +198,13 @@ class TorchEngine:
         cotangents = u.new_zeros(plan.units, rows)
         cotangents[plan.columns] = grad_x
         torch.mul(dl, grad_log_det, out=cotangents[plan.level(-1)])
-        hidden, activation = solved.values[plan.hidden, :rows], plan.network.activation
-        self.pull_substitution(plan, stage, cotangents, da, elementwise.slope_of(hidden, solved.slopes, activation))
+        self.pull_substitution(plan, stage, solved, cotangents, da)
         return cotangents[plan.columns] * da_du + grad_log_det * dl_du, cotangents
 
-    def pull_substitution(self, plan: MaskedPlan, stage: Stage, cotangents: Tensor, da: Tensor, slopes: Tensor) -> None:
+    def pull_substitution(self, plan: MaskedPlan, stage: Stage, solved: Solved, cotangents: Tensor, da: Tensor) -> None:
         """Complete the units' cotangents (units, N), preset with those that come from outside; ``da`` is ∂a/∂θ."""
+        hidden = solved.values[plan.hidden, : cotangents.shape[1]]
+        slopes = elementwise.slope_of(hidden, solved.slopes, plan.network.activation)
         work = Substitution(plan, stage.weights[0], cotangents)
         work.pull(TORCH_BLOCK, substitution.gradient_steps(work, da, slopes))
 

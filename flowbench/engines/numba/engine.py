@@ -125,15 +125,15 @@ class NumbaEngine(TorchEngine):
             Substitution(plan, stage.weights[0], values).invert(numba_block(plan.dim), run)
         return Solved(x, log_det, values, None)
 
-    def pull_substitution(self, plan: MaskedPlan, stage: Stage, cotangents: Tensor, da: Tensor, slopes: Tensor) -> None:
+    def pull_substitution(self, plan: MaskedPlan, stage: Stage, solved: Solved, cotangents: Tensor, da: Tensor) -> None:
         """See `TorchEngine.pull_substitution`."""
         if not _has_steps(plan):
-            return super().pull_substitution(plan, stage, cotangents, da, slopes)
+            return super().pull_substitution(plan, stage, solved, cotangents, da)
         network = _network(plan, stage)
-        factors, units = (da.contiguous().numpy(), slopes.numpy()), cotangents.numpy()
+        factors, values, units = da.contiguous().numpy(), solved.values.numpy(), cotangents.numpy()
 
         def run(start: int, stop: int) -> None:
-            substitution.gradient_steps(*factors, network, (start, stop), units)
+            substitution.gradient_steps(factors, values, network, (start, stop), units)
 
         Substitution(plan, stage.weights[0], cotangents).pull(numba_block(plan.dim), run)
 

@@ -19,8 +19,8 @@ from flowbench.engines.numba.vectors import (
     activate,
     add_product,
     jit,
-    multiply,
     multiply_add,
+    slope,
 )
 from flowbench.tuning import TILE
 
@@ -111,14 +111,14 @@ def inverse_steps(given, network, way, span, values, sums, x, log_det):
 
 
 @jit
-def gradient_steps(da, slopes, network, span, cotangents):
+def gradient_steps(da, values, network, span, cotangents):
     """The steps from before span[1] down to span[0] of the gradient: ``da`` is ∂a/∂θ (D·P, N).
 
-    ``slopes`` are those of the hidden units. What later steps contribute is in ``cotangents`` (units, N) already.
+    ``values`` are the inverse's. What later steps contribute is in ``cotangents`` (units, N) already.
     """
     visible = network[3]
     start, stop = span
-    last, hidden = len(visible) - 1, visible[1, 0]
+    last = len(visible) - 1
     for lo in range(0, da.shape[1], TILE):
         hi = min(lo + TILE, da.shape[1])
         for step in range(stop - 1, start - 1, -1):
@@ -132,7 +132,7 @@ def gradient_steps(da, slopes, network, span, cotangents):
                     add_product(cotangents, first, own.T, cotangents, above, lo, hi)
                     above = next_above
                 for unit in range(first, end if level else first):
-                    multiply(cotangents[unit, lo:hi], slopes[unit - hidden, lo:hi])
+                    slope(cotangents[unit, lo:hi], values[unit, lo:hi], network[4])
                     if network[5] and level % 2 == 1 and level + 2 < last:
                         accumulate(cotangents[unit, lo:hi], cotangents[unit - first + visible[level + 2, step], lo:hi])
             along = cotangents[visible[0, step], lo:hi]
