@@ -97,22 +97,30 @@ def compare(
 
 def _report(folder: Path, data: str | None, flow: str | None, sort: Sort, what: str, forms: list[str]) -> None:
     """Print a ranking, or ``what`` is asked for in its place."""
+    from flowbench.report import posteriors
     from flowbench.report.claims import claims
+    from flowbench.report.comparison import write_comparison
     from flowbench.report.outputs import outputs
     from flowbench.report.ranking.tables import tables
-    from flowbench.report.ranking.write import FORMS, write_curves, write_pairs, write_ranking
-    from flowbench.results import costs, sweeps
+    from flowbench.report.ranking.write import FORMS, write_curves, write_pairs
+    from flowbench.report.runs import is_of
+    from flowbench.results import sweeps
+    from flowbench.results.trainings import Others
 
     gc.disable()  # all that is made here lives till the end; to look for garbage in it took half the time
     to = outputs(forms, FORMS)
-    times: list[costs.TimeRecord] = []
-    runs, swept = sweeps.with_runs(folder, costs.into(times) if what == "claims" else lambda _, found: None)
+    others = Others()
+    runs, swept = sweeps.with_runs(folder, others.keep)
     passed_over = sweeps.passed_over(swept)
+    bounds = posteriors.tables(others.posteriors, data, flow)
     if what == "claims":
-        claims.write_claims(claims.claims(runs, times, data, passed_over), to)
+        claims.write_claims(claims.claims(runs, others.times, data, passed_over, bounds), to)
+    elif what:
+        {"pairs": write_pairs, "curve": write_curves}[what](tables(runs, data, flow, sort, passed_over), to)
     else:
-        writers = {"pairs": write_pairs, "curve": write_curves}
-        writers.get(what, write_ranking)(tables(runs, data, flow, sort, passed_over), to)
+        has_runs = any(is_of(record, data, flow) for record in runs.values())
+        ranked = tables(runs, data, flow, sort, passed_over) if has_runs or not bounds else []
+        write_comparison(ranked, bounds, to)
 
 
 def _gate(

@@ -265,15 +265,16 @@ def records_of(states: list[State], folder: Path) -> dict[Path, RunRecord]:
 
 def _print(records: dict[Path, RunRecord], folder: Path, as_json: bool) -> None:
     """Print the runs' records, as one JSON document or ranked."""
+    from flowbench.report.comparison import write_comparison
     from flowbench.report.outputs import outputs
     from flowbench.report.ranking.tables import tables
-    from flowbench.report.ranking.write import FORMS, write_ranking
+    from flowbench.report.ranking.write import FORMS
     from flowbench.results.sweeps import passed_over, read_all
 
     if as_json:
         print_json({"runs": [record.model_dump(mode="json") for record in records.values()]})
     elif any(record.status == "ok" for record in records.values()):
-        write_ranking(tables(records, passed_over=passed_over(read_all(folder))), outputs([], FORMS))
+        write_comparison(tables(records, passed_over=passed_over(read_all(folder))), (), outputs([], FORMS))
 
 
 def end_sweep(states: list[State], folder: Path, seconds: float) -> None:

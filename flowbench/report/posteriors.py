@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from flowbench.console import plural, printable
+from flowbench.files import utf8
 from flowbench.report.layout import Column, Figure, duration, figured, plain, significant
-from flowbench.report.ranking.document import SCHEMA_VERSION
 from flowbench.report.ranking.sheet import Sheet, sheet
-from flowbench.report.runs import has_rows_of
-from flowbench.results.documents import UnreadableRecordError
+from flowbench.report.runs import Run, has_rows_of, test_lls
+from flowbench.report.settings import differing
 from flowbench.results.inference import Difference, difference
 from flowbench.results.published import published_posteriors
 from flowbench.results.record import Estimate, configuration
-from flowbench.results.store import read_test_lls
 from flowbench.results.variational import PosteriorRecord, PosteriorTiming
 
 NOTES = (
@@ -102,7 +101,7 @@ class Row:
 
     path: Path
     record: PosteriorRecord
-    to_best: Difference | None
+    to_best: Difference | None = None
 
 
 @dataclass(frozen=True)
@@ -145,29 +144,21 @@ def _rows(found: Sequence[tuple[Path, PosteriorRecord]]) -> Iterator[Row]:
 
     first, *_ = ordered = sorted(found, key=rank)
     for path, record in ordered:
-        paired = None if path == first[0] else _paired((path, record), first)
-        yield Row(path, record, paired)
+        row = Row(path, record)
+        yield row if path == first[0] else replace(row, to_best=paired(row, Row(*first)))
 
 
-def _paired(one: tuple[Path, PosteriorRecord], best: tuple[Path, PosteriorRecord]) -> Difference | None:
-    """The difference of bounds, row by row, where both files are there and whole."""
-    if "ok" not in (one[1].status, best[1].status) or not has_rows_of(one[1], best[1]):
+def paired(one: Row, other: Row) -> Difference | None:
+    """Of the first bound minus the second, row by row; None where a run is not well, or a file not there or damaged."""
+    runs = [Run(row.path, row.record) for row in (one, other)]
+    if {run.record.status for run in runs} != {"ok"} or not has_rows_of(one.record, other.record):
         return None
-    try:
-        rows = [read_test_lls(record, path.parent) for path, record in (one, best)]
-    except UnreadableRecordError:
-        return None
-    if rows[0] is None or rows[1] is None or rows[0].shape != rows[1].shape:
-        return None
-    return difference([rows[0]], [rows[1]]).as_measured
+    rows = test_lls(runs)
+    return None if rows is None else difference(rows[:1], rows[1:]).as_measured
 
 
-def sheets(found: Sequence[PosteriorTable]) -> list[Sheet]:
-    """As they are printed."""
-    return [_sheet(table) for table in found]
-
-
-def _sheet(table: PosteriorTable) -> Sheet:
+def as_sheet(table: PosteriorTable) -> Sheet:
+    """As it is printed."""
     records, published = [row.record for row in table.rows], published_posteriors(table.data)
     more = len(published)
     bounds = [record.bound for record in records]
@@ -176,6 +167,8 @@ def _sheet(table: PosteriorTable) -> Sheet:
         "log p(x)": ([bound.log_likelihood_nats for bound in bounds], [each.log_likelihood_nats for each in published]),
     }
     to_best = [row.to_best for row in table.rows]
+    below = [bound.nats_below_truth for bound in bounds]
+    settings = [", ".join(f"{key}={value}" for key, value in own.items()) for own in differing(records)]
     columns = [
         Column("posterior", tuple([printable(r.model) for r in records] + [e.label for e in published]), right=False),
         *(
@@ -191,6 +184,12 @@ def _sheet(table: PosteriorTable) -> Sheet:
         _cells("samples", [str(bound.importance_samples or "") for bound in bounds], more, 9),
         _cells("effective", [significant(bound.ess) for bound in bounds], more, 7),
         _cells("bias", [significant(bound.bias_nats) for bound in bounds], more, 8),
+        *([figured("below truth", [*map(_figure, below), *[Figure(None, None)] * more], 3)] if any(below) else []),
+        *(
+            [Column("settings", (*settings, *[""] * more), 15, folds=True, named=False, right=False)]
+            if any(settings)
+            else []
+        ),
         figured("KL", [_figure(bound.kl_nats) for bound in bounds] + [Figure(None, None)] * more, 4),
         figured(
             "recon-\nstruction", [_figure(b.reconstruction_nats) for b in bounds] + [Figure(None, None)] * more, 10
@@ -207,13 +206,14 @@ def _sheet(table: PosteriorTable) -> Sheet:
     rows = f"{records[0].task.n_test:,} test rows"
     sections = {len(records): "published"} if published else {}
     sources = [f"* published: {source}" for source in dict.fromkeys(entry.source for entry in published)]
-    doubts = [f"* {printable(record.model)}: {printable(doubt)}" for record in records for doubt in record.doubts]
+    said = (f"* {printable(record.model)}: {printable(doubt)}" for record in records for doubt in record.doubts)
+    doubts = list(dict.fromkeys(said))
     heading = f"posteriors on {printable(table.data)} · {rows}"
     return sheet(heading, columns, len(records), sections, [*NOTES, *sources, *doubts])
 
 
-def _cells(header: str, cells: Sequence[str], more: int, rank: int, folds: bool = False) -> Column:
-    return Column(header, (*cells, *[""] * more), rank, folds=folds, right=not folds)
+def _cells(header: str, cells: Sequence[str], more: int, rank: int, folds: bool = False, named: bool = True) -> Column:
+    return Column(header, (*cells, *[""] * more), rank, folds=folds, named=named, right=not folds)
 
 
 def _figure(estimate: Estimate | None) -> Figure:
@@ -228,24 +228,70 @@ def _cost(record: PosteriorRecord, direction: str) -> str:
     return significant(min(found, default=None))
 
 
-def document(found: Sequence[PosteriorTable]) -> dict[str, Any]:
+def document(found: Sequence[PosteriorTable]) -> list[dict[str, Any]]:
     """As strict JSON has them: each row its whole record."""
+    return [
+        {
+            "data": table.data,
+            "rows": [
+                {
+                    "path": utf8(row.path),
+                    "to_best_nats": row.to_best and {"mean": row.to_best.mean, "stderr": row.to_best.stderr},
+                    "record": row.record,
+                }
+                for row in table.rows
+            ],
+            "published": [asdict(entry) for entry in published_posteriors(table.data)],
+        }
+        for table in found
+    ]
+
+
+def csv_rows(found: Sequence[PosteriorTable]) -> list[dict[str, Any]]:
+    """One a posterior, and one a published one."""
+    return [row for table in found for row in (*map(_csv_row, table.rows), *_csv_published(table.data))]
+
+
+def _csv_row(row: Row) -> dict[str, Any]:
+    record, bound = row.record, row.record.bound
+    estimates = {name: getattr(bound, f"{name}_nats") for name in ("bound", "log_likelihood", "kl", "reconstruction")}
+    figures = {f"{name}_nats": found and found.mean for name, found in estimates.items()}
+    errors = {f"{name}_stderr_nats": found and found.stderr for name, found in estimates.items()}
+    counts = ("importance_samples", "ess", "bias_nats", "latents", "active_latents", "validation_bound_nats")
     return {
-        "kind": "posteriors",
-        "schema_version": SCHEMA_VERSION,
-        "tables": [
-            {
-                "data": table.data,
-                "rows": [
-                    {
-                        "path": str(row.path),
-                        "to_best_nats": row.to_best and {"mean": row.to_best.mean, "stderr": row.to_best.stderr},
-                        "record": row.record.model_dump(mode="json"),
-                    }
-                    for row in table.rows
-                ],
-                "published": [asdict(entry) for entry in published_posteriors(table.data)],
-            }
-            for table in found
-        ],
+        "data": record.task.data,
+        "data_version": record.task.data_version,
+        "data_fingerprint": record.task.data_fingerprint,
+        "kind": "posterior",
+        "model": record.model,
+        "flow": record.task.flow,
+        "recipe": record.setup.recipe,
+        "seeds": str(record.setup.seed),
+        "status": record.status,
+        **figures,
+        **errors,
+        "to_best_nats": row.to_best and row.to_best.mean,
+        "to_best_stderr_nats": row.to_best and row.to_best.stderr,
+        **{name: getattr(bound, name) for name in counts},
+        "networks": record.networks,
+        "train_seconds": record.training.train_seconds,
+        "device": record.environment.device,
+        "device_name": record.environment.device_name,
+        "threads": record.environment.threads,
+        "doubts": "; ".join(record.doubts),
     }
+
+
+def _csv_published(data: str) -> Iterator[dict[str, Any]]:
+    for entry in published_posteriors(data):
+        (bound, bound_error), (estimate, estimate_error) = entry.bound_nats, entry.log_likelihood_nats
+        yield {
+            "data": data,
+            "kind": "published posterior",
+            "model": entry.label,
+            "bound_nats": bound,
+            "bound_stderr_nats": bound_error / 2,
+            "log_likelihood_nats": estimate,
+            "log_likelihood_stderr_nats": estimate_error / 2,
+            "source": entry.source,
+        }

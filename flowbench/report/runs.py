@@ -7,6 +7,9 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Generic
+
+from typing_extensions import TypeVar
 
 from flowbench.console import warn_once
 from flowbench.results.documents import UnreadableRecordError
@@ -17,17 +20,21 @@ from flowbench.results.store import read_test_lls
 SPLITS = ("test", "validation", "train")
 
 
+R = TypeVar("R", bound=Trained, default=RunRecord, covariant=True)
+S = TypeVar("S", bound=Trained)
+
+
 @dataclass(frozen=True)
-class Run:
-    """A record and the file that it was read from."""
+class Run(Generic[R]):
+    """A record and the file that it was read from: that of a run by maximum likelihood, where nothing else is said."""
 
     path: Path
-    record: RunRecord
+    record: R
 
     @property
     def nats(self) -> float | None:
-        """The mean test log-likelihood; None where there is none that can be trusted."""
-        test = self.record.likelihoods.test_ll_nats
+        """The mean test log-likelihood, or what else was measured; None where there is none that can be trusted."""
+        test = self.record.measured
         return test.mean if test and self.record.status == "ok" else None
 
     @cached_property
@@ -56,14 +63,15 @@ def is_of(record: Trained, data: str | None = None, flow: str | None = None) -> 
     return data in (None, name, name.partition("~")[0]) and flow in (None, record.task.flow)
 
 
-def each_once(records: Mapping[Path, RunRecord]) -> list[Run]:
+def each_once(records: Mapping[Path, S]) -> list[Run[S]]:
     """The runs, each once: of the same run found twice the later, but an interrupted one only if there is no other.
 
     The same are two whose configuration, data, code, seed and machine are the same.
     """
-    found: dict[Hashable, Run] = {}
+    found: dict[Hashable, Run[S]] = {}
     for path, record in records.items():
         key = (
+            record.kind,
             record.setup.config_hash,
             record.setup.seed,
             record.task.data,
@@ -87,13 +95,13 @@ def distinct(records: Mapping[Path, RunRecord]) -> dict[Path, RunRecord]:
     return found
 
 
-def _rank(record: RunRecord) -> tuple[bool, str]:
+def _rank(record: Trained) -> tuple[bool, str]:
     return record.status != "interrupted", record.started_at
 
 
-def grouped(runs: Iterable[Run], key: Callable[[RunRecord], Hashable]) -> list[tuple[Run, ...]]:
+def grouped(runs: Iterable[Run[S]], key: Callable[[S], Hashable]) -> list[tuple[Run[S], ...]]:
     """The runs with one key together, by seed, in the order of the first of each."""
-    found: dict[Hashable, list[Run]] = {}
+    found: dict[Hashable, list[Run[S]]] = {}
     for run in runs:
         found.setdefault(key(run.record), []).append(run)
     return [tuple(sorted(group, key=lambda run: run.record.setup.seed)) for group in found.values()]
@@ -126,7 +134,7 @@ def other_rows(before: Trained, now: Trained, splits: Sequence[str] = SPLITS) ->
     return None
 
 
-def test_lls(runs: Iterable[Run]) -> list[Lls] | None:
+def test_lls(runs: Iterable[Run[Trained]]) -> list[Lls] | None:
     """The rows' likelihoods (N,) of each run; None where they are not all there, of one length."""
     found = [run.test_lls for run in runs]
     there = [lls for lls in found if lls is not None]

@@ -20,14 +20,13 @@ from flowbench.results.first_schema import from_v1
 from flowbench.results.record import SCHEMA_VERSION, Files, Part, RunRecord, Trained
 from flowbench.results.store import as_written
 from flowbench.results.sweeps import Sweep
-from flowbench.results.variational import PosteriorRecord
+from flowbench.results.trainings import KINDS
 
 CHUNK = 1 << 20
 """Bytes that are copied at a time."""
 
 _KINDS: Mapping[str, type[Part]] = {
-    "run": RunRecord,
-    "posterior": PosteriorRecord,
+    **KINDS,
     "time": TimeRecord,
     "cost-comparison": CostComparison,
     "sweep": Sweep,

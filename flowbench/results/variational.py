@@ -5,13 +5,10 @@ Never imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from flowbench.results.documents import known, parsed
 from flowbench.results.fields import MOST_TIMINGS, Count, Figure, Name, Positive, Spread
 from flowbench.results.record import Estimate, Part, Trained
 
@@ -74,13 +71,3 @@ class PosteriorRecord(Trained):
     def measured(self) -> Estimate | None:
         """The bound."""
         return self.bound.bound_nats
-
-
-def into(posteriors: dict[Path, PosteriorRecord]) -> Callable[[Path, dict[str, Any]], None]:
-    """What ``store.read_all`` is to do with records of other kinds: put those of posteriors there, by their paths."""
-
-    def keep(path: Path, found: dict[str, Any]) -> None:
-        if found.get("kind") == "posterior":
-            posteriors[path] = parsed(path, known(path, found), PosteriorRecord, lambda old: old)
-
-    return keep

@@ -20,6 +20,9 @@ Lls = NDArray[np.float64]
 ACTIVE = 0.01
 """The variance over rows of a latent's posterior mean from which on it is active (Burda et al. 2016)."""
 
+SHORT = 0.005
+"""Nats below log p(x) that training leaves where the posterior's family has the true one (0.001 was measured)."""
+
 FEW, BIASED = 0.05, 0.1
 """The share of effective samples, and the bias in nats, beyond which an estimate of log p(x) is doubted."""
 
@@ -89,10 +92,14 @@ def bound_of(found: Evaluation, validation: float | None, truth: Lls | None) -> 
     )
 
 
-def doubts_of(found: Evaluation) -> tuple[str, ...]:
-    """What the estimate of log p(x) should be doubted for."""
+def doubts_of(found: Evaluation, attainable: Lls | None = None) -> tuple[str, ...]:
+    """What figures should be doubted for; ``attainable`` is log p(x) (N,) where the family has the true posterior."""
     low = float(np.quantile(found.ess, 0.05))
     doubts = []
+    if attainable is not None:
+        below, stderr = stats.mean_and_stderr(attainable - found.bound)
+        if below - 2 * stderr > SHORT:
+            doubts.append(f"the true posterior is of this family, and the bound {below:.2g} nats below log p(x)")
     if found.bias > BIASED:
         doubts.append(f"log p(x) is estimated about {found.bias:.2f} nats too low: more importance_samples tell")
     if found.samples > 1 and low < max(1.5, FEW * found.samples):

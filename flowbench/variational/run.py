@@ -72,7 +72,8 @@ class PosteriorCourse(Course[PosteriorRecord]):
         assert outcome.evaluation is not None
         outcome.costs = time_posterior(self._model, test)
         outcome.checks = checks(self._model, test, outcome.evaluation, self._dataset.test_true_ll)
-        outcome.doubts = doubts_of(outcome.evaluation)
+        truth = self._dataset.test_true_ll
+        outcome.doubts = doubts_of(outcome.evaluation, truth if self._config.flow == "full-gaussian" else None)
         for doubt in outcome.doubts:
             warn(doubt)
         self._judge()

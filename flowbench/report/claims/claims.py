@@ -9,11 +9,13 @@ from typing import Any
 
 from flowbench.console import printable
 from flowbench.report.claims.duality import dual
-from flowbench.report.claims.findings import Claim, Verdict, not_measured
+from flowbench.report.claims.findings import Claim, Verdict
 from flowbench.report.claims.likelihoods import as_flexible, unsuited
+from flowbench.report.claims.posteriors import one_pass, suits
 from flowbench.report.claims.speeds import SLOW, fast_both_ways, slow_one_way, speeds
 from flowbench.report.layout import Column
 from flowbench.report.outputs import Output
+from flowbench.report.posteriors import PosteriorTable
 from flowbench.report.ranking.document import SCHEMA_VERSION, csv_text
 from flowbench.report.ranking.sheet import Sheet, sheet
 from flowbench.report.ranking.tables import tables
@@ -40,17 +42,19 @@ def claims(
     times: Sequence[TimeRecord],
     data: str | None = None,
     passed_over: Collection[str] = frozenset(),
+    bounds: Sequence[PosteriorTable] = (),
 ) -> list[Claim]:
-    """Each claim with what records of runs and of times say of it, on this ``data`` alone where it is given.
+    """Each claim with what records of runs, times and posteriors say of it, on this ``data`` alone where it is given.
 
     Raises:
-        NothingToCompareError: there is no record of either, or none on this data.
+        NothingToCompareError: there is no record of these, or none on this data.
     """
     times = [record for record in times if data in (None, record.data, record.data.partition("~")[0])]
     on_data = any(is_of(record, data) for record in records.values())
-    found = tables(records, data, passed_over=passed_over) if on_data or not times else []
+    found = tables(records, data, passed_over=passed_over) if on_data or not (times or bounds) else []
     fast = speeds(found, times)
     on = f" --data {data}" if data else ""
+    posterior = f"flowbench posterior {{flow}}{on}"
     time, sweep = f"flowbench time {{flow}}{on}", f"flowbench sweep {{flow}}{on or ' --data patches'}"
     return [
         slow_one_way("MAF: a density is fast, one pass; a sample is slow, D passes", "maf", "sampling", fast, time),
@@ -59,10 +63,8 @@ def claims(
         as_flexible(found, sweep),
         unsuited(found, sweep),
         dual([record for record in records.values() if is_of(record, data)]),
-        Claim(
-            "IAF suits a variational posterior",
-            (not_measured("flowbench trains by maximum likelihood alone", "iaf"),),
-        ),
+        one_pass(bounds, posterior),
+        suits(bounds, posterior),
     ]
 
 

@@ -14,8 +14,9 @@ from flowbench.report.gate.lines import Line, lines
 from flowbench.report.runs import is_of
 from flowbench.results.documents import UnreadableRecordError
 from flowbench.results.inference import Lls
-from flowbench.results.record import Files, RunRecord
-from flowbench.results.store import read_all, remove, write
+from flowbench.results.record import Files, Trained
+from flowbench.results.store import remove, write
+from flowbench.results.trainings import read_all
 
 
 class Comparison:
@@ -45,7 +46,7 @@ class Comparison:
             )
         self.lines = lines(self._new, self._baseline)
 
-    def _read(self, folder: Path) -> Mapping[Path, RunRecord]:
+    def _read(self, folder: Path) -> Mapping[Path, Trained]:
         def damaged(path: Path, error: UnreadableRecordError) -> None:
             self._damaged.append(Finding(path.stem, "damaged", notes=(str(error),)))
 
@@ -83,7 +84,7 @@ class Comparison:
                 remove(path)
         return taken, left
 
-    def _write(self, record: RunRecord, lls: Lls, names: set[str]) -> Path:
+    def _write(self, record: Trained, lls: Lls, names: set[str]) -> Path:
         """Write a run under a name that no other one is written under: on two machines a seed's runs have one name."""
         name = next(name for number in count(1) if (name := record.run + f"-{number}" * (number > 1)) not in names)
         names.add(name)
@@ -112,7 +113,7 @@ def _acceptable(line: Line) -> list[Lls] | Finding:
     return rows or Finding(line.what, "damaged", notes=("there is no file of the rows' likelihoods",))
 
 
-def _revisions(records: Iterable[RunRecord]) -> str:
+def _revisions(records: Iterable[Trained]) -> str:
     """By what code the runs are; more than three codes are counted."""
     environments = [record.environment for record in records]
     found = dict.fromkeys(

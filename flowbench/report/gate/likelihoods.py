@@ -24,6 +24,7 @@ from flowbench.report.layout import given_groups
 from flowbench.report.runs import Run, reason
 from flowbench.results.documents import UnreadableRecordError
 from flowbench.results.inference import Difference, Lls, difference, holm, unpaired_difference
+from flowbench.results.record import Trained
 from flowbench.results.store import read_test_lls
 
 LEVEL = 0.01
@@ -93,9 +94,9 @@ def _compare(line: Line) -> _Comparison | Finding:
     return _Comparison(line, before, now, unpaired, unpaired, paired=False)
 
 
-def _estimates(runs: Sequence[Run]) -> list[tuple[float, float]]:
+def _estimates(runs: Sequence[Run[Trained]]) -> list[tuple[float, float]]:
     """The mean of each run and its standard error over rows; none where a run has no mean."""
-    found = [run.record.likelihoods.test_ll_nats for run in runs]
+    found = [run.record.measured for run in runs]
     known = [(each.mean, each.stderr) for each in found if each is not None and each.mean is not None]
     return [(mean, math.nan if stderr is None else stderr) for mean, stderr in known] if len(known) == len(runs) else []
 
@@ -110,7 +111,7 @@ def _has_the_same_bits(line: Line, new: Sequence[Lls], baseline: Sequence[Lls]) 
     return all(seed in before and np.array_equal(before[seed], lls) for seed, lls in zip(seeds, new, strict=True))
 
 
-def rows_of(runs: Sequence[Run]) -> list[Lls]:
+def rows_of(runs: Sequence[Run[Trained]]) -> list[Lls]:
     """The rows' likelihoods (N,) of each run; none where one has no file of them.
 
     Raises:

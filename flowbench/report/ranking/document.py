@@ -75,10 +75,9 @@ def _to_best(found: ToBest | None) -> dict[str, Any] | None:
     }
 
 
-def as_csv(found: Sequence[Table]) -> str:
-    """One line a line of every table, then a table's references and published numbers; ``kind`` says which it is."""
-    rows = [row for table in found for row in _csv_rows(table)]
-    return csv_text(rows)
+def csv_rows(found: Sequence[Table]) -> list[dict[str, Any]]:
+    """One a line of every table, then a table's references and published numbers; ``kind`` says which it is."""
+    return [row for table in found for row in _csv_rows(table)]
 
 
 def csv_text(rows: Sequence[dict[str, Any]]) -> str:

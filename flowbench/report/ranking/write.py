@@ -12,9 +12,8 @@ from rich.console import Console
 
 from flowbench.console import printable, write_text
 from flowbench.report.outputs import Output, write
-from flowbench.report.ranking.columns import ranking
 from flowbench.report.ranking.curves import curves, curves_document, curves_rows, curves_sheet
-from flowbench.report.ranking.document import as_csv, csv_text, document
+from flowbench.report.ranking.document import csv_text
 from flowbench.report.ranking.pairs import MOST, MOST_SHOWN, matrices, matrix_sheet, pairs_document, pairs_rows
 from flowbench.report.ranking.sheet import Sheet, show
 from flowbench.report.ranking.tables import Table
@@ -47,11 +46,6 @@ def write_report(
             write_text([text.removesuffix("\n"), "\n"], console)
 
     write(to, printed)
-
-
-def write_ranking(tables: Sequence[Table], to: Sequence[Output]) -> None:
-    """The tables; raises as `write_report`."""
-    write_report(to, lambda: document(tables), lambda: as_csv(tables), lambda _: [ranking(table) for table in tables])
 
 
 def write_pairs(tables: Sequence[Table], to: Sequence[Output]) -> None:

@@ -1,0 +1,52 @@
+"""The records of all kinds of training, and what else a folder of results holds. Never imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flowbench.results import store
+from flowbench.results.costs import TimeRecord
+from flowbench.results.costs import into as times_into
+from flowbench.results.documents import UnreadableRecordError, known, parsed
+from flowbench.results.record import RunRecord, Trained
+from flowbench.results.variational import PosteriorRecord
+
+KINDS: Mapping[str, type[Trained]] = {"run": RunRecord, "posterior": PosteriorRecord}
+"""By the ``kind`` that a record says it is."""
+
+
+@dataclass
+class Others:
+    """What is in a folder beside runs: posteriors by their paths, and times."""
+
+    posteriors: dict[Path, PosteriorRecord] = field(default_factory=dict)
+    times: list[TimeRecord] = field(default_factory=list)
+
+    def keep(self, path: Path, found: dict[str, Any]) -> None:
+        """Put a record of another kind where it belongs: what `store.read_all` is to do with it.
+
+        Raises:
+            UnreadableRecordError: it is damaged.
+        """
+        if found.get("kind") == "posterior":
+            self.posteriors[path] = _parsed(PosteriorRecord, path, found)
+        else:
+            times_into(self.times)(path, found)
+
+    @property
+    def trained(self) -> dict[Path, Trained]:
+        """The trainings among them."""
+        return dict(self.posteriors)
+
+
+def read_all(folder: Path, on_damage: Callable[[Path, UnreadableRecordError], None]) -> dict[Path, Trained]:
+    """The records of all trainings under ``folder``; see `store.read_all`."""
+    others = Others()
+    return {**store.read_all(folder, on_damage, others.keep), **others.trained}
+
+
+def _parsed(kind: type[store.T], path: Path, found: dict[str, Any]) -> store.T:
+    return parsed(path, known(path, found), kind, lambda old: old)

@@ -1,0 +1,207 @@
+"""Posteriors from an order to a record, and records beside each other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from latent_cases import POSTERIORS, quick_for, trained
+from typer.testing import CliRunner
+
+from flowbench import data
+from flowbench.cli.app import app
+from flowbench.errors import UsageError
+from flowbench.report import posteriors
+from flowbench.report.gate.baseline import Comparison
+from flowbench.results import store, trainings
+from flowbench.results.merging import merge
+from flowbench.results.variational import PosteriorRecord
+from flowbench.training.order import How
+from flowbench.variational import run
+from flowbench.variational.order import PosteriorOrder
+from flowbench.variational.pixels import binarised
+from flowbench.variational.posterior import Posterior
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("posteriors")
+
+
+@pytest.fixture(scope="module")
+def records(folder: Path) -> dict[str, PosteriorRecord]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "time_posterior", lambda model, rows: [])  # seconds
+        names = [*(name for name in POSTERIORS if not name.startswith("nsf"))]
+        return {name: trained(name, folder) for name in names}
+
+
+def test_a_record_has_its_bound_and_rows(records: dict[str, PosteriorRecord], folder: Path) -> None:
+    for name, record in records.items():
+        assert record.status == "ok", record.error
+        found = store.read_as(PosteriorRecord, folder / f"{record.run}.json")
+        assert found == record
+        rows = store.read_test_lls(record, folder)
+        assert rows is not None
+        bound = record.bound
+        assert bound.bound_nats is not None
+        assert bound.log_likelihood_nats is not None
+        assert rows.mean() == pytest.approx(bound.bound_nats.mean, abs=1e-4)
+        assert bound.log_likelihood_nats.mean >= bound.bound_nats.mean
+        assert bound.reconstruction_nats.mean - bound.kl_nats.mean == pytest.approx(bound.bound_nats.mean, abs=1e-4)
+        assert (record.task.flow, record.task.data) == (name, "digits-binarised")
+        assert set(record.checks) == {"not_finite", "both_ways", "log_det"}
+
+
+def test_a_finished_one_is_found_again(records: dict[str, PosteriorRecord], folder: Path) -> None:
+    assert trained("iaf", folder).started_at == records["iaf"].started_at
+
+
+def test_the_table_ranks_by_validation_and_pairs_rows(records: dict[str, PosteriorRecord], folder: Path) -> None:
+    others = trainings.Others()
+    assert store.read_all(folder, on_other=others.keep) == {}
+    (table,) = posteriors.tables(others.posteriors)
+    values = [row.record.bound.validation_bound_nats for row in table.rows]
+    assert values == sorted(values, reverse=True)  # type: ignore[type-var]
+    best, second, *_ = table.rows
+    assert best.to_best is None
+    rows = [store.read_test_lls(row.record, folder) for row in (second, best)]
+    assert second.to_best is not None
+    assert second.to_best.mean == pytest.approx((rows[0] - rows[1]).mean())  # type: ignore[operator]
+    assert [each.data for each in posteriors.tables(others.posteriors, "digits", "iaf")] == ["digits-binarised"]
+    assert posteriors.tables(others.posteriors, "mnist") == []
+
+
+def command(*arguments: str) -> str:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_compare_prints_them_in_each_form(records: dict[str, PosteriorRecord], folder: Path) -> None:
+    text = command("compare", str(folder))
+    assert "posteriors on digits-binarised · 179 test rows" in text
+    assert all(record.model in text for record in records.values())
+    document = json.loads(command("compare", str(folder), "--json"))
+    assert [row["record"]["task"]["flow"] for row in document["posteriors"][0]["rows"]]
+    assert "posterior," in command("compare", str(folder), "--format", "csv")
+    assert "| posterior |" in command("compare", str(folder), "--format", "markdown")
+    assert r"\toprule" in command("compare", str(folder), "--format", "latex")
+    claims = json.loads(command("compare", str(folder), "--claims", "--json"))["claims"]
+    (suits,) = [claim for claim in claims if "suits a variational posterior" in claim["claim"]]
+    assert suits["findings"][0]["verdict"] in ("holds", "does not hold")
+
+
+def test_the_published_table_stands_beside_mnist() -> None:
+    from flowbench.results.published import published_posteriors
+
+    found = published_posteriors("mnist-binarised")
+    assert [entry.bound_nats[0] for entry in found] == [-80.80, -82.02, -84.08]
+    assert found[-1].log_likelihood_nats == (-81.08, 0.08)
+
+
+def test_the_gate_compares_bounds(records: dict[str, PosteriorRecord], folder: Path, tmp_path: Path) -> None:
+    worse = tmp_path / "worse"
+    record = records["iaf"]
+    rows = store.read_test_lls(record, folder)
+    assert rows is not None
+    store.write(record, worse, rows - 1 + 0.01 * np.random.RandomState(0).normal(size=len(rows)))
+    found = {finding.what: finding.verdict for finding in Comparison(worse, folder).findings(0.02)}
+    assert found["posterior iaf 1 × (1×8) on digits-binarised"] == "worse"
+    assert set(found.values()) == {"worse", "missing"}
+    same = tmp_path / "same"
+    merge([folder], same)
+    assert {finding.verdict for finding in Comparison(same, folder).findings(0.02)} == {"same"}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_broken_off_run_goes_on_with_the_same_bits(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "time_posterior", lambda model, rows: [])
+    whole = trained("iaf", tmp_path / "whole", averaging=0.9)
+    steps = 0
+    step = run.LatentModel.backpropagate
+
+    def breaking(self: Any, x: torch.Tensor) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        if steps == 21:
+            raise KeyboardInterrupt
+        return step(self, x)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.LatentModel, "backpropagate", breaking)
+        with pytest.raises(KeyboardInterrupt):
+            trained("iaf", tmp_path / "parts", averaging=0.9, how=How(checkpoint_every=0.0))
+    record = trained("iaf", tmp_path / "parts", averaging=0.9)
+    assert record.bound == whole.bound
+    assert not (tmp_path / "parts" / "unfinished").exists()
+
+
+def test_a_planted_sign_is_caught_where_the_truth_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "time_posterior", lambda model, rows: [])
+    assert trained("full-gaussian", tmp_path, "truth-linear").status == "ok"
+    draw = Posterior.draw
+
+    def planted(self: Posterior, encoded: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        z, log_prob = draw(self, encoded, noise)
+        own = torch.distributions.Normal(0, 1).log_prob(noise).sum(1)
+        return z, 2 * own - log_prob
+
+    monkeypatch.setattr(Posterior, "draw", planted)
+    record = trained("full-gaussian", tmp_path, "truth-linear", max_steps=300)
+    assert record.status == "failed"
+    assert not record.checks["below_truth"].passed
+    assert not record.checks["log_det"].passed
+
+
+@pytest.mark.parametrize(
+    ("flow", "data_name", "settings", "said"),
+    [
+        ("iaf", "patches", {}, "no set of pictures"),
+        ("kde", "digits", {}, "cannot be conditioned"),
+        ("maf-mog", "digits", {}, "no gradient leads"),
+        ("iaf", "digits", {"batch_norm": True}, "no statistics"),
+        ("iaf", "truth-linear", {"latents": 5}, "has 6 latents"),
+        ("iaf", "truth-linear", {"networks": "resnet"}, "no square picture"),
+        ("iaff", "digits", {}, "unknown flow"),
+        ("iaf", "digits", {"latent": 5}, "no setting"),
+        ("iaf", "digits", {"latents": 0}, "latents"),
+    ],
+)
+def test_what_is_no_posterior_is_refused(
+    flow: str, data_name: str, settings: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        trained(flow, tmp_path, data_name, **settings)
+
+
+def test_pixels_come_back_and_are_drawn_once() -> None:
+    from sklearn.datasets import load_digits
+
+    digits = data.load("digits")
+    found, again = binarised(digits), binarised(digits)
+    assert set(np.unique(found.test)) == {0.0, 1.0}
+    np.testing.assert_array_equal(found.test, again.test)
+    levels = np.rint(np.concatenate([found.train * 16, np.zeros((0, 64))]))
+    known = {row.tobytes() for row in load_digits().data.astype(np.float64)}
+    assert sum(row.tobytes() in known for row in levels.astype(np.float64)) == len(levels)
+    assert found.name == "digits-binarised"
+    assert found.fingerprint != digits.fingerprint
+
+
+def test_the_command_and_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "time_posterior", lambda model, rows: [])
+    quick = [part for key, value in quick_for("diagonal").items() for part in ("--set", f"{key}={value}")]
+    found = json.loads(command("posterior", "diagonal", "--out", str(tmp_path), "--json", *quick, "--set", "latents=1"))
+    assert found["kind"] == "posterior"
+    assert found["bound"]["latents"] == 1
+    settings = json.loads(command("posterior", "iaf", "--settings", "--json"))["settings"]
+    assert {"latents", "hidden", "averaging"} <= {setting["name"] for setting in settings}
+    paper = PosteriorOrder(flow="iaf", data="mnist", recipe="paper", device="cpu").config()
+    assert (paper.latent.networks, paper.latent.encoder, paper.training.optimizer) == ("resnet", (16, 32, 32), "adamax")
