@@ -97,10 +97,10 @@ def compare(
 
 def _report(folder: Path, data: str | None, flow: str | None, sort: Sort, what: str, forms: list[str]) -> None:
     """Print a ranking, or ``what`` is asked for in its place."""
-    from flowbench.report import posteriors
     from flowbench.report.claims import claims
     from flowbench.report.comparison import write_comparison
     from flowbench.report.outputs import outputs
+    from flowbench.report.posteriors.tables import tables as posteriors
     from flowbench.report.ranking.tables import tables
     from flowbench.report.ranking.write import FORMS, write_curves, write_pairs
     from flowbench.report.runs import is_of
@@ -112,7 +112,7 @@ def _report(folder: Path, data: str | None, flow: str | None, sort: Sort, what: 
     others = Others()
     runs, swept = sweeps.with_runs(folder, others.keep)
     passed_over = sweeps.passed_over(swept)
-    bounds = posteriors.tables(others.posteriors, data, flow)
+    bounds = posteriors(others.posteriors, data, flow)
     if what == "claims":
         claims.write_claims(claims.claims(runs, others.times, data, passed_over, bounds), to)
     elif what:

@@ -113,7 +113,7 @@ def _show(record: PosteriorRecord, as_json: bool) -> None:
     Raises:
         FlowbenchError: the run ended in another way than well.
     """
-    from flowbench.report.posteriors import summary
+    from flowbench.report.posteriors.summary import summary
 
     if as_json:
         print_json(record.model_dump(mode="json"))

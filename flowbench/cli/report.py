@@ -30,25 +30,31 @@ def report(
     from flowbench.report.page.build import page
     from flowbench.report.page.document import document
     from flowbench.report.page.text import as_text
+    from flowbench.report.posteriors.tables import tables as posteriors
     from flowbench.report.ranking.tables import tables
     from flowbench.report.runs import distinct
-    from flowbench.results import costs, store, sweeps
+    from flowbench.results import store, sweeps
     from flowbench.results.documents import UnreadableRecordError
+    from flowbench.results.trainings import Others
 
     needed()
     gc.disable()  # all that is made here lives till the end
     folder, out = store.results_dir(folder), file_to_write(out, (".html", ".htm"))
     problems: list[str] = []
-    times: list[costs.TimeRecord] = []
+    others = Others()
 
     def damaged(path: Path, error: UnreadableRecordError) -> None:
         store.warn_of(path, error)
         problems.append(str(error))
 
-    runs, swept = sweeps.with_runs(folder, costs.into(times), damaged)
-    found = [] if times and not runs else tables(distinct(runs), data, flow, passed_over=sweeps.passed_over(swept))
-    content = page(document(folder, found, times, problems), as_text(found)).encode(errors="backslashreplace")
+    runs, swept = sweeps.with_runs(folder, others.keep, damaged)
+    bounds = posteriors(others.posteriors, data, flow)
+    has_others = others.times or bounds
+    found = [] if has_others and not runs else tables(distinct(runs), data, flow, passed_over=sweeps.passed_over(swept))
+    shown = document(folder, found, others.times, problems, bounds)
+    content = page(shown, as_text(found, bounds)).encode(errors="backslashreplace")
     with written_whole(out) as file:
         file.write(content)
-    shown = sum(len(line.runs) for table in found for line in table.lines)
-    note(f"{one_line(str(out))}: {plural(shown, 'run')} on {plural(len(found), 'dataset')}, {decimal(len(content))}")
+    count = sum(dataset["runs"] for dataset in shown["datasets"])
+    on = plural(len(shown["datasets"]), "dataset")
+    note(f"{one_line(str(out))}: {plural(count, 'run')} on {on}, {decimal(len(content))}")

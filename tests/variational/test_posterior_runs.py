@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from flowbench import data
 from flowbench.cli.app import app
 from flowbench.errors import UsageError
-from flowbench.report import posteriors
 from flowbench.report.gate.baseline import Comparison
+from flowbench.report.posteriors.tables import tables
 from flowbench.results import store, trainings
 from flowbench.results.merging import merge
 from flowbench.results.variational import PosteriorRecord
@@ -64,7 +64,7 @@ def test_a_finished_one_is_found_again(records: dict[str, PosteriorRecord], fold
 def test_the_table_ranks_by_validation_and_pairs_rows(records: dict[str, PosteriorRecord], folder: Path) -> None:
     others = trainings.Others()
     assert store.read_all(folder, on_other=others.keep) == {}
-    (table,) = posteriors.tables(others.posteriors)
+    (table,) = tables(others.posteriors)
     values = [row.record.bound.validation_bound_nats for row in table.rows]
     assert values == sorted(values, reverse=True)  # type: ignore[type-var]
     best, second, *_ = table.rows
@@ -72,8 +72,8 @@ def test_the_table_ranks_by_validation_and_pairs_rows(records: dict[str, Posteri
     rows = [store.read_test_lls(row.record, folder) for row in (second, best)]
     assert second.to_best is not None
     assert second.to_best.mean == pytest.approx((rows[0] - rows[1]).mean())  # type: ignore[operator]
-    assert [each.data for each in posteriors.tables(others.posteriors, "digits", "iaf")] == ["digits-binarised"]
-    assert posteriors.tables(others.posteriors, "mnist") == []
+    assert [each.data for each in tables(others.posteriors, "digits", "iaf")] == ["digits-binarised"]
+    assert tables(others.posteriors, "mnist") == []
 
 
 def command(*arguments: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from flowbench.report.claims.findings import Claim, Finding, not_measured, verdict
 from flowbench.report.claims.speeds import SLOW
 from flowbench.report.layout import decimals, significant
-from flowbench.report.posteriors import PosteriorTable, Row, paired
+from flowbench.report.posteriors.tables import PosteriorTable, Row, paired
 from flowbench.report.ranking.lines import LEVEL
 from flowbench.results.variational import PosteriorRecord, Way
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,21 +15,25 @@ from flowbench.report.figures.frontier import frontier
 from flowbench.report.figures.history import history
 from flowbench.report.figures.labels import labels
 from flowbench.report.figures.scaling import scaling
+from flowbench.report.page.bounds import posteriors
+from flowbench.report.page.cells import cells
 from flowbench.report.page.facts import facts
 from flowbench.report.page.pool import Pool
 from flowbench.report.page.sketched import Sketches
 from flowbench.report.page.words import words
+from flowbench.report.posteriors.tables import PosteriorTable
 from flowbench.report.ranking.columns import columns as columns_of
 from flowbench.report.ranking.columns import heading, papers
 from flowbench.report.ranking.tables import Table
 from flowbench.results.costs import TimeRecord
 
-MOST_SHOWN = 9
-"""Columns of a table that are shown until others are chosen."""
-
 
 def document(
-    folder: Path, tables: Sequence[Table], times: Iterable[TimeRecord], problems: Sequence[str] = ()
+    folder: Path,
+    tables: Sequence[Table],
+    times: Iterable[TimeRecord],
+    problems: Sequence[str] = (),
+    bounds: Sequence[PosteriorTable] = (),
 ) -> dict[str, Any]:
     """The page's content: its datasets, their tables and pictures, its runs, and what could not be read."""
     pool, sketches = Pool(), Sketches(tables)
@@ -41,7 +44,7 @@ def document(
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "problems": [one_line(problem) for problem in (*problems, *sketches.problems)],
         "themes": {theme: style.config(theme) for theme in ("light", "dark")},
-        "datasets": found,
+        "datasets": [*found, *map(posteriors, bounds)],
         "scaling": growth and pool.picture(growth),
         "runs": {
             run.record.run: facts(run.record, pool) | sketches.of(run, pool)
@@ -78,33 +81,15 @@ def _dataset(table: Table, pool: Pool) -> dict[str, Any]:
 def _table(table: Table) -> dict[str, Any]:
     """The comparison's columns and rows; a row of a run names it, others say what they are."""
     lines, published = table.lines, table.published
-    found = columns_of(table)
     kinds = ["run"] * len(lines) + ["reference"] * len(table.references)
     kinds += ["published" if entry.density == "exact" else "estimated" for entry in published]
-    shown = sorted(range(len(found)), key=lambda index: found[index].rank)[:MOST_SHOWN]
     rows = [
         {
             "kind": kind,
             "runs": [run.record.run for run in lines[index].runs] if index < len(lines) else [],
             "place": index + 1 if index < len(lines) else None,
             "mark": lines[index].mark if index < len(lines) else "",
-            "cells": [column.cells[index].strip() for column in found],
-            "values": [_finite(column.values[index]) if column.values else None for column in found],
         }
         for index, kind in enumerate(kinds)
     ]
-    about = [
-        {
-            "name": column.name or "mark",
-            "right": column.right,
-            "shown": index in shown,
-            "figures": bool(column.values),
-            "high": column.high,
-        }
-        for index, column in enumerate(found)
-    ]
-    return {"columns": about, "rows": rows}
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+    return cells(columns_of(table), rows)

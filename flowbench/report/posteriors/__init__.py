@@ -1,0 +1,1 @@
+"""Posteriors: one at its end, all of a folder beside the IAF paper's table. No torch."""
