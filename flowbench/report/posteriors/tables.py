@@ -8,8 +8,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from flowbench.report.ranking.lines import paired as paired_rows
 from flowbench.report.runs import Run, has_rows_of, test_lls
-from flowbench.results.inference import Difference, difference
+from flowbench.results.inference import Difference
 from flowbench.results.record import configuration
 from flowbench.results.variational import PosteriorRecord
 
@@ -73,4 +74,4 @@ def paired(one: Row, other: Row) -> Difference | None:
     if {run.record.status for run in runs} != {"ok"} or not has_rows_of(one.record, other.record):
         return None
     rows = test_lls(runs)
-    return None if rows is None else difference(rows[:1], rows[1:]).as_measured
+    return None if rows is None else paired_rows(rows[:1], rows[1:])
