@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,19 @@ from flowbench.console import plural, printable
 from flowbench.report.layout import Column, Figure, duration, figured, plain, significant
 from flowbench.report.ranking.document import SCHEMA_VERSION
 from flowbench.report.ranking.sheet import Sheet, sheet
-from flowbench.report.runs import has_rows_of
-from flowbench.results.documents import UnreadableRecordError
-from flowbench.results.inference import Difference, difference
+from flowbench.report.variational import (
+    Row,
+    by_rows,
+    cells,
+    cost,
+    difference_figure,
+    figure,
+    interval,
+    row_document,
+    times,
+)
 from flowbench.results.published import published_posteriors
-from flowbench.results.record import Estimate, configuration
-from flowbench.results.store import read_test_lls
-from flowbench.results.variational import PosteriorRecord, PosteriorTiming
+from flowbench.results.variational import PosteriorRecord
 
 NOTES = (
     "* bound: E_q[log p(x, z) − log q(z | x)] ± 2 standard errors over test rows; KL: of the posterior from the prior",
@@ -29,9 +34,6 @@ NOTES = (
     "unless another number stands there",
     "* to the best: the paired difference of bounds ± 2 standard errors over test rows: another seed may change more",
 )
-
-BATCH = 1000
-"""Of the times that are shown."""
 
 
 def summary(record: PosteriorRecord) -> RenderableType:
@@ -43,21 +45,21 @@ def summary(record: PosteriorRecord) -> RenderableType:
     for name, value in _lines(record):
         figures.add_row(f"  {name}", plain(value))
     title = f"posterior {record.model} on {task.data} · {shape} · {record.networks} · {where}"
-    return Group(plain(title), figures, "", _times(record.costs))
+    return Group(plain(title), figures, "", times(record.costs, "the posterior"))
 
 
 def _lines(record: PosteriorRecord) -> Iterator[tuple[str, str]]:
     found, took = record.bound, record.training
-    yield "variational bound", f"{_interval(found.bound_nats)} nats ({record.task.space} space)"
+    yield "variational bound", f"{interval(found.bound_nats)} nats ({record.task.space} space)"
     ess = "" if found.ess is None else f", {found.ess:.1f} of them effective"
     samples = f"by {plural(found.importance_samples or 0, 'importance sample')} of each row{ess}"
     bias = "" if found.bias_nats is None else f", about {found.bias_nats:.2g} too low"
-    yield "log p(x), estimated", f"{_interval(found.log_likelihood_nats)} nats {samples}{bias}"
+    yield "log p(x), estimated", f"{interval(found.log_likelihood_nats)} nats {samples}{bias}"
     if found.nats_below_truth is not None:
-        below = _interval(found.nats_below_truth, digits=5)
+        below = interval(found.nats_below_truth, digits=5)
         yield "bound below the truth", f"{below} nats; log p(x) is {found.true_test_ll_nats:.3f}"
-    yield "KL from the prior", f"{_interval(found.kl_nats)} nats"
-    yield "reconstruction", f"{_interval(found.reconstruction_nats)} nats"
+    yield "KL from the prior", f"{interval(found.kl_nats)} nats"
+    yield "reconstruction", f"{interval(found.reconstruction_nats)} nats"
     yield "active latents", f"{found.active_latents} of {found.latents}"
     if took.epochs and took.train_seconds is not None:
         rate = f"{took.train_rows_per_second:,.0f} rows/s"
@@ -68,49 +70,12 @@ def _lines(record: PosteriorRecord) -> Iterator[tuple[str, str]]:
         yield "doubt", doubt
 
 
-def _times(costs: Sequence[PosteriorTiming]) -> Table:
-    """Both directions of the posterior, by each way, at each batch size."""
-    table = Table(title="the posterior, microseconds per row, median (quartiles)", title_justify="left")
-    table.add_column("batch", justify="right")
-    ways = list(dict.fromkeys((cost.direction, cost.way) for cost in costs))
-    names = {"sample": "a sample with its density", "density": "the density of a point"}
-    for direction, way in ways:
-        table.add_column(
-            f"{names[direction]}\nby {way}" if way != "one pass" else f"{names[direction]}\none pass", justify="right"
-        )
-    for batch in dict.fromkeys(cost.batch for cost in costs):
-        found = {(cost.direction, cost.way): cost for cost in costs if cost.batch == batch}
-        table.add_row(f"{batch:,}", *(_quartiles(found[key]) if key in found else "" for key in ways))
-    return table
-
-
-def _quartiles(cost: PosteriorTiming) -> str:
-    return f"{cost.us_per_row:.3g} ({cost.us_per_row_q1:.3g}–{cost.us_per_row_q3:.3g})"
-
-
-def _interval(estimate: Estimate | None, digits: int = 3) -> str:
-    if estimate is None or estimate.mean is None:
-        return "not finite"
-    return f"{estimate.mean:.{digits}f}" + (
-        f" ± {2 * estimate.stderr:.{digits}f}" if estimate.stderr is not None else ""
-    )
-
-
-@dataclass(frozen=True)
-class Row:
-    """A posterior in a table, its bound set against that of the first."""
-
-    path: Path
-    record: PosteriorRecord
-    to_best: Difference | None
-
-
 @dataclass(frozen=True)
 class PosteriorTable:
     """All posteriors on one set of rows, the best bound on validation rows first."""
 
     data: str
-    rows: tuple[Row, ...]
+    rows: tuple[Row[PosteriorRecord], ...]
 
 
 def tables(
@@ -123,43 +88,8 @@ def tables(
         if data in (None, record.task.data, record.task.data.removesuffix("-binarised"))
         and flow in (None, record.task.flow)
     }
-    newest = {_identity(record): path for path, record in sorted(chosen.items(), key=lambda item: item[1].started_at)}
-
-    def subject(path: Path) -> tuple[str, str]:
-        task = chosen[path].task
-        return task.data, task.rows_sha256.get("test", "")
-
-    groups = groupby(sorted(newest.values(), key=subject), key=subject)
-    return [PosteriorTable(data, tuple(_rows([(path, chosen[path]) for path in group]))) for (data, _), group in groups]
-
-
-def _identity(record: PosteriorRecord) -> tuple[Any, ...]:
-    return record.task.flow, configuration(record), record.setup.seed, record.task.data, record.environment.device_name
-
-
-def _rows(found: Sequence[tuple[Path, PosteriorRecord]]) -> Iterator[Row]:
-    def rank(item: tuple[Path, PosteriorRecord]) -> tuple[bool, float]:
-        record = item[1]
-        value = record.bound.validation_bound_nats
-        return record.status != "ok", -(value if value is not None else float("-inf"))
-
-    first, *_ = ordered = sorted(found, key=rank)
-    for path, record in ordered:
-        paired = None if path == first[0] else _paired((path, record), first)
-        yield Row(path, record, paired)
-
-
-def _paired(one: tuple[Path, PosteriorRecord], best: tuple[Path, PosteriorRecord]) -> Difference | None:
-    """The difference of bounds, row by row, where both files are there and whole."""
-    if "ok" not in (one[1].status, best[1].status) or not has_rows_of(one[1], best[1]):
-        return None
-    try:
-        rows = [read_test_lls(record, path.parent) for path, record in (one, best)]
-    except UnreadableRecordError:
-        return None
-    if rows[0] is None or rows[1] is None or rows[0].shape != rows[1].shape:
-        return None
-    return difference([rows[0]], [rows[1]]).as_measured
+    ranked = by_rows(chosen, lambda record: record.bound.validation_bound_nats)
+    return [PosteriorTable(data, rows) for data, rows in ranked]
 
 
 def sheets(found: Sequence[PosteriorTable]) -> list[Sheet]:
@@ -179,30 +109,28 @@ def _sheet(table: PosteriorTable) -> Sheet:
     columns = [
         Column("posterior", tuple([printable(r.model) for r in records] + [e.label for e in published]), right=False),
         *(
-            figured(name, [*map(_figure, own), *(Figure(mean, error) for mean, error in theirs)], rank, high=True)
+            figured(name, [*map(figure, own), *(Figure(mean, error) for mean, error in theirs)], rank, high=True)
             for rank, (name, (own, theirs)) in zip((0, 1), estimates.items(), strict=True)
         ),
         figured(
             "to the best",
-            [Figure(d.mean, 2 * d.stderr) if d else Figure(None, None) for d in to_best] + [Figure(None, None)] * more,
+            [*map(difference_figure, to_best)] + [Figure(None, None)] * more,
             2,
             sign="+",
         ),
-        _cells("samples", [str(bound.importance_samples or "") for bound in bounds], more, 9),
-        _cells("effective", [significant(bound.ess) for bound in bounds], more, 7),
-        _cells("bias", [significant(bound.bias_nats) for bound in bounds], more, 8),
-        figured("KL", [_figure(bound.kl_nats) for bound in bounds] + [Figure(None, None)] * more, 4),
-        figured(
-            "recon-\nstruction", [_figure(b.reconstruction_nats) for b in bounds] + [Figure(None, None)] * more, 10
-        ),
-        _cells("active\nlatents", [f"{b.active_latents}/{b.latents}" if b.latents else "" for b in bounds], more, 6),
-        _cells("sample\nµs/row", [_cost(record, "sample") for record in records], more, 3),
-        _cells("density\nµs/row", [_cost(record, "density") for record in records], more, 5),
-        _cells("training", [duration(record.training.train_seconds) for record in records], more, 11),
-        _cells("networks", [record.networks for record in records], more, 12, folds=True),
-        _cells("seed", [str(record.setup.seed) for record in records], more, 13, folds=True),
-        _cells("device", [printable(record.environment.device_name) for record in records], more, 14, folds=True),
-        _cells("state", ["" if record.status == "ok" else record.status for record in records], more, 2),
+        cells("samples", [str(bound.importance_samples or "") for bound in bounds], more, 9),
+        cells("effective", [significant(bound.ess) for bound in bounds], more, 7),
+        cells("bias", [significant(bound.bias_nats) for bound in bounds], more, 8),
+        figured("KL", [figure(bound.kl_nats) for bound in bounds] + [Figure(None, None)] * more, 4),
+        figured("recon-\nstruction", [figure(b.reconstruction_nats) for b in bounds] + [Figure(None, None)] * more, 10),
+        cells("active\nlatents", [f"{b.active_latents}/{b.latents}" if b.latents else "" for b in bounds], more, 6),
+        cells("sample\nµs/row", [cost(record.costs, "sample") for record in records], more, 3),
+        cells("density\nµs/row", [cost(record.costs, "density") for record in records], more, 5),
+        cells("training", [duration(record.training.train_seconds) for record in records], more, 11),
+        cells("networks", [record.networks for record in records], more, 12, folds=True),
+        cells("seed", [str(record.setup.seed) for record in records], more, 13, folds=True),
+        cells("device", [printable(record.environment.device_name) for record in records], more, 14, folds=True),
+        cells("state", ["" if record.status == "ok" else record.status for record in records], more, 2),
     ]
     rows = f"{records[0].task.n_test:,} test rows"
     sections = {len(records): "published"} if published else {}
@@ -210,22 +138,6 @@ def _sheet(table: PosteriorTable) -> Sheet:
     doubts = [f"* {printable(record.model)}: {printable(doubt)}" for record in records for doubt in record.doubts]
     heading = f"posteriors on {printable(table.data)} · {rows}"
     return sheet(heading, columns, len(records), sections, [*NOTES, *sources, *doubts])
-
-
-def _cells(header: str, cells: Sequence[str], more: int, rank: int, folds: bool = False) -> Column:
-    return Column(header, (*cells, *[""] * more), rank, folds=folds, right=not folds)
-
-
-def _figure(estimate: Estimate | None) -> Figure:
-    if estimate is None or estimate.mean is None:
-        return Figure(None, None)
-    return Figure(estimate.mean, None if estimate.stderr is None else 2 * estimate.stderr)
-
-
-def _cost(record: PosteriorRecord, direction: str) -> str:
-    """By the faster way, at the batch that is shown."""
-    found = [cost.us_per_row for cost in record.costs if cost.direction == direction and cost.batch == BATCH]
-    return significant(min(found, default=None))
 
 
 def document(found: Sequence[PosteriorTable]) -> dict[str, Any]:
@@ -236,14 +148,7 @@ def document(found: Sequence[PosteriorTable]) -> dict[str, Any]:
         "tables": [
             {
                 "data": table.data,
-                "rows": [
-                    {
-                        "path": str(row.path),
-                        "to_best_nats": row.to_best and {"mean": row.to_best.mean, "stderr": row.to_best.stderr},
-                        "record": row.record.model_dump(mode="json"),
-                    }
-                    for row in table.rows
-                ],
+                "rows": [row_document(row) for row in table.rows],
                 "published": [asdict(entry) for entry in published_posteriors(table.data)],
             }
             for table in found
