@@ -20,7 +20,7 @@ from flowbench.results.first_schema import from_v1
 from flowbench.results.record import SCHEMA_VERSION, Files, Part, RunRecord, Trained
 from flowbench.results.store import as_written
 from flowbench.results.sweeps import Sweep
-from flowbench.results.variational import PosteriorRecord
+from flowbench.results.variational import PosteriorRecord, TargetRecord
 
 CHUNK = 1 << 20
 """Bytes that are copied at a time."""
@@ -28,6 +28,7 @@ CHUNK = 1 << 20
 _KINDS: Mapping[str, type[Part]] = {
     "run": RunRecord,
     "posterior": PosteriorRecord,
+    "target": TargetRecord,
     "time": TimeRecord,
     "cost-comparison": CostComparison,
     "sweep": Sweep,

@@ -22,6 +22,18 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear((inputs, *hidden)[-1], outputs))
 
 
+class Same(nn.Module):
+    """What says the same of every row: (N, D) to (N, outputs), numbers that are trained themselves, zeros at first."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.said = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As often as there are rows."""
+        return self.said.expand(len(x), -1)
+
+
 class Residual(nn.Module):
     """y = skip(x) + conv(elu(conv(elu(x)))), 3×3, of a picture as large, half as large or of a given ``size``.
 
