@@ -78,7 +78,11 @@ def _moments(record: TargetRecord) -> Iterator[tuple[str, str]]:
         where = _coordinate(found.worst_mean_coordinate)
         yield "worst mean", f"{found.worst_mean_in_sds:.3f} of the target's sd off{where}"
     if found.worst_sd_ratio is not None:
-        yield "worst sd", f"{found.worst_sd_ratio:.3f} times the target's{_coordinate(found.worst_sd_coordinate)}"
+        exact = "" if found.exact_sd_ratio is None else f"; of exact draws it is {found.exact_sd_ratio:.3f}"
+        yield (
+            "worst sd",
+            f"{found.worst_sd_ratio:.3f} times the target's{_coordinate(found.worst_sd_coordinate)}{exact}",
+        )
 
 
 def _coordinate(index: int | None) -> str:

@@ -85,7 +85,8 @@ class TargetFit(Part):
     has of Σ w. ``kl_nats`` is KL(q ‖ p), ``true_log_z_nats`` minus the bound, where log Z is known. Where p has exact
     draws, ``forward_kl_nats`` is KL(p ‖ q) = E_p[log p − log q] over ``exact_draws``: what q misses of p shows there
     and nowhere else. Of means and standard deviations of coordinates, the two that are worst: by how many of p's
-    standard deviations a mean is off, and how many times p's a standard deviation is. ``steps`` are those of training.
+    standard deviations a mean is off, and how many times p's a standard deviation is; ``exact_sd_ratio`` is what that
+    is of exact draws, since heavy tails have theirs in draws that hardly come. ``steps`` are those of training.
     """
 
     validation_bound_nats: Figure = None
@@ -103,6 +104,7 @@ class TargetFit(Part):
     worst_mean_coordinate: Count | None = None
     worst_sd_ratio: Spread = None
     worst_sd_coordinate: Count | None = None
+    exact_sd_ratio: Spread = None
 
 
 class TargetRecord(Trained):

@@ -16,8 +16,8 @@ from flowbench.variational.timing import time_posterior_seconds
 ROWS = 2000
 """That are evaluated at a time."""
 
-EXACT = 20_000
-"""Exact draws of a target, of which the forward divergence is estimated."""
+EXACT = 100_000
+"""Exact draws of a target, of which the forward divergence is estimated: as many as there are of the approximation."""
 
 COLDEST = 0.01
 """The weight of the target's log-density that annealing begins with."""
