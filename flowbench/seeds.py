@@ -7,7 +7,17 @@ from typing import Literal, get_args
 import numpy as np
 
 Use = Literal[
-    "split", "noise", "initialisation", "shuffling", "absent", "projections", "sketch", "binarisation", "latents"
+    "split",
+    "noise",
+    "initialisation",
+    "shuffling",
+    "absent",
+    "projections",
+    "sketch",
+    "binarisation",
+    "latents",
+    "target",
+    "exact draws",
 ]
 
 _STREAMS = {use: number for number, use in enumerate(get_args(Use))}

@@ -98,12 +98,11 @@ def compare(
 def _report(folder: Path, data: str | None, flow: str | None, sort: Sort, what: str, forms: list[str]) -> None:
     """Print a ranking, or ``what`` is asked for in its place."""
     from flowbench.report.claims import claims
-    from flowbench.report.comparison import write_comparison
+    from flowbench.report.comparison import Wanted, compared, write_comparison
     from flowbench.report.outputs import outputs
-    from flowbench.report.posteriors.tables import tables as posteriors
     from flowbench.report.ranking.tables import tables
     from flowbench.report.ranking.write import FORMS, write_curves, write_pairs
-    from flowbench.report.runs import is_of
+    from flowbench.report.variational.tables import posteriors
     from flowbench.results import sweeps
     from flowbench.results.trainings import Others
 
@@ -112,15 +111,13 @@ def _report(folder: Path, data: str | None, flow: str | None, sort: Sort, what: 
     others = Others()
     runs, swept = sweeps.with_runs(folder, others.keep)
     passed_over = sweeps.passed_over(swept)
-    bounds = posteriors(others.posteriors, data, flow)
     if what == "claims":
+        bounds = posteriors(others.posteriors, data)
         claims.write_claims(claims.claims(runs, others.times, data, passed_over, bounds), to)
     elif what:
         {"pairs": write_pairs, "curve": write_curves}[what](tables(runs, data, flow, sort, passed_over), to)
     else:
-        has_runs = any(is_of(record, data, flow) for record in runs.values())
-        ranked = tables(runs, data, flow, sort, passed_over) if has_runs or not bounds else []
-        write_comparison(ranked, bounds, to)
+        write_comparison(compared(runs, others, Wanted(data, flow, sort, passed_over)), to)
 
 
 def _gate(

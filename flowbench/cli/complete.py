@@ -22,6 +22,13 @@ def posteriors(incomplete: str) -> list[str]:
     return [name for name in (*GAUSSIANS, *flows(incomplete)) if name.startswith(incomplete)]
 
 
+def targets(incomplete: str) -> list[str]:
+    """The targets whose names begin so."""
+    from flowbench.variational.targets import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
 def datasets(incomplete: str) -> list[str]:
     """The datasets whose names begin so."""
     from flowbench.data import registry

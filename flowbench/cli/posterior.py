@@ -113,11 +113,11 @@ def _show(record: PosteriorRecord, as_json: bool) -> None:
     Raises:
         FlowbenchError: the run ended in another way than well.
     """
-    from flowbench.report.posteriors.summary import summary
+    from flowbench.report.variational.summary import posterior_summary
 
     if as_json:
         print_json(record.model_dump(mode="json"))
     elif record.status != "diverged":
-        print_result(summary(record))
+        print_result(posterior_summary(record))
     if record.status != "ok":
         raise FlowbenchError(f"the run {record.status}: {record.error}")

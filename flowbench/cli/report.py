@@ -26,12 +26,11 @@ def report(
     from rich.filesize import decimal
 
     from flowbench.files import written_whole
+    from flowbench.report.comparison import Comparison, Wanted, compared
     from flowbench.report.drawing import needed
     from flowbench.report.page.build import page
     from flowbench.report.page.document import document
     from flowbench.report.page.text import as_text
-    from flowbench.report.posteriors.tables import tables as posteriors
-    from flowbench.report.ranking.tables import tables
     from flowbench.report.runs import distinct
     from flowbench.results import store, sweeps
     from flowbench.results.documents import UnreadableRecordError
@@ -48,11 +47,12 @@ def report(
         problems.append(str(error))
 
     runs, swept = sweeps.with_runs(folder, others.keep, damaged)
-    bounds = posteriors(others.posteriors, data, flow)
-    has_others = others.times or bounds
-    found = [] if has_others and not runs else tables(distinct(runs), data, flow, passed_over=sweeps.passed_over(swept))
-    shown = document(folder, found, others.times, problems, bounds)
-    content = page(shown, as_text(found, bounds)).encode(errors="backslashreplace")
+    wanted = Wanted(data, flow, passed_over=sweeps.passed_over(swept))
+    found = (
+        Comparison() if others.times and not others.trained and not runs else compared(distinct(runs), others, wanted)
+    )
+    shown = document(folder, found, others.times, problems)
+    content = page(shown, as_text(found)).encode(errors="backslashreplace")
     with written_whole(out) as file:
         file.write(content)
     count = sum(dataset["runs"] for dataset in shown["datasets"])

@@ -1,4 +1,4 @@
-"""``flowbench train --settings``: all settings, as the options' classes describe them."""
+"""``--settings`` of train, posterior and fit-target: all settings, as the options' classes describe them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from flowbench.config import FlowOptions, Settings, as_set, packaged_layers, resolve
+from flowbench.config import FlowOptions, RunConfig, Settings, as_set, packaged_layers, resolve
 from flowbench.console import print_json, stdout
 
 WIDE = 140
@@ -42,13 +42,31 @@ def show_posterior_settings(posterior: str, data: str, recipe: str, as_json: boo
     from flowbench.variational.order import PosteriorOrder
 
     config = PosteriorOrder(flow=posterior, data=data, recipe=recipe, device="cpu").config()
-    parts = {"latent variable model": config.latent, f"flow ({posterior})": config.model, "training": config.training}
+    about = {"posterior": posterior, "data": data, "recipe": recipe}
+    _show_of(about, {"latent variable model": config.latent, **_of_run(config)}, as_json)
+
+
+def show_target_settings(flow: str, target: str, recipe: str, as_json: bool) -> None:
+    """As `show_settings`, of ``flowbench fit-target``."""
+    from flowbench.variational.target_order import TargetOrder
+
+    config = TargetOrder(flow=flow, data=target, recipe=recipe, device="cpu").config()
+    about = {"flow": flow, "target": target, "recipe": recipe}
+    _show_of(about, {"fit": config.fitting, **_of_run(config)}, as_json)
+
+
+def _of_run(config: RunConfig) -> dict[str, Settings]:
+    return {f"flow ({config.flow})": config.model, "training": config.training}
+
+
+def _show_of(about: dict[str, str], parts: Mapping[str, Settings], as_json: bool) -> None:
+    """The settings of these parts, ``about`` whose last two items their defaults are."""
     found = [setting for of, options in parts.items() for setting in _described(options, of)]
     if as_json:
-        document = {"posterior": posterior, "data": data, "recipe": recipe}
-        return print_json(document | {"settings": [asdict(setting) for setting in found]})
+        return print_json(about | {"settings": [asdict(setting) for setting in found]})
+    *_, what, recipe = about.values()
     console = stdout()
-    console.print(_rendered(found, f"with their defaults for {data} and the recipe {recipe}", console.width))
+    console.print(_rendered(found, f"with their defaults for {what} and the recipe {recipe}", console.width))
 
 
 def _settings(flow: str | None, data: str, recipe: str) -> list[Setting]:

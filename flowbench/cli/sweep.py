@@ -265,7 +265,7 @@ def records_of(states: list[State], folder: Path) -> dict[Path, RunRecord]:
 
 def _print(records: dict[Path, RunRecord], folder: Path, as_json: bool) -> None:
     """Print the runs' records, as one JSON document or ranked."""
-    from flowbench.report.comparison import write_comparison
+    from flowbench.report.comparison import Comparison, write_comparison
     from flowbench.report.outputs import outputs
     from flowbench.report.ranking.tables import tables
     from flowbench.report.ranking.write import FORMS
@@ -274,7 +274,8 @@ def _print(records: dict[Path, RunRecord], folder: Path, as_json: bool) -> None:
     if as_json:
         print_json({"runs": [record.model_dump(mode="json") for record in records.values()]})
     elif any(record.status == "ok" for record in records.values()):
-        write_comparison(tables(records, passed_over=passed_over(read_all(folder))), (), outputs([], FORMS))
+        found = tables(records, passed_over=passed_over(read_all(folder)))
+        write_comparison(Comparison(found), outputs([], FORMS))
 
 
 def end_sweep(states: list[State], folder: Path, seconds: float) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Space = Literal["raw", "standardised", "logit", "patch", "binarised"]
+Space = Literal["raw", "standardised", "logit", "patch", "binarised", "latent"]
 """The space in which likelihoods are reported, and published.
 
 raw: the values as they are. standardised: each column minus its mean, over its standard deviation. logit: pixels
 dequantised to (0, 1), then ``logit(alpha + (1 - 2 alpha) x)``. patch: 8x8 dequantised patches minus their mean, last
-pixel dropped. binarised: pixels that are 1 with their intensity as the probability, else 0.
+pixel dropped. binarised: pixels that are 1 with their intensity as the probability, else 0. latent: that of a density
+which is known up to a constant.
 """
 
 

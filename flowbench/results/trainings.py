@@ -12,17 +12,18 @@ from flowbench.results.costs import TimeRecord
 from flowbench.results.costs import into as times_into
 from flowbench.results.documents import UnreadableRecordError, known, parsed
 from flowbench.results.record import RunRecord, Trained
-from flowbench.results.variational import PosteriorRecord
+from flowbench.results.variational import PosteriorRecord, TargetRecord
 
-KINDS: Mapping[str, type[Trained]] = {"run": RunRecord, "posterior": PosteriorRecord}
+KINDS: Mapping[str, type[Trained]] = {"run": RunRecord, "posterior": PosteriorRecord, "target": TargetRecord}
 """By the ``kind`` that a record says it is."""
 
 
 @dataclass
 class Others:
-    """What is in a folder beside runs: posteriors by their paths, and times."""
+    """What is in a folder beside runs: posteriors and fits to targets by their paths, and times."""
 
     posteriors: dict[Path, PosteriorRecord] = field(default_factory=dict)
+    fits: dict[Path, TargetRecord] = field(default_factory=dict)
     times: list[TimeRecord] = field(default_factory=list)
 
     def keep(self, path: Path, found: dict[str, Any]) -> None:
@@ -33,13 +34,15 @@ class Others:
         """
         if found.get("kind") == "posterior":
             self.posteriors[path] = _parsed(PosteriorRecord, path, found)
+        elif found.get("kind") == "target":
+            self.fits[path] = _parsed(TargetRecord, path, found)
         else:
             times_into(self.times)(path, found)
 
     @property
     def trained(self) -> dict[Path, Trained]:
         """The trainings among them."""
-        return dict(self.posteriors)
+        return {**self.posteriors, **self.fits}
 
 
 def read_all(folder: Path, on_damage: Callable[[Path, UnreadableRecordError], None]) -> dict[Path, Trained]:

@@ -1,4 +1,4 @@
-"""The record of a posterior: a latent variable model whose posterior is a flow, by its variational bound.
+"""The records of variational inference: of a posterior of a latent variable model, and of a fit to a target.
 
 Never imports torch.
 """
@@ -71,3 +71,47 @@ class PosteriorRecord(Trained):
     def measured(self) -> Estimate | None:
         """The bound."""
         return self.bound.bound_nats
+
+
+class TargetFit(Part):
+    """What an approximation q reached of a density p(z) = p̃(z) / Z, in nats.
+
+    ``bound_nats`` is E_q[log p̃ − log q], a lower bound on log Z, over ``draws`` of q whose noise is the same for every
+    q. ``log_z_nats`` is what importance sampling makes of the same draws, log (1/N) Σ p̃/q, with its error to the first
+    order; ``ess`` is the effective number of them, (Σ w)² / Σ w², and ``largest_weight`` the part that the heaviest
+    has of Σ w. ``kl_nats`` is KL(q ‖ p), ``true_log_z_nats`` minus the bound, where log Z is known. Where p has exact
+    draws, ``forward_kl_nats`` is KL(p ‖ q) = E_p[log p − log q] over ``exact_draws``: what q misses of p shows there
+    and nowhere else. Of means and standard deviations of coordinates, the two that are worst: by how many of p's
+    standard deviations a mean is off, and how many times p's a standard deviation is; ``exact_sd_ratio`` is what that
+    is of exact draws, since heavy tails have theirs in draws that hardly come. ``steps`` are those of training.
+    """
+
+    validation_bound_nats: Figure = None
+    steps: Count | None = None
+    draws: Count | None = None
+    bound_nats: Estimate | None = None
+    log_z_nats: Estimate | None = None
+    true_log_z_nats: Figure = None
+    kl_nats: Estimate | None = None
+    ess: Spread = None
+    largest_weight: Spread = None
+    exact_draws: Count | None = None
+    forward_kl_nats: Estimate | None = None
+    worst_mean_in_sds: Figure = None
+    worst_mean_coordinate: Count | None = None
+    worst_sd_ratio: Spread = None
+    worst_sd_coordinate: Count | None = None
+    exact_sd_ratio: Spread = None
+
+
+class TargetRecord(Trained):
+    """The record of ``flowbench fit-target``; its rows' figures are log p̃ − log q of each draw."""
+
+    kind: Literal["target"] = "target"
+    fit: TargetFit = TargetFit()
+    costs: list[PosteriorTiming] = Field(default=[], max_length=MOST_TIMINGS)
+
+    @property
+    def measured(self) -> Estimate | None:
+        """The bound."""
+        return self.fit.bound_nats

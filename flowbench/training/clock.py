@@ -142,10 +142,10 @@ def time_flow_seconds(
 ) -> float:
     """The seconds that `time_flow` will take, by those of each piece of work."""
     first = rows[: max(batches)]
-    return sum(_measuring(seconds_of(work)) for batch in batches for work in _works(flow, first, batch).values())
+    return sum(measuring(seconds_of(work)) for batch in batches for work in _works(flow, first, batch).values())
 
 
-def _measuring(once: float) -> float:
+def measuring(once: float) -> float:
     """The seconds that `measure` takes for a piece of work: two runs, then its rounds."""
     block = max(once, BLOCK_SECONDS)
     return 2 * once + (

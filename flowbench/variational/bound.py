@@ -14,6 +14,7 @@ from flowbench.training.objective import SecondsOf
 from flowbench.transforms import standard_normal
 from flowbench.variational.likelihoods import Likelihood
 from flowbench.variational.posterior import Posterior
+from flowbench.variational.timing import time_posterior_seconds
 
 ROWS = 1000
 """That are evaluated at a time."""
@@ -110,4 +111,4 @@ class VariationalBound:
         few = test[: max(1, ROWS // self._samples)]
         generator = torch.Generator(test.device).manual_seed(self._seed)
         each = seconds_of(lambda: list(self.model.draws(few, self._samples, generator)))
-        return each * len(test) / len(few)
+        return each * len(test) / len(few) + time_posterior_seconds(self.model.posterior, test, seconds_of)

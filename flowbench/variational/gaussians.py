@@ -11,8 +11,9 @@ from flowbench.transforms import standard_normal
 
 
 class Gaussian(Protocol):
-    """A density of z (N, K) with ``parameters`` numbers a row."""
+    """A density of z (N, K), of K ``latents``, with ``parameters`` numbers a row."""
 
+    latents: int
     parameters: int
 
     def draw(self, theta: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -24,10 +25,28 @@ class Gaussian(Protocol):
         ...
 
 
+class Standard:
+    """z = ε: what a flow begins with that shifts and scales by itself."""
+
+    parameters = 0
+
+    def __init__(self, latents: int) -> None:
+        self.latents = latents
+
+    def draw(self, theta: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Gaussian.draw`."""
+        return noise, self.log_prob(theta, noise)
+
+    def log_prob(self, theta: Tensor, z: Tensor) -> Tensor:
+        """See `Gaussian.log_prob`."""
+        return standard_normal(z).sum(1)
+
+
 class Diagonal:
     """z = μ + σ ⊙ ε, from θ = (μ, log σ) (Kingma and Welling 2014; Kingma et al. 2016, Algorithm 1, line 2)."""
 
     def __init__(self, latents: int) -> None:
+        self.latents = latents
         self.parameters = 2 * latents
 
     def draw(self, theta: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,7 +64,7 @@ class Full:
     """z = μ + L ε with L lower triangular, from θ = (μ, log of L's diagonal, L below it row by row)."""
 
     def __init__(self, latents: int) -> None:
-        self._latents = latents
+        self.latents = latents
         self.parameters = 2 * latents + latents * (latents - 1) // 2
 
     def draw(self, theta: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,7 +81,7 @@ class Full:
 
     def _parts(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """μ (N, K), log of L's diagonal (N, K), L (N, K, K)."""
-        size = self._latents
+        size = self.latents
         mean, log_diagonal, below = theta.split([size, size, self.parameters - 2 * size], 1)
         rows, columns = torch.tril_indices(size, size, -1, device=theta.device)
         factor = torch.diag_embed(log_diagonal.exp()).index_put(

@@ -22,6 +22,18 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear((inputs, *hidden)[-1], outputs))
 
 
+class Same(nn.Module):
+    """What says the same of every row: (N, D) to (N, outputs), numbers that are trained themselves, zeros at first."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.said = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As often as there are rows."""
+        return self.said.expand(len(x), -1)
+
+
 class Residual(nn.Module):
     """y = skip(x) + conv(elu(conv(elu(x)))), 3×3, of a picture as large, half as large or of a given ``size``.
 
@@ -51,27 +63,20 @@ def shrunk(side: int, stages: int) -> list[int]:
     return sides
 
 
-def side_of(pixels: int) -> int:
-    """Of a square picture of so many pixels.
-
-    Raises:
-        ValueError: there is none.
-    """
-    side = math.isqrt(pixels)
-    if side * side != pixels:
-        raise ValueError(f"{pixels} columns are no square picture")
-    return side
+def is_square(pixels: int) -> bool:
+    """Whether so many pixels are a square picture."""
+    return math.isqrt(pixels) ** 2 == pixels
 
 
 class ConvolutionalEncoder(nn.Module):
-    """Residual blocks that halve the picture, a fully connected layer, and a linear one to the outputs."""
+    """Residual blocks that halve a square picture, a fully connected layer, and a linear one to the outputs."""
 
     def __init__(self, pixels: int, maps: Sequence[int], units: int, outputs: int) -> None:
         super().__init__()
-        self.side = side_of(pixels)
+        self.side = math.isqrt(pixels)
         self.blocks = nn.Sequential(*(Residual(below, above, stride=2) for below, above in pairwise((1, *maps))))
         last = shrunk(self.side, len(maps))[-1]
-        self.head = mlp((1, *maps)[-1] * last * last, (units,), outputs)
+        self.head = begun_small(mlp((1, *maps)[-1] * last * last, (units,), outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """Pixels (N, D) to (N, outputs)."""
@@ -85,9 +90,9 @@ class ConvolutionalDecoder(nn.Module):
 
     def __init__(self, latents: int, units: int, maps: Sequence[int], pixels: int) -> None:
         super().__init__()
-        *larger, last = shrunk(side_of(pixels), len(maps))
+        *larger, last = shrunk(math.isqrt(pixels), len(maps))
         self.shape = (1, *maps)[-1], last, last
-        self.head = nn.Sequential(mlp(latents, (units,), math.prod(self.shape)))
+        self.head = mlp(latents, (units,), math.prod(self.shape))
         steps = zip(pairwise((*reversed(maps), maps[0] if maps else 1)), reversed(larger), strict=True)
         self.blocks = nn.Sequential(*(Residual(below, above, size=(s, s)) for (below, above), s in steps))
         self.last = nn.Conv2d(maps[0] if maps else 1, 1, 3, padding=1)
@@ -98,10 +103,11 @@ class ConvolutionalDecoder(nn.Module):
         return torch.flatten(self.last(F.elu(picture)), 1)
 
 
-def begin_small(head: nn.Sequential) -> None:
-    """Have the last layer of an encoder begin near zero."""
+def begun_small(head: nn.Sequential) -> nn.Sequential:
+    """The network, its last layer near zero."""
     last = head[-1]
     assert isinstance(last, nn.Linear)
     with torch.no_grad():
         last.weight *= HEAD
         last.bias.zero_()
+    return head

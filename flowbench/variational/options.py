@@ -1,4 +1,4 @@
-"""What a latent variable model is made of, and the configuration of its training. No torch."""
+"""The settings of variational inference beside those of flow and training, and its configurations. No torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field
 from flowbench.config import RunConfig, Settings, Widths
 
 GAUSSIANS = ("diagonal", "full-gaussian")
-"""Posteriors that are no flow."""
+"""Approximations that are no flow."""
 
 
 class LatentOptions(Settings):
@@ -41,3 +41,20 @@ class PosteriorConfig(RunConfig):
     """All that decides the numbers of a posterior."""
 
     latent: LatentOptions
+
+
+class TargetOptions(Settings):
+    """How a flow is fitted to a density known up to a constant."""
+
+    annealing_steps: int = Field(
+        0,
+        ge=0,
+        description="Steps in which the target's log-density counts more and more, from 0.01 to 1 (an inverse "
+        "temperature): separate modes are less often missed.",
+    )
+
+
+class TargetConfig(RunConfig):
+    """All that decides the numbers of a fit to a target."""
+
+    fitting: TargetOptions

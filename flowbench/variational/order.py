@@ -4,65 +4,40 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import nn
 
 from flowbench import flows, plugins
-from flowbench.config import FlowOptions, TrainingOptions, resolve_as, tables_of
+from flowbench.config import tables_of
 from flowbench.data import Dataset, registry
 from flowbench.data.tables.loading import is_path
 from flowbench.errors import UsageError
-from flowbench.flows import Flow
 from flowbench.flows.core.registry import conditional
-from flowbench.training.environment import resolve_device
-from flowbench.training.order import Order
-from flowbench.transforms import WithStatistics
+from flowbench.variational.approximation import ABLE, ApproximationOrder, with_gradients
 from flowbench.variational.bound import LatentModel
 from flowbench.variational.gaussians import Diagonal, Full, Gaussian
 from flowbench.variational.likelihoods import Bernoulli, Likelihood, LinearGaussian
-from flowbench.variational.networks import ConvolutionalDecoder, ConvolutionalEncoder, begin_small, mlp
+from flowbench.variational.networks import ConvolutionalDecoder, ConvolutionalEncoder, begun_small, is_square, mlp
 from flowbench.variational.options import GAUSSIANS, LatentOptions, PosteriorConfig
 from flowbench.variational.pixels import binarised
 from flowbench.variational.posterior import Posterior
 
 
-class PosteriorOrder(Order):
+class PosteriorOrder(ApproximationOrder):
     """A posterior as it was asked for; of the fields for tables none is used."""
 
     def config(self) -> PosteriorConfig:
         """All that decides the run's numbers; see `Order.config`."""
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
-        flow = self.flow if self.flow in GAUSSIANS else plugins.name_of("flows", self.flow)
-        options = FlowOptions if flow in GAUSSIANS else flows.load(flow).Options
+        flow = self.approximation
         if flow not in GAUSSIANS and not conditional(flows.load(flow)):
-            raise UsageError(f"{flow} cannot be conditioned, so it is no posterior", f"there are: {', '.join(able())}")
+            raise UsageError(f"{flow} cannot be conditioned, so it is no posterior", f"there are: {', '.join(ABLE)}")
         data = plugins.name_of("datasets", self.data)
-        return resolve_as(
-            PosteriorConfig,
-            {"model": options, "training": TrainingOptions, "latent": LatentOptions},
-            tables_of("posterior", self.recipe, data="" if is_path(data) else data, flow=flow),
-            self.settings,
-            flow=flow,
-            data=data,
-            recipe=self.recipe,
-            code=None if flow in GAUSSIANS else flows.code(flow),
-            seed=self.seed,
-            init_seed=self.init_seed,
-            shuffle_seed=self.shuffle_seed,
-            device=resolve_device(self.device),
-            threads=torch.get_num_threads(),
-        )
+        packaged = tables_of("posterior", self.recipe, data="" if is_path(data) else data, flow=flow)
+        return self.resolved(PosteriorConfig, {"latent": LatentOptions}, packaged, data)
 
     def dataset(self) -> Dataset:
         """The rows of a known latent model as they are; pictures with their pixels drawn as 0 or 1."""
         found = super().dataset()
         return found if known_model(found.name) is not None else binarised(found)
-
-
-def able() -> list[str]:
-    """The names of posteriors."""
-    return [*GAUSSIANS, "iaf", "maf", "realnvp", "nsf-ar", "nsf-c"]
 
 
 def known_model(data: str) -> LinearGaussian | None:
@@ -73,46 +48,35 @@ def known_model(data: str) -> LinearGaussian | None:
     return LinearGaussian(module.LOADINGS, module.OFFSET, module.NOISE_VARIANCES)
 
 
-def build(config: PosteriorConfig, dataset: Dataset) -> LatentModel:
-    """The model of a configuration for rows of the dataset, its weights drawn from torch's generator.
+def build(config: PosteriorConfig, data: str, dim: int) -> LatentModel:
+    """The model of a configuration for rows of ``dim`` columns, its weights drawn from torch's generator.
 
     Raises:
-        UsageError: the flow is no posterior, or networks do not suit the rows.
+        UsageError: the flow is no posterior, or what it is to be does not suit the rows.
     """
-    options, known = config.latent, known_model(dataset.name)
+    options, known = config.latent, known_model(data)
     if known is not None and known.loadings.shape[1] != options.latents:
-        raise UsageError(f"{dataset.name} has {known.loadings.shape[1]} latents, not {options.latents}")
-    flow = None if config.flow in GAUSSIANS else _flow(config)
+        raise UsageError(f"{data} has {known.loadings.shape[1]} latents, not {options.latents}")
+    if options.networks == "resnet" and not is_square(dim):
+        raise UsageError(f"rows of {dim} columns are no square pictures", "--set networks=mlp takes any rows")
+    given = (0,) * options.context
+    flow = None if config.flow in GAUSSIANS else with_gradients(config.flow, options.latents, config.model, given)
     gaussian: Gaussian = (Full if config.flow == "full-gaussian" else Diagonal)(options.latents)
     outputs = gaussian.parameters + (0 if flow is None else options.context)
-    try:
-        encoder, decoder = _networks(options, dataset.dim, outputs)
-    except ValueError as error:
-        raise UsageError(f"{dataset.name}: {error}", "--set networks=mlp takes any rows") from error
-    likelihood: Likelihood = known or Bernoulli(decoder)
-    posterior = Posterior(encoder, gaussian, flow)
+    posterior = Posterior(encoder_of(options, dim, outputs), gaussian, flow)
+    likelihood: Likelihood = known or Bernoulli(decoder_of(options, dim))
     return LatentModel(likelihood, posterior, options.latents, options.kl_warmup_steps, options.free_bits)
 
 
-def _networks(options: LatentOptions, dim: int, outputs: int) -> tuple[nn.Module, nn.Module]:
-    """An encoder of rows of ``dim`` columns, and a decoder."""
-    widths, latents = options.encoder, options.latents
+def encoder_of(options: LatentOptions, dim: int, outputs: int) -> nn.Module:
+    """Of rows of ``dim`` columns; it begins near zero."""
     if options.networks == "resnet":
-        encoder: nn.Module = ConvolutionalEncoder(dim, widths, options.units, outputs)
-        begin_small(encoder.head)  # type: ignore[arg-type]
-        return encoder, ConvolutionalDecoder(latents, options.units, widths, dim)
-    encoder = mlp(dim, widths, outputs)
-    begin_small(encoder)
-    return encoder, mlp(latents, widths[::-1], dim)
+        return ConvolutionalEncoder(dim, options.encoder, options.units, outputs)
+    return begun_small(mlp(dim, options.encoder, outputs))
 
 
-def _flow(config: PosteriorConfig) -> Flow:
-    """The flow, given the encoder's context, from which draws have gradients."""
-    given = (0,) * config.latent.context
-    flow = flows.build(config.flow, config.latent.latents, config.model, given)
-    *_, (last, inverted) = flow.transform.leaves()
-    if any(isinstance(module, WithStatistics) for module in flow.modules()):
-        raise UsageError(f"a posterior has no statistics of training rows: {config.flow} with batch_norm is none")
-    if not flow.bijective or (last.draws > 1 and not inverted) or len(flow.parts) > 1:
-        raise UsageError(f"no gradient leads through the draws of {config.flow}", f"there are: {', '.join(able())}")
-    return flow
+def decoder_of(options: LatentOptions, dim: int) -> nn.Module:
+    """Of latents, to a logit of each column: the encoder's widths the other way round."""
+    if options.networks == "resnet":
+        return ConvolutionalDecoder(options.latents, options.units, options.encoder, dim)
+    return mlp(options.latents, options.encoder[::-1], dim)

@@ -36,7 +36,7 @@ class Posterior(nn.Module):
         z, log_prob = self.gaussian.draw(theta, noise)
         if self.flow is None:
             return z, log_prob
-        moved, log_det = self.flow.to_data(beside(context, z))
+        moved, log_det = self.flow.to_data(beside(context if self.flow.given else None, z))
         return self.flow.apart(moved)[1], log_prob - log_det
 
     def log_prob(self, encoded: Tensor, z: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class Posterior(nn.Module):
         theta, context = self._parts(encoded)
         if self.flow is None:
             return self.gaussian.log_prob(theta, z)
-        moved, log_det = self.flow.to_noise(beside(context, z))
+        moved, log_det = self.flow.to_noise(beside(context if self.flow.given else None, z))
         return self.gaussian.log_prob(theta, self.flow.apart(moved)[1]) + log_det
 
     def _parts(self, encoded: Tensor) -> tuple[Tensor, Tensor]:

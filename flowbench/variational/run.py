@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
 from flowbench.console import warn
 from flowbench.data.rows import Rows
@@ -18,16 +16,13 @@ from flowbench.training import recording
 from flowbench.training.course import Course
 from flowbench.training.environment import environment
 from flowbench.training.needs import room_to_train
-from flowbench.training.sealed import sealed
-from flowbench.transforms import standard_normal
+from flowbench.variational import saved
 from flowbench.variational.bound import LatentModel, VariationalBound
+from flowbench.variational.checks import densities
 from flowbench.variational.evaluation import Evaluation, bound_of, doubts_of, evaluate
 from flowbench.variational.options import PosteriorConfig
-from flowbench.variational.order import build
-from flowbench.variational.posterior import Posterior
+from flowbench.variational.order import PosteriorOrder, build
 from flowbench.variational.timing import time_posterior
-
-CHECKED_ROWS = 64
 
 ABOVE = 1e-4
 """Nats that a mean bound may be above log p(x) beyond four standard errors: what single precision leaves."""
@@ -54,7 +49,7 @@ class PosteriorCourse(Course[PosteriorRecord]):
     def _build(self) -> VariationalBound:
         config = self._config
         with room_to_train(config.device):
-            model = build(config, self._dataset)
+            model = build(config, self._dataset.name, self._dataset.dim)
         self._model = model.to(config.device)
         # validation rows are the same, and so is what is drawn for them, whatever the seed
         return VariationalBound(self._model, config.latent.importance_samples, stream(0, "latents"))
@@ -70,7 +65,7 @@ class PosteriorCourse(Course[PosteriorRecord]):
     def _close(self, test: Rows) -> None:
         outcome = self._outcome
         assert outcome.evaluation is not None
-        outcome.costs = time_posterior(self._model, test)
+        outcome.costs = time_posterior(self._model.posterior, test)
         outcome.checks = checks(self._model, test, outcome.evaluation, self._dataset.test_true_ll)
         truth = self._dataset.test_true_ll
         outcome.doubts = doubts_of(outcome.evaluation, truth if self._config.flow == "full-gaussian" else None)
@@ -81,10 +76,12 @@ class PosteriorCourse(Course[PosteriorRecord]):
     def _goes_on_by(self) -> list[str]:
         keeping = self._keeping
         assert keeping is not None
-        return ["flowbench", "posterior", self._config.flow, "--data", keeping.order.data]
+        order = keeping.order
+        assert isinstance(order, PosteriorOrder)
+        return ["flowbench", "posterior", order.flow, "--data", order.data, *order.words]
 
     def _weights(self, status: str) -> bytes:
-        return sealed(self._model.state_dict(), {"kind": "posterior", "config": self._config.model_dump_json()})
+        return saved.content(self._model, self._config, self._dataset.name, self._dataset.dim)
 
     def _record(self) -> PosteriorRecord:
         config, dataset, outcome = self._config, self._dataset, self._outcome
@@ -121,34 +118,12 @@ class PosteriorCourse(Course[PosteriorRecord]):
 
 
 def checks(model: LatentModel, rows: Rows, found: Evaluation, truth: recording.Lls | None) -> dict[str, Check]:
-    """Hold a posterior against its own claims on test ``rows`` (N, D), and its bound against the truth (N,), if known.
-
-    Mathematics is checked in float64 on the CPU, where an error is an error of the formula and not of rounding.
-    """
+    """A posterior against its own claims on test ``rows`` (N, D), and its bound against the truth (N,), if known."""
     lost = float(np.count_nonzero(~np.isfinite(found.bound)))
     held = {"not_finite": Check.of(lost, 0.0, "test rows without a finite bound")}
-    exact = copy.deepcopy(model.posterior).cpu().double().eval().requires_grad_(False)
-    encoded = exact(rows[:CHECKED_ROWS].cpu().double())
-    noise = torch.randn(len(encoded), model.latents, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    z, log_prob = exact.draw(encoded, noise)
-    error = (exact.log_prob(encoded, z) - log_prob).abs() / (1 + log_prob.abs())
-    what = "max |log q(z) of a draw - log q(z) of the point| / (1 + |log q(z)|) in float64"
-    held["both_ways"] = Check.of(float(error.max()), 1e-6, what)
-    held["log_det"] = Check.of(*_log_det_error(exact, encoded[:3], noise[:3]))
+    held |= densities(model.posterior, rows)
     if truth is not None:
         above = found.bound - truth
         value = float(above.mean()) - 4 * float(above.std()) / np.sqrt(len(above))
         held["below_truth"] = Check.of(value, ABOVE, "mean (bound - log p(x)) - 4 standard errors")
     return held
-
-
-def _log_det_error(posterior: Posterior, encoded: torch.Tensor, noise: torch.Tensor) -> tuple[float, float, str]:
-    """Of log q(z), against the Jacobian of z by the noise, by autograd."""
-    worst = 0.0
-    for row in range(len(noise)):
-        own, said = noise[row : row + 1], encoded[row : row + 1]
-        jacobian = torch.autograd.functional.jacobian(lambda u: posterior.draw(said, u)[0][0], own)[:, 0]  # noqa: B023
-        expected = standard_normal(own).sum() - torch.linalg.slogdet(jacobian).logabsdet
-        found = posterior.draw(said, own)[1][0]
-        worst = max(worst, float((found - expected).abs() / (1 + expected.abs())))
-    return worst, 1e-6, "max |log q(z) - (log N(u) - log|det dz/du|)| / (1 + ...) in float64, the Jacobian by autograd"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ValidationError
 
 from flowbench import flows
@@ -15,7 +17,7 @@ from flowbench.training.sealed import first, read, sealed
 from flowbench.training.weights import BYTES
 from flowbench.variational.bound import LatentModel
 from flowbench.variational.options import GAUSSIANS, LatentOptions, PosteriorConfig
-from flowbench.variational.order import build_of
+from flowbench.variational.order import build
 
 KIND = "posterior"
 
@@ -50,8 +52,9 @@ def load(path: Path) -> tuple[LatentModel, PosteriorConfig]:
                 raise ValueError(f"it is no {KIND}, or has lost its checksum")
             config = _config(header.config)
             held = sum(tensor.nbytes for tensor in found.tensors.values())
-            with Room(BYTES[0] * held + BYTES[1], operations=OPERATIONS):
-                model = build_of(config, header.data, header.dim)
+            # building draws weights; loading must not move the caller's generator
+            with torch.random.fork_rng(devices=[]), Room(BYTES[0] * held + BYTES[1], operations=OPERATIONS):
+                model = build(config, header.data, header.dim)
             model.load_state_dict(found.tensors)
         except UsageError as error:
             raise DataError(f"{path} holds no readable posterior: {error}", error.hint) from error
@@ -64,11 +67,9 @@ def load(path: Path) -> tuple[LatentModel, PosteriorConfig]:
 
 def _config(text: str) -> PosteriorConfig:
     """A configuration, its parts as their own options have them."""
-    import json
-
     found: dict[str, Any] = json.loads(text)
     options = FlowOptions if found["flow"] in GAUSSIANS else flows.load(found["flow"]).Options
-    parts = {
+    parts: dict[str, Any] = {
         "model": options.model_validate(found.pop("model")),
         "training": TrainingOptions.model_validate(found.pop("training")),
         "latent": LatentOptions.model_validate(found.pop("latent")),

@@ -10,24 +10,34 @@ from torch import Tensor
 from flowbench.data.rows import Rows
 from flowbench.flows import Flow
 from flowbench.results.variational import Direction, PosteriorTiming, Way
-from flowbench.training.clock import BATCHES, measure, repeated, runner
+from flowbench.training.clock import BATCHES, measure, measuring, repeated, runner
+from flowbench.training.objective import SecondsOf
 from flowbench.transforms import MaskedAutoregressive
-from flowbench.variational.bound import LatentModel
+from flowbench.variational.posterior import Posterior
 
 Work = Callable[[], object]
 
 
 @torch.no_grad()
-def time_posterior(model: LatentModel, rows: Rows, batches: tuple[int, ...] = BATCHES) -> list[PosteriorTiming]:
+def time_posterior(posterior: Posterior, rows: Rows, batches: tuple[int, ...] = BATCHES) -> list[PosteriorTiming]:
     """Time a sample with its density, and the density of given points, at each batch size; the encoder is left out."""
-    return [timing for batch in batches for timing in _time_batch(model, repeated(rows[: max(batches)], batch))]
+    return [timing for batch in batches for timing in _time_batch(posterior, repeated(rows[: max(batches)], batch))]
 
 
-def works(model: LatentModel, rows: Tensor) -> dict[tuple[Direction, Way], Work]:
+@torch.no_grad()
+def time_posterior_seconds(
+    posterior: Posterior, rows: Rows, seconds_of: SecondsOf, batches: tuple[int, ...] = BATCHES
+) -> float:
+    """The seconds that `time_posterior` will take, by those of each piece of work."""
+    first = rows[: max(batches)]
+    every = (work for batch in batches for work in works(posterior, repeated(first, batch)).values())
+    return sum(measuring(seconds_of(work)) for work in every)
+
+
+def works(posterior: Posterior, rows: Tensor) -> dict[tuple[Direction, Way], Work]:
     """The pieces of work on rows (N, D): of a flow that has a slow direction, that by the textbook's passes, too."""
-    posterior = model.posterior
     encoded = posterior(rows)
-    noise = torch.randn(len(rows), model.latents, dtype=rows.dtype, device=rows.device)
+    noise = torch.randn(len(rows), posterior.gaussian.latents, dtype=rows.dtype, device=rows.device)
     z, _ = posterior.draw(encoded, noise)
     flow = posterior.flow
     slow: Direction | None = None
@@ -65,9 +75,10 @@ def _autoregressive(flow: Flow) -> bool:
     return any(isinstance(module, MaskedAutoregressive) for module in flow.modules())
 
 
-def _time_batch(model: LatentModel, rows: Tensor) -> list[PosteriorTiming]:
+def _time_batch(posterior: Posterior, rows: Tensor) -> list[PosteriorTiming]:
     found = []
-    for (direction, way), sample in measure({key: runner(work) for key, work in works(model, rows).items()}).items():
+    samples = measure({key: runner(work) for key, work in works(posterior, rows).items()})
+    for (direction, way), sample in samples.items():
         q1, median, q3 = sample.quartiles(1e6 / len(rows))
         found.append(
             PosteriorTiming(

@@ -72,6 +72,7 @@ def test_json_is_one_document_and_nothing_else(results: Path) -> None:
     assert json.loads(compared.stdout)["tables"][0]["data"] == "truth-banana"
     listed = json.loads(flowbench("list", "--json").stdout)
     assert {"maf", "iaf", "realnvp", "gaussian"} <= {flow["name"] for flow in listed["flows"]}
+    assert "funnel" in listed["targets"]
 
 
 def test_a_table_of_ones_own(tmp_path: Path, results: Path) -> None:

@@ -14,7 +14,7 @@ from ranking_cases import rows, write_run
 from rich.text import Text
 
 from flowbench import console
-from flowbench.report.comparison import write_comparison
+from flowbench.report.comparison import Comparison, write_comparison
 from flowbench.report.outputs import Output
 from flowbench.report.ranking.tables import tables
 from flowbench.results import store
@@ -144,5 +144,5 @@ def test_a_console_lets_no_text_steer_whoever_made_it() -> None:
 def test_files_are_shown_escaped_but_csv_and_json_are_exact(folder: Path, tmp_path: Path) -> None:
     found = tables(store.read_all(folder))
     for form in ("table", "markdown", "latex", "csv", "json"):
-        write_comparison(found, (), [Output(form, tmp_path / form)])
+        write_comparison(Comparison(found), [Output(form, tmp_path / form)])
         assert bool(steering((tmp_path / form).read_bytes().decode())) == (form == "csv"), form

@@ -81,6 +81,7 @@ def test_names_complete(tmp_path: Path) -> None:
     assert completed("flowbench time maf rea") == {"realnvp"}
     assert completed("flowbench train maf --data truth-b") == {"truth-banana"}
     assert completed("flowbench fetch digits ") >= set(data.names())
+    assert completed("flowbench fit-target iaf --target f") == {"funnel"}
     assert completed("flowbench train maf --recipe ") == {"fast", "best", "paper"}
     for command in ("sample", "log-prob"):
         assert completed(f"flowbench {command} m", FLOWBENCH_RESULTS_DIR=str(tmp_path)) == {"maf-power-1"}
@@ -89,7 +90,8 @@ def test_names_complete(tmp_path: Path) -> None:
 def test_completion_does_not_load_torch(tmp_path: Path) -> None:
     program = (
         "import sys\nfrom flowbench.cli import complete\n"
-        "for names in (complete.flows, complete.datasets, complete.recipes, complete.runs): names('')\n"
+        "every = complete.flows, complete.datasets, complete.recipes, complete.runs, complete.targets\n"
+        "for names in every: names('')\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

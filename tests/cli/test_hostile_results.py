@@ -21,7 +21,7 @@ from records import timing
 
 from flowbench.errors import NothingToCompareError
 from flowbench.report.claims.claims import claims, write_claims
-from flowbench.report.comparison import write_comparison
+from flowbench.report.comparison import Comparison, write_comparison
 from flowbench.report.outputs import Output
 from flowbench.report.ranking.tables import tables
 from flowbench.report.ranking.write import write_curves
@@ -56,7 +56,7 @@ def report(folder: Path, tmp_path: Path) -> str:
     times: list[costs.TimeRecord] = []
     runs, swept = sweeps.with_runs(folder, costs.into(times))
     found = tables(runs, passed_over=sweeps.passed_over(swept))
-    write_comparison(found, (), [Output(form, tmp_path / form) for form in FORMS])
+    write_comparison(Comparison(found), [Output(form, tmp_path / form) for form in FORMS])
     write_claims(claims(runs, times), [Output(form, tmp_path / f"claims.{form}") for form in ("table", "json")])
     with suppress(NothingToCompareError):  # no history
         write_curves(found, [Output("json", tmp_path / "curve")])

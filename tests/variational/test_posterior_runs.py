@@ -14,14 +14,16 @@ from typer.testing import CliRunner
 
 from flowbench import data
 from flowbench.cli.app import app
-from flowbench.errors import UsageError
+from flowbench.errors import DataError, UsageError
 from flowbench.report.gate.baseline import Comparison
-from flowbench.report.posteriors.tables import tables
+from flowbench.report.variational.tables import posteriors as tables
 from flowbench.results import store, trainings
 from flowbench.results.merging import merge
 from flowbench.results.variational import PosteriorRecord
+from flowbench.seeds import stream
 from flowbench.training.order import How
-from flowbench.variational import run
+from flowbench.variational import run, saved
+from flowbench.variational.evaluation import evaluate
 from flowbench.variational.order import PosteriorOrder
 from flowbench.variational.pixels import binarised
 from flowbench.variational.posterior import Posterior
@@ -35,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def records(folder: Path) -> dict[str, PosteriorRecord]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "time_posterior", lambda model, rows: [])  # seconds
+        patch.setattr(run, "time_posterior", lambda posterior, rows: [])  # seconds
         names = [*(name for name in POSTERIORS if not name.startswith("nsf"))]
         return {name: trained(name, folder) for name in names}
 
@@ -122,7 +124,7 @@ def test_the_gate_compares_bounds(records: dict[str, PosteriorRecord], folder: P
 def test_a_broken_off_run_goes_on_with_the_same_bits(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "time_posterior", lambda model, rows: [])
+    monkeypatch.setattr(run, "time_posterior", lambda posterior, rows: [])
     whole = trained("iaf", tmp_path / "whole", averaging=0.9)
     steps = 0
     step = run.LatentModel.backpropagate
@@ -144,7 +146,7 @@ def test_a_broken_off_run_goes_on_with_the_same_bits(
 
 
 def test_a_planted_sign_is_caught_where_the_truth_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "time_posterior", lambda model, rows: [])
+    monkeypatch.setattr(run, "time_posterior", lambda posterior, rows: [])
     assert trained("full-gaussian", tmp_path, "truth-linear").status == "ok"
     draw = Posterior.draw
 
@@ -166,7 +168,7 @@ def test_a_planted_sign_is_caught_where_the_truth_is_known(tmp_path: Path, monke
         ("iaf", "patches", {}, "no set of pictures"),
         ("kde", "digits", {}, "cannot be conditioned"),
         ("maf-mog", "digits", {}, "no gradient leads"),
-        ("iaf", "digits", {"batch_norm": True}, "no statistics"),
+        ("iaf", "digits", {"batch_norm": True}, "takes statistics"),
         ("iaf", "truth-linear", {"latents": 5}, "has 6 latents"),
         ("iaf", "truth-linear", {"networks": "resnet"}, "no square picture"),
         ("iaff", "digits", {}, "unknown flow"),
@@ -196,7 +198,7 @@ def test_pixels_come_back_and_are_drawn_once() -> None:
 
 
 def test_the_command_and_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "time_posterior", lambda model, rows: [])
+    monkeypatch.setattr(run, "time_posterior", lambda posterior, rows: [])
     quick = [part for key, value in quick_for("diagonal").items() for part in ("--set", f"{key}={value}")]
     found = json.loads(command("posterior", "diagonal", "--out", str(tmp_path), "--json", *quick, "--set", "latents=1"))
     assert found["kind"] == "posterior"
@@ -205,3 +207,26 @@ def test_the_command_and_its_settings(tmp_path: Path, monkeypatch: pytest.Monkey
     assert {"latents", "hidden", "averaging"} <= {setting["name"] for setting in settings}
     paper = PosteriorOrder(flow="iaf", data="mnist", recipe="paper", device="cpu").config()
     assert (paper.latent.networks, paper.latent.encoder, paper.training.optimizer) == ("resnet", (16, 32, 32), "adamax")
+
+
+def test_weights_are_read_back_and_damaged_ones_refused(records: dict[str, PosteriorRecord], folder: Path) -> None:
+    record = records["iaf"]
+    path = folder / str(record.files.weights)
+    model, config = saved.load(path)
+    assert config.latent.latents == 16
+    rows = torch.from_numpy(np.array(binarised(data.load("digits")).test))
+    bound = evaluate(model, rows, 8, stream(0, "latents")).bound.mean()
+    assert record.bound.bound_nats is not None
+    assert bound == pytest.approx(record.bound.bound_nats.mean, abs=1e-5)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    (damaged := folder / "damaged.safetensors").write_bytes(content)
+    with pytest.raises(DataError, match="no readable posterior"):
+        saved.load(damaged)
+
+
+def test_a_page_has_them(records: dict[str, PosteriorRecord], folder: Path, tmp_path: Path) -> None:
+    command("report", str(folder), "--out", str(tmp_path / "page.html"))
+    page = (tmp_path / "page.html").read_text()
+    assert "posteriors · digits-binarised" in page
+    assert "posteriors on digits-binarised · 179 test rows" in page.partition("<noscript>")[2]

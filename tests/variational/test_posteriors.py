@@ -90,7 +90,7 @@ def test_the_gated_iaf_is_algorithm_1() -> None:
 
 @pytest.mark.parametrize("name", ["iaf", "maf"])
 def test_the_slow_direction_by_passes_is_that_by_substitution(name: str) -> None:
-    found = works(model(name), torch.randn(7, 5))
+    found = works(posterior(name), torch.randn(7, 5))
     slow = "density" if name == "iaf" else "sample"
     assert set(found) == {
         ("sample", "one pass" if name == "iaf" else "substitution"),

@@ -17,7 +17,7 @@ from torch.autograd.functional import hessian, jacobian
 from flowbench.errors import DataError, UsageError
 from flowbench.variational import targets
 from flowbench.variational.targets import logistic
-from flowbench.variational.targets.target import Target
+from flowbench.variational.targets.target import Moments, Target
 
 Float64 = NDArray[np.float64]
 
@@ -95,7 +95,7 @@ def test_draws_have_the_moments_that_are_promised(target: Target) -> None:
     moments, z = target.moments, z.double()
     assert ((z.mean(0) - moments.mean).abs() < 5 * z.std(0) / math.sqrt(DRAWS)).all()
     if target.name == "funnel":  # the variance of x_i² = exp(v) ε² is in draws that nobody sees
-        z, moments = z[:, :1], targets.Moments(*(moments.mean[:1], moments.sd[:1]) * 2, source="")
+        z, moments = z[:, :1], Moments(*(moments.mean[:1], moments.sd[:1]) * 2, source="")
     squares = (z - moments.mean) ** 2
     assert ((squares.mean(0) - moments.sd**2).abs() < 5 * squares.std(0) / math.sqrt(DRAWS)).all()
 

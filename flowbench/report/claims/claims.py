@@ -15,12 +15,12 @@ from flowbench.report.claims.posteriors import one_pass, suits
 from flowbench.report.claims.speeds import SLOW, fast_both_ways, slow_one_way, speeds
 from flowbench.report.layout import Column
 from flowbench.report.outputs import Output
-from flowbench.report.posteriors.tables import PosteriorTable
 from flowbench.report.ranking.document import SCHEMA_VERSION, csv_text
 from flowbench.report.ranking.sheet import Sheet, sheet
 from flowbench.report.ranking.tables import tables
 from flowbench.report.ranking.write import write_report
 from flowbench.report.runs import is_of
+from flowbench.report.variational.tables import PosteriorTable
 from flowbench.results.costs import TimeRecord
 from flowbench.results.record import RunRecord
 

@@ -8,8 +8,8 @@ from typing import Any
 from flowbench.report.claims.findings import Claim, Finding, not_measured, verdict
 from flowbench.report.claims.speeds import SLOW
 from flowbench.report.layout import decimals, significant
-from flowbench.report.posteriors.tables import PosteriorTable, Row, paired
 from flowbench.report.ranking.lines import LEVEL
+from flowbench.report.variational.tables import PosteriorTable, Row, paired
 from flowbench.results.variational import PosteriorRecord, Way
 
 SUITS = "IAF suits a variational posterior: its bound is above that of a diagonal Gaussian"
@@ -33,7 +33,7 @@ def one_pass(tables: Sequence[PosteriorTable], command: str) -> Claim:
 
 def _contests(table: PosteriorTable) -> Iterator[Finding]:
     """The best of both on validation rows, one pair of networks at a time."""
-    best: dict[tuple[str, str], Row] = {}
+    best: dict[tuple[str, str], Row[PosteriorRecord]] = {}
     for row in table.rows:  # in the order of validation rows
         if row.record.status == "ok":
             best.setdefault((row.record.networks, row.record.task.flow), row)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flowbench.console import one_line, printable
+from flowbench.report.comparison import Comparison
 from flowbench.report.figures import style
 from flowbench.report.figures.curves import curves
 from flowbench.report.figures.differences import differences
@@ -15,13 +16,12 @@ from flowbench.report.figures.frontier import frontier
 from flowbench.report.figures.history import history
 from flowbench.report.figures.labels import labels
 from flowbench.report.figures.scaling import scaling
-from flowbench.report.page.bounds import posteriors
+from flowbench.report.page.bounds import of_fits, of_posteriors
 from flowbench.report.page.cells import cells
 from flowbench.report.page.facts import facts
 from flowbench.report.page.pool import Pool
 from flowbench.report.page.sketched import Sketches
 from flowbench.report.page.words import words
-from flowbench.report.posteriors.tables import PosteriorTable
 from flowbench.report.ranking.columns import columns as columns_of
 from flowbench.report.ranking.columns import heading, papers
 from flowbench.report.ranking.tables import Table
@@ -29,13 +29,10 @@ from flowbench.results.costs import TimeRecord
 
 
 def document(
-    folder: Path,
-    tables: Sequence[Table],
-    times: Iterable[TimeRecord],
-    problems: Sequence[str] = (),
-    bounds: Sequence[PosteriorTable] = (),
+    folder: Path, compared: Comparison, times: Iterable[TimeRecord], problems: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The page's content: its datasets, their tables and pictures, its runs, and what could not be read."""
+    tables = compared.densities
     pool, sketches = Pool(), Sketches(tables)
     found = [_dataset(table, pool) for table in tables]
     growth = scaling(times)
@@ -44,7 +41,7 @@ def document(
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "problems": [one_line(problem) for problem in (*problems, *sketches.problems)],
         "themes": {theme: style.config(theme) for theme in ("light", "dark")},
-        "datasets": [*found, *map(posteriors, bounds)],
+        "datasets": [*found, *map(of_posteriors, compared.posteriors), *map(of_fits, compared.targets)],
         "scaling": growth and pool.picture(growth),
         "runs": {
             run.record.run: facts(run.record, pool) | sketches.of(run, pool)

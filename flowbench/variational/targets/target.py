@@ -28,8 +28,11 @@ class Target(nn.Module):
     ``forward(z)`` is log p̃(z) (N,) in nats, differentiable, in z's dtype and on the module's device. It and its
     gradient are finite in float32 wherever no |z_i| exceeds 1e5, so that a flow which begins far off finds its way.
 
-    ``name`` is the one of the command line, ``title`` a sentence, ``source`` the paper and where in it.
+    ``name`` is the one of the command line, ``title`` a sentence, ``source`` the paper and where in it. ``version``
+    counts changes of p̃: what was measured of different ones is not comparable.
     """
+
+    version = 1
 
     def __init__(self, name: str, dim: int, title: str, source: str) -> None:
         super().__init__()

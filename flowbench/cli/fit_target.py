@@ -1,0 +1,110 @@
+"""``flowbench fit-target``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flowbench.cli import complete
+from flowbench.cli.options import CHECKPOINT_EVERY, SET_HELP, Device, Json, Out, Threads
+from flowbench.console import print_json, print_result
+from flowbench.errors import FlowbenchError
+
+if TYPE_CHECKING:
+    from flowbench.results.variational import TargetRecord
+
+_SETTINGS = "Settings"
+
+
+def fit_target(
+    flow: Annotated[
+        str,
+        typer.Argument(
+            help="What is fitted: a flow (iaf, maf, realnvp, nsf-ar, nsf-c, or a .py file of your own), or a Gaussian: "
+            "diagonal or full-gaussian.",
+            autocompletion=complete.posteriors,
+        ),
+    ],
+    target: Annotated[
+        str,
+        typer.Option(help="The density: energy-1 to energy-4, funnel or logistic.", autocompletion=complete.targets),
+    ] = "energy-1",
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds weights and all draws of training.")] = 0,
+    device: Device = "auto",
+    threads: Threads = None,
+    force: Annotated[bool, typer.Option("--force", help="Train a finished run again, or go on elsewhere.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever there is of the run.")] = False,
+    out: Out = None,
+    as_json: Json = False,
+    recipe: Annotated[
+        str,
+        typer.Option(rich_help_panel=_SETTINGS, help="How to train: there is fast."),
+    ] = "fast",
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(
+            rich_help_panel=_SETTINGS,
+            help="End the run this many seconds after its first step, all that comes after training included.",
+            show_default=False,
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", rich_help_panel=_SETTINGS, metavar="KEY=VALUE", help=SET_HELP)
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(rich_help_panel=_SETTINGS, help="A TOML file of settings.", show_default=False)
+    ] = None,
+    list_settings: Annotated[
+        bool,
+        typer.Option("--settings", rich_help_panel=_SETTINGS, help="List all settings with their defaults, and exit."),
+    ] = False,
+    checkpoint_every: Annotated[float | None, typer.Option(**CHECKPOINT_EVERY, rich_help_panel=_SETTINGS)] = None,
+) -> None:
+    """Fit a flow to a density known up to a constant, by reverse KL; show how near it came, by what is known of it.
+
+    The same command goes on with a run that was broken off.
+    """
+    if list_settings:
+        from flowbench.cli.settings import show_target_settings
+
+        return show_target_settings(flow, target, recipe, as_json)
+    from flowbench.config import user_layers
+    from flowbench.files import ensure_writable
+    from flowbench.results.store import results_dir
+    from flowbench.training.carry_out import carry_out_by
+    from flowbench.training.order import How
+    from flowbench.variational.target_order import TargetOrder
+    from flowbench.variational.target_run import TargetCourse
+
+    folder = results_dir(out)
+    ensure_writable(folder)  # before anything takes time
+    own = {} if max_seconds is None else {"max_seconds": max_seconds}
+    order = TargetOrder(
+        flow=flow,
+        data=target,
+        recipe=recipe,
+        seed=seed,
+        device=device,
+        threads=threads,
+        settings=user_layers(config, settings or []) | own,
+    )
+    how = How(force=force, restart=restart, checkpoint_every=checkpoint_every)
+    _show(carry_out_by(TargetCourse, order, folder, how), as_json)
+
+
+def _show(record: TargetRecord, as_json: bool) -> None:
+    """Print the record.
+
+    Raises:
+        FlowbenchError: the run ended in another way than well.
+    """
+    from flowbench.report.variational.summary import target_summary
+
+    if as_json:
+        print_json(record.model_dump(mode="json"))
+    elif record.status != "diverged":
+        print_result(target_summary(record))
+    if record.status != "ok":
+        raise FlowbenchError(f"the run {record.status}: {record.error}")

@@ -1,1 +1,0 @@
-"""Posteriors: one at its end, all of a folder beside the IAF paper's table. No torch."""

@@ -1,0 +1,34 @@
+"""The rows of a fit to a target: standard normal noise. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from flowbench.data import Dataset
+from flowbench.data.dataset import Splits
+from flowbench.seeds import stream
+
+VERSION = 1
+"""Of how they are made."""
+
+TRAIN, VALIDATION, TEST = 20_000, 10_000, 100_000
+"""Rows: a fortieth of the training rows is a step by default, and test rows are what log Z is estimated of."""
+
+
+def noise_rows(target: str, version: int, dim: int) -> Dataset:
+    """The rows of a ``target`` of that name and version.
+
+    What a flow is evaluated on is the same noise for all flows and seeds: differences are paired by it (common random
+    numbers). Training draws its own at each step; its rows only count the batches of an epoch.
+    """
+    rng = np.random.RandomState(stream(0, "target") % 2**32)
+    validation, test = (rng.standard_normal((rows, dim)).astype(np.float32) for rows in (VALIDATION, TEST))
+    return Dataset.of(
+        Splits(np.zeros((TRAIN, dim), np.float32), validation, test),
+        name=f"target-{target}",
+        version=version,
+        space="latent",
+        fingerprint=hashlib.sha256(f"target {VERSION} {target} {version} {dim}".encode()).hexdigest(),
+    )
