@@ -18,10 +18,14 @@ from flowbench.report.layout import duration, significant
 from flowbench.report.ranking.columns import device, ranking
 from flowbench.report.ranking.sheet import render
 from flowbench.report.ranking.tables import tables
+from flowbench.report.variational.tables import fits, paired, posteriors, target_of
+from flowbench.report.variational.targets import effective_percent
 from flowbench.results import costs
-from flowbench.results.published import published
+from flowbench.results.published import published, published_posteriors
 from flowbench.results.record import Estimate, RunRecord
 from flowbench.results.store import read_all
+from flowbench.results.trainings import Others
+from flowbench.results.variational import PosteriorTiming
 
 ROOT = Path(__file__).parents[1]
 README, REFERENCE = ROOT / "README.md", ROOT / "results" / "reference"
@@ -44,6 +48,8 @@ def _figures(name: str, records: Records) -> str:
         "truth": lambda: _truth(records),
         "directions": lambda: _directions(records),
         "peers": _peers,
+        "posteriors": _posteriors,
+        "targets": _targets,
     }
     return kinds[what]()
 
@@ -141,6 +147,57 @@ def _beside_peers(shape: costs.Shape, work: str, batch: int) -> str:
         return ""
     ratio, fastest = min(others, key=lambda pair: pair[0])
     return f"{significant(fastest.ours_us)}; {fastest.model} {significant(ratio)}×"
+
+
+def _others() -> Others:
+    found = Others()
+    read_all(REFERENCE, on_other=found.keep)
+    return found
+
+
+def _posteriors() -> str:
+    """Bounds, and what a sample with its density and the density of a point cost."""
+    rows = []
+    for table in posteriors(_others().posteriors):
+        for row in table.rows:
+            record, bound = row.record, row.record.bound
+            diagonal = next((each for each in table.rows if each.record.task.flow == "diagonal"), row)
+            found = None if diagonal is row else paired(row, diagonal)
+            gain = "" if found is None else f"{found.mean:+.3f} ± {2 * found.stderr:.3f}"
+            estimates = (bound.bound_nats, bound.log_likelihood_nats, bound.kl_nats)
+            rows.append((f"`{table.data}`", record.model, *map(_interval, estimates), gain, *_ways(record.costs)))
+        for entry in published_posteriors(table.data):
+            pairs = (entry.bound_nats, entry.log_likelihood_nats)
+            cells = (f"{mean:.2f} ± {error:.2f}" for mean, error in pairs)
+            rows.append((f"`{table.data}`", f"{entry.label} (published)", *cells, *[""] * 5))
+    costs = "sample with density", "density of a point", "the slow one by D passes"
+    return _markdown(("data", "posterior", "bound", "log p(x), estimated", "KL", "above the diagonal", *costs), rows)
+
+
+def _targets() -> str:
+    """How near each flow came to each target, by as many steps."""
+    rows = []
+    for table in fits(_others().fits):
+        for record in table.records:
+            fit = record.fit
+            bound = "" if fit.kl_nats else _interval(fit.bound_nats, 4)
+            kls = _interval(fit.kl_nats, 4), _interval(fit.forward_kl_nats, 4)
+            took = f"{fit.steps:,}" if fit.steps else "", duration(record.training.train_seconds)
+            moments = (significant(value) for value in (fit.worst_mean_in_sds, fit.worst_sd_ratio))
+            rows.append(
+                (f"`{target_of(table.data)}`", record.model, *kls, bound, effective_percent(record), *moments, *took)
+            )
+    moments = "worst mean, sds off", "worst sd, times the target's"
+    head = ("target", "flow", "KL(q ‖ p)", "KL(p ‖ q)", "bound, where log Z is unknown", "effective %", *moments)
+    return _markdown((*head, "steps", "training"), rows)
+
+
+def _ways(costs: Sequence[PosteriorTiming]) -> tuple[str, str, str]:
+    """Microseconds a row at the largest batch: a sample, a density, and the slow one by the textbook's passes."""
+    largest = max((cost.batch for cost in costs), default=0)
+    at = {(cost.direction, cost.way == "passes"): cost.us_per_row for cost in costs if cost.batch == largest}
+    slow = at.get(("sample", True), at.get(("density", True)))
+    return significant(at.get(("sample", False))), significant(at.get(("density", False))), significant(slow)
 
 
 def _interval(estimate: Estimate | None, places: int | None = None) -> str:

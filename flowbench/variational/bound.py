@@ -95,7 +95,7 @@ class VariationalBound:
         generator = torch.Generator(validation.device).manual_seed(self._seed)
         samples = max(1, DRAWS // len(validation))
         found = self.model.draws(validation, samples, generator)
-        return float(torch.cat([(a - b).double().mean(1) for _, a, b in found]).mean())
+        return float(torch.cat([(a - b).cpu().double().mean(1) for _, a, b in found]).mean())
 
     @torch.no_grad()
     def culprit(self, rows: Tensor) -> str | None:

@@ -57,19 +57,19 @@ def evaluate(model: LatentModel, rows: Rows, samples: int, seed: int) -> Evaluat
     generator = torch.Generator(rows.device).manual_seed(seed)
     parts = []
     for z, reconstruction, divergence in model.draws(rows, samples, generator):
-        log_weights = (reconstruction - divergence).double()
+        log_weights = (reconstruction - divergence).cpu().double()  # where there is float64 for certain
         log_sum = log_weights.logsumexp(1)
         parts.append(
             (
                 log_weights.mean(1),
                 log_sum - math.log(samples),
-                divergence.double().mean(1),
-                reconstruction.double().mean(1),
+                divergence.cpu().double().mean(1),
+                reconstruction.cpu().double().mean(1),
                 (2 * log_sum - (2 * log_weights).logsumexp(1)).exp(),
-                z.double().mean(1),
+                z.cpu().double().mean(1),
             )
         )
-    found: list[Lls] = [torch.cat(each).cpu().numpy() for each in zip(*parts, strict=True)]
+    found: list[Lls] = [torch.cat(each).numpy() for each in zip(*parts, strict=True)]
     return Evaluation(*found, samples=samples)
 
 
