@@ -183,7 +183,7 @@ def _targets() -> str:
             bound = "" if fit.kl_nats else _interval(fit.bound_nats, 4)
             kls = _interval(fit.kl_nats, 4), _interval(fit.forward_kl_nats, 4)
             took = f"{fit.steps:,}" if fit.steps else "", duration(record.training.train_seconds)
-            moments = (significant(value) for value in (fit.worst_mean_in_sds, fit.worst_sd_ratio))
+            moments = significant(fit.worst_mean_in_sds), significant(fit.worst_sd_ratio)
             rows.append(
                 (f"`{target_of(table.data)}`", record.model, *kls, bound, effective_percent(record), *moments, *took)
             )

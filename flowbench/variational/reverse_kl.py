@@ -76,7 +76,7 @@ class ReverseKL:
     def value(self, validation: Rows) -> float:
         """The mean bound, by rows (N, D) of noise."""
         terms = (self.model.terms(noise) for noise in validation.split(ROWS))
-        return float(torch.cat([(log_p - log_q).double() for _, log_p, log_q in terms]).mean())
+        return float(torch.cat([(log_p - log_q).cpu().double() for _, log_p, log_q in terms]).mean())
 
     @torch.no_grad()
     def culprit(self, rows: Tensor) -> str | None:

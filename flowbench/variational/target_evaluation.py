@@ -77,8 +77,8 @@ def evaluate(model: TargetModel, noise: Rows) -> TargetEvaluation:
     log_weights, first, second = [], torch.zeros(()), torch.zeros(())
     for rows in noise.split(ROWS):
         z, log_p, log_q = model.terms(rows)
-        log_weights.append(log_p.double() - log_q.double())
-        z = z.double().cpu()
+        log_weights.append(log_p.cpu().double() - log_q.cpu().double())
+        z = z.cpu().double()
         first, second = first + z.sum(0), second + z.square().sum(0)
     mean = first / len(noise)
     sd = (second / len(noise) - mean.square()).clamp(min=0).sqrt()
@@ -91,8 +91,8 @@ def _exact(model: TargetModel, noise: Rows) -> Exact | None:
     drawn = model.target.draw(EXACT, generator)
     if drawn is None or log_z is None:
         return None
-    found = torch.cat([model.target(z).double() - model.log_prob(z).double() for z in drawn.split(ROWS)])
-    return Exact((found - log_z).cpu().numpy(), drawn.double().std(0).cpu().numpy())
+    found = torch.cat([(model.target(z) - model.log_prob(z)).cpu().double() for z in drawn.split(ROWS)])
+    return Exact((found - log_z).cpu().numpy(), drawn.cpu().double().std(0).numpy())
 
 
 def figures(found: TargetEvaluation, target: Target) -> dict[str, Any]:
