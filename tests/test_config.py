@@ -21,6 +21,8 @@ from flowbench.config import (
 )
 from flowbench.data import registry
 from flowbench.errors import UsageError
+from flowbench.variational import targets
+from flowbench.variational.options import LatentOptions, TargetOptions
 
 RUN = {"flow": "maf", "data": "patches", "recipe": "fast", "seed": 0, "device": "cpu", "threads": 2}
 
@@ -182,7 +184,32 @@ def test_every_setting_says_what_it_means(options: type[Settings]) -> None:
     assert all(field.description for field in options.model_fields.values())
 
 
-@pytest.mark.parametrize("path", sorted(shipped("configs").glob("[!s]*.toml")), ids=lambda path: path.stem)
+VARIATIONAL = {
+    "posterior": (LatentOptions, "data", registry.names),
+    "fit-target": (TargetOptions, "target", targets.names),
+}
+"""Commands' own files of settings: their options, and what they have tables of."""
+
+
+@pytest.mark.parametrize("name", VARIATIONAL)
+def test_every_packaged_setting_of_a_command_exists(name: str) -> None:
+    settings = tomllib.loads((shipped("configs") / f"{name}.toml").read_text())
+    options, what, there = VARIATIONAL[name]
+    tables = {kind: settings.pop(kind, {}) for kind in (what, "flow", "recipe")}
+    assert tables[what].keys() <= set(there())
+    assert tables["flow"].keys() <= set(flows.names())
+    known = {*TrainingOptions.model_fields, *options.model_fields}.union(
+        *(flows.load(flow).Options.model_fields for flow in flows.names())
+    )
+    every = [settings, *(table for kind in tables.values() for table in kind.values())]
+    assert all(each.keys() <= known for each in every)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sorted(shipped("configs").glob("[!s]*.toml")) if path.stem not in VARIATIONAL],
+    ids=lambda path: path.stem,
+)
 def test_every_packaged_setting_exists(path: Path) -> None:
     settings = tomllib.loads(path.read_text())
     by_data, by_flow = (settings.pop(kind, {}) if path.stem.startswith("recipe-") else {} for kind in ("data", "flow"))

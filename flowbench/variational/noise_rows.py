@@ -13,8 +13,8 @@ from flowbench.seeds import stream
 VERSION = 1
 """Of how they are made."""
 
-TRAIN, VALIDATION, TEST = 20_000, 10_000, 100_000
-"""Rows: a fortieth of the training rows is a step by default, and test rows are what log Z is estimated of."""
+TRAIN, VALIDATION, TEST = 50_000, 10_000, 100_000
+"""Rows: a hundredth of those of training is a step by default, and test rows are what log Z is estimated of."""
 
 
 def noise_rows(target: str, version: int, dim: int) -> Dataset:
