@@ -91,7 +91,7 @@ def unlabelled(data: str) -> str:
 
 @dataclass(frozen=True)
 class PublishedPosterior:
-    """A posterior's published bound and estimate of log p(x): of each mean nats and two standard errors."""
+    """A posterior's published bound and estimate of log p(x): of each the mean and the standard deviation over runs."""
 
     label: str
     data: str

@@ -24,12 +24,14 @@ class Bound(Part):
 
     ``bound_nats`` is the evidence lower bound E_q[log p(x, z) − log q(z | x)] and ``log_likelihood_nats`` what
     importance sampling from q estimates log p(x) to be: log (1/K) Σ_k p(x, z_k) / q(z_k | x) with K
-    ``importance_samples``, the same as those of the bound. Its expectation is below log p(x): ``bias_nats`` is by how
-    much, to the first order in 1/K, and ``ess`` the effective sample size (Σ w)² / Σ w², of K: its mean over rows, and
-    what a 20th of the rows does not reach. ``kl_nats`` is E_q[log q(z | x) − log p(z)], ``reconstruction_nats``
-    E_q[log p(x | z)]: their difference is the bound. ``active_latents`` are those whose posterior mean varies over
-    rows by more than 0.01 (Burda et al. 2016, section 3.2). Where log p(x) is known, ``nats_below_truth`` is the mean
-    of log p(x) minus the bound.
+    ``importance_samples``, the same as those of the bound. Its expectation is below log p(x), by ``bias_nats`` at the
+    least: what it gains from K/2 to K samples. ``ess`` is the effective sample size (Σ w)² / Σ w², of K: its mean over
+    rows, and what a 20th of the rows does not reach.
+
+    ``kl_nats`` is E_q[log q(z | x) − log p(z)], ``reconstruction_nats`` E_q[log p(x | z)]: their difference is the
+    bound. ``active_latents`` are those whose posterior mean varies over rows by more than 0.01 (Burda et al. 2016),
+    beyond what draws have it vary. Where log p(x) is known, ``nats_below_truth`` is the mean of log p(x) minus the
+    bound.
     """
 
     validation_bound_nats: Figure = None

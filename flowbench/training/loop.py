@@ -214,6 +214,7 @@ class Fit:
             if self._options.plateau and not better and (number - best.epoch) % self._options.plateau == 0:
                 # over-fitting, or a rate too high to see more: neither is mended by going on from here
                 objective.model.load_state_dict(best.state)
+                self._descent.average_anew()
                 plan.peak_rate /= 3
             epoch = Epoch(
                 number=number,

@@ -50,7 +50,8 @@ class Rehearsal:
     def closing(self, test: Rows) -> float:
         """The seconds that what comes once training has ended will take."""
         self._understudy.model.eval()
-        return SLACK * self._understudy.closing_seconds(test, self.seconds_of)
+        with torch.random.fork_rng(devices=[test.device] if test.device.type == "cuda" else []):
+            return SLACK * self._understudy.closing_seconds(test, self.seconds_of)
 
     def seconds_of(self, work: Callable[[], object]) -> float:
         """Of a second run, the device waited for."""

@@ -94,8 +94,13 @@ class Descent:
         """Begin anew from the weights that the model has now: no moments, no steps, nothing that stops."""
         for value in self.state.values():
             value.zero_()
+        self.average_anew()
+
+    def average_anew(self) -> None:
+        """Begin averages at the weights that the model has now, if there are any."""
         if self._averaging is not None:
             self.state["average"].copy_(self._flat.detach())
+            self.state["averaged"].zero_()
 
     def _parts(self, flat: Tensor) -> list[Tensor]:
         """Views of what is shaped like the flat parameter, one for each of the model's."""

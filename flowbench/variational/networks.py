@@ -1,10 +1,10 @@
-"""Encoders and decoders: fully connected, or residual convolutions (Kingma et al. 2016, appendix C)."""
+"""Encoders and decoders: fully connected, or residual convolutions, as in the appendix of Kingma et al. 2016."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -69,12 +69,13 @@ def is_square(pixels: int) -> bool:
 
 
 class ConvolutionalEncoder(nn.Module):
-    """Residual blocks that halve a square picture, a fully connected layer, and a linear one to the outputs."""
+    """Stages that halve a square picture, two residual blocks each; a fully connected layer, and a linear one."""
 
     def __init__(self, pixels: int, maps: Sequence[int], units: int, outputs: int) -> None:
         super().__init__()
         self.side = math.isqrt(pixels)
-        self.blocks = nn.Sequential(*(Residual(below, above, stride=2) for below, above in pairwise((1, *maps))))
+        stages = ((Residual(a, b, stride=2), Residual(b, b)) for a, b in pairwise((1, *maps)))
+        self.blocks = nn.Sequential(*chain.from_iterable(stages))
         last = shrunk(self.side, len(maps))[-1]
         self.head = begun_small(mlp((1, *maps)[-1] * last * last, (units,), outputs))
 
@@ -94,7 +95,8 @@ class ConvolutionalDecoder(nn.Module):
         self.shape = (1, *maps)[-1], last, last
         self.head = mlp(latents, (units,), math.prod(self.shape))
         steps = zip(pairwise((*reversed(maps), maps[0] if maps else 1)), reversed(larger), strict=True)
-        self.blocks = nn.Sequential(*(Residual(below, above, size=(s, s)) for (below, above), s in steps))
+        stages = ((Residual(a, a), Residual(a, b, size=(side, side))) for (a, b), side in steps)
+        self.blocks = nn.Sequential(*chain.from_iterable(stages))
         self.last = nn.Conv2d(maps[0] if maps else 1, 1, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:

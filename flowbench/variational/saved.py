@@ -67,7 +67,9 @@ def load(path: Path) -> tuple[LatentModel, PosteriorConfig]:
 
 def _config(text: str) -> PosteriorConfig:
     """A configuration, its parts as their own options have them."""
-    found: dict[str, Any] = json.loads(text)
+    found = json.loads(text)
+    if not isinstance(found, dict) or not {"flow", "model", "training", "latent"} <= found.keys():
+        raise ValueError("its configuration is none")
     options = FlowOptions if found["flow"] in GAUSSIANS else flows.load(found["flow"]).Options
     parts: dict[str, Any] = {
         "model": options.model_validate(found.pop("model")),

@@ -41,13 +41,13 @@ def works(posterior: Posterior, rows: Tensor) -> dict[tuple[Direction, Way], Wor
     z, _ = posterior.draw(encoded, noise)
     flow = posterior.flow
     slow: Direction | None = None
-    if flow is not None and _autoregressive(flow):
+    if flow is not None and _autoregressive(flow) and flow.dim > 1:
         slow = "sample" if flow.transform.sampling_passes > flow.transform.density_passes else "density"
     found: dict[tuple[Direction, Way], Work] = {
         ("sample", "substitution" if slow == "sample" else "one pass"): lambda: posterior.draw(encoded, noise),
         ("density", "substitution" if slow == "density" else "one pass"): lambda: posterior.log_prob(encoded, z),
     }
-    if slow is not None and flow is not None and flow.dim > 1:
+    if slow is not None and flow is not None:
         context = encoded[:, posterior.gaussian.parameters :]
         point, inverse = (noise, True) if slow == "sample" else (z, False)
         found[slow, "passes"] = lambda: by_passes(flow, context, point, inverse)

@@ -86,9 +86,12 @@ def test_weights_are_averaged_and_come_back(optimizer: str) -> None:
     with descent.averaged():
         torch.testing.assert_close(weights(), average, rtol=0, atol=1e-12)
     assert torch.equal(weights(), own)
-    descent.forget()
-    with descent.averaged():
-        assert torch.equal(weights(), own)
+    for anew in (descent.average_anew, descent.forget):
+        descent.step(torch.randn(20, 4), 1e-2)
+        anew()
+        own = weights()
+        with descent.averaged():
+            assert torch.equal(weights(), own)
 
 
 def test_nothing_moves_after_what_is_not_finite() -> None:

@@ -230,3 +230,16 @@ def test_a_page_has_them(records: dict[str, PosteriorRecord], folder: Path, tmp_
     page = (tmp_path / "page.html").read_text()
     assert "posteriors · digits-binarised" in page
     assert "posteriors on digits-binarised · 179 test rows" in page.partition("<noscript>")[2]
+
+
+def test_only_like_is_held_against_like(records: dict[str, PosteriorRecord], folder: Path, tmp_path: Path) -> None:
+    """An IAF of a larger model says nothing of a diagonal posterior of a smaller one."""
+    merge([folder], tmp_path)
+    for path in tmp_path.glob("diagonal-*.json"):
+        path.unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "time_posterior", lambda posterior, rows: [])
+        trained("diagonal", tmp_path, latents=2)
+    claims = json.loads(command("compare", str(tmp_path), "--claims", "--json"))["claims"]
+    (suits,) = [claim for claim in claims if "suits a variational posterior" in claim["claim"]]
+    assert [finding["verdict"] for finding in suits["findings"]] == ["not measured"]

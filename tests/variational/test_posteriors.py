@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,7 @@ def test_with_the_true_posterior_each_draw_s_bound_is_log_p() -> None:
     np.testing.assert_allclose(found.log_likelihood, truth, atol=1e-9)
     np.testing.assert_allclose(found.ess, 3, atol=1e-9)
     assert found.bias == pytest.approx(0, abs=1e-9)
+    assert evaluate(latent, x, 1, seed=0).bias is None
     assert doubts_of(found, truth) == ()
 
 
@@ -209,12 +211,37 @@ def test_the_estimate_s_figures_are_those_of_its_weights() -> None:
 
 
 def test_estimates_that_hang_on_a_few_draws_are_doubted() -> None:
-    zeros = np.zeros(40)
-    found = Evaluation(zeros, zeros, zeros, zeros, np.full(40, 1.2), np.zeros((40, 2)), samples=128)
-    assert found.bias == pytest.approx(0.5 * (1 / 1.2 - 1 / 128))
+    zeros, none = np.zeros(40), np.zeros((40, 2))
+    found = Evaluation(zeros, zeros, zeros, zeros, np.full(40, 1.2), zeros - 0.3, none, none, samples=128)
+    assert found.bias == pytest.approx(0.3)
     low, few = doubts_of(found)
-    assert "too low" in low
+    assert "0.30 nats too low at the least" in low
     assert "a few draws" in few
+    (only,) = doubts_of(replace(found, samples=1))
+    assert "is the bound" in only
+
+
+def test_the_bias_is_at_least_what_half_of_the_samples_lack() -> None:
+    latent, x, truth = exact(planted=0.36)  # too narrow: weights have no variance
+    found = evaluate(latent, x.repeat(20, 1), 64, seed=0)
+    lacks = float(np.mean(np.tile(truth, 20) - found.log_likelihood))
+    assert found.bias is not None
+    assert 0.02 < found.bias < lacks
+    halves = [evaluate(latent, x, 1, seed=1), evaluate(latent, x, 2, seed=1)]
+    assert halves[0].active is None
+    np.testing.assert_allclose(halves[1].by_half, halves[1].bound, atol=1e-12)  # of two, a half is a draw
+
+
+def test_latents_that_only_draws_have_vary_are_not_active() -> None:
+    latent = model("diagonal")
+    last = latent.posterior.encoder[-1]  # type: ignore[index]
+    with torch.no_grad():  # q(z | x) = N(0, I) but for the first latent
+        last.weight.zero_()
+        last.bias.zero_()
+        last.weight[0] = 5
+    rows = torch.rand(400, 5)
+    assert evaluate(latent, rows, 4, seed=0).active == 1
+    assert evaluate(latent, rows, 400, seed=0).active == 1
 
 
 @pytest.mark.parametrize("side", [1, 2, 7, 8, 28])

@@ -10,6 +10,8 @@ from flowbench.report.claims.speeds import SLOW
 from flowbench.report.layout import decimals, significant
 from flowbench.report.ranking.lines import LEVEL
 from flowbench.report.variational.tables import PosteriorTable, Row, paired
+from flowbench.results.inference import Difference
+from flowbench.results.record import configuration
 from flowbench.results.variational import PosteriorRecord, Way
 
 SUITS = "IAF suits a variational posterior: its bound is above that of a diagonal Gaussian"
@@ -32,27 +34,41 @@ def one_pass(tables: Sequence[PosteriorTable], command: str) -> Claim:
 
 
 def _contests(table: PosteriorTable) -> Iterator[Finding]:
-    """The best of both on validation rows, one pair of networks at a time."""
-    best: dict[tuple[str, str], Row[PosteriorRecord]] = {}
-    for row in table.rows:  # in the order of validation rows
-        if row.record.status == "ok":
-            best.setdefault((row.record.networks, row.record.task.flow), row)
-    for (networks, flow), iaf in best.items():
-        diagonal = best.get((networks, "diagonal"))
-        if flow != "iaf" or diagonal is None or (found := paired(iaf, diagonal)) is None:
-            continue
-        places = decimals(2 * found.stderr) if found.stderr else 2
-        said = f"iaf − diagonal: {found.mean:+.{places}f} ± {2 * found.stderr:.{places}f} nats"
-        figures: dict[str, Any] = {
-            "first": iaf.record.model,
-            "second": "diagonal",
-            "data": table.data,
-            "difference_nats": found.mean,
-            "stderr_nats": found.stderr,
-            "p": found.p_below(0.0),
-        }
-        on = f"{iaf.record.model} and diagonal on {table.data} ({networks})"
-        yield Finding(on, verdict(found.mean > 0 and found.p_below(0.0) <= LEVEL), said, figures)
+    """The best of both on validation rows, in one configuration of all but the flow."""
+    rows = [row for row in table.rows if row.record.status == "ok"]  # in the order of validation rows
+    diagonals: dict[str, Row[PosteriorRecord]] = {}
+    for row in (row for row in rows if row.record.task.flow == "diagonal"):
+        diagonals.setdefault(_settings(row, row), row)
+    met = set()
+    for iaf in (row for row in rows if row.record.task.flow == "iaf"):
+        for settings, diagonal in diagonals.items():
+            found = paired(iaf, diagonal) if _settings(iaf, diagonal) == settings and settings not in met else None
+            if found is not None:
+                met.add(settings)
+                yield _contest(table, iaf, diagonal, found)
+
+
+def _settings(row: Row[PosteriorRecord], diagonal: Row[PosteriorRecord]) -> str:
+    """The recipe and all that a diagonal posterior has of settings: those of the model and of training."""
+    record, known = row.record, diagonal.record.setup.config
+    return f"{record.setup.recipe} {configuration(record, record.setup.config.keys() - known.keys())}"
+
+
+def _contest(
+    table: PosteriorTable, iaf: Row[PosteriorRecord], diagonal: Row[PosteriorRecord], found: Difference
+) -> Finding:
+    places = decimals(2 * found.stderr) if found.stderr else 2
+    figures: dict[str, Any] = {
+        "first": iaf.record.model,
+        "second": diagonal.record.model,
+        "data": table.data,
+        "difference_nats": found.mean,
+        "stderr_nats": found.stderr,
+        "p": found.p_below(0.0),
+    }
+    said = f"iaf − diagonal: {found.mean:+.{places}f} ± {2 * found.stderr:.{places}f} nats"
+    on = f"{iaf.record.model} and diagonal on {table.data} ({iaf.record.networks})"
+    return Finding(on, verdict(found.mean > 0 and found.p_below(0.0) <= LEVEL), said, figures)
 
 
 def _speeds(record: PosteriorRecord) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from flowbench.results.variational import PosteriorRecord
 
 NOTES = (
     "* bound: E_q[log p(x, z) − log q(z | x)] ± 2 standard errors over test rows; KL: of the posterior from the prior",
-    "* log p(x): by importance sampling, an estimate that is too low on average, by about the bias; of 128 samples "
+    "* log p(x): by importance sampling, an estimate that is too low on average, by the bias at least; of 128 samples "
     "unless another number stands there",
     "* to the best: the paired difference of bounds ± 2 standard errors over test rows: another seed may change more",
 )
@@ -25,7 +25,8 @@ def heading(table: PosteriorTable) -> str:
 
 def notes(table: PosteriorTable) -> list[str]:
     """What is to be read below it."""
-    sources = dict.fromkeys(f"* published: {entry.source}" for entry in published_posteriors(table.data))
+    said = "* published, ± standard deviations over five trainings"
+    sources = dict.fromkeys(f"{said}: {entry.source}" for entry in published_posteriors(table.data))
     return [*NOTES, *sources, *Lines(table).doubts()]
 
 
@@ -61,4 +62,5 @@ def as_sheet(table: PosteriorTable) -> Sheet:
 
 
 def _active(record: PosteriorRecord) -> str:
-    return f"{record.bound.active_latents}/{record.bound.latents}" if record.bound.latents else ""
+    bound = record.bound
+    return "" if bound.active_latents is None else f"{bound.active_latents}/{bound.latents}"

@@ -32,14 +32,15 @@ def _of_posterior(record: PosteriorRecord) -> Iterator[tuple[str, str]]:
     yield "variational bound", f"{interval(found.bound_nats)} nats ({record.task.space} space)"
     ess = "" if found.ess is None else f", {found.ess:.1f} of them effective"
     samples = f"by {plural(found.importance_samples or 0, 'importance sample')} of each row{ess}"
-    bias = "" if found.bias_nats is None else f", about {found.bias_nats:.2g} too low"
+    bias = "" if found.bias_nats is None else f", {found.bias_nats:.2g} too low at the least"
     yield "log p(x), estimated", f"{interval(found.log_likelihood_nats)} nats {samples}{bias}"
     if found.nats_below_truth is not None:
         below = interval(found.nats_below_truth, digits=5)
         yield "bound below the truth", f"{below} nats; log p(x) is {found.true_test_ll_nats:.3f}"
     yield "KL from the prior", f"{interval(found.kl_nats)} nats"
     yield "reconstruction", f"{interval(found.reconstruction_nats)} nats"
-    yield "active latents", f"{found.active_latents} of {found.latents}"
+    if found.active_latents is not None:
+        yield "active latents", f"{found.active_latents} of {found.latents}"
     if took.epochs and took.train_seconds is not None:
         rate = f"{took.train_rows_per_second:,.0f} rows/s"
         yield "training", f"{plural(took.epochs, 'epoch')}, best {took.best_epoch}, {took.train_seconds:.1f} s, {rate}"

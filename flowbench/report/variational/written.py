@@ -89,14 +89,14 @@ def _figures(found: Part) -> dict[str, Any]:
 
 def _csv_published(data: str) -> Iterator[dict[str, Any]]:
     for entry in published_posteriors(data):
-        (bound, bound_error), (estimate, estimate_error) = entry.bound_nats, entry.log_likelihood_nats
+        (bound, bound_sd), (estimate, estimate_sd) = entry.bound_nats, entry.log_likelihood_nats
         yield {
             "data": data,
             "kind": "published posterior",
             "model": entry.label,
             "bound_nats": bound,
-            "bound_stderr_nats": bound_error / 2,
+            "bound_sd_over_runs_nats": bound_sd,
             "log_likelihood_nats": estimate,
-            "log_likelihood_stderr_nats": estimate_error / 2,
+            "log_likelihood_sd_over_runs_nats": estimate_sd,
             "source": entry.source,
         }
