@@ -90,8 +90,8 @@ def _estimate(values: Lls, dataset: Dataset) -> Estimate:
     return Estimate(mean=mean, stderr=stderr, stderr_by_group=by_group)
 
 
-def _independent(values: Lls) -> Estimate:
-    """The mean over some of the rows."""
+def estimate(values: Lls) -> Estimate:
+    """The mean over rows that are independent, with its standard error."""
     mean, stderr = stats.mean_and_stderr(values)
     return Estimate(mean=mean, stderr=stderr)
 
@@ -113,8 +113,8 @@ def likelihoods(dataset: Dataset, outcome: DensityOutcome) -> Likelihoods:
         bits_per_pixel=None if bits is None else _estimate(bits, dataset),
         true_test_ll_nats=None if truth is None else float(truth.mean()),
         nats_below_truth=None if truth is None else _estimate(truth - lls, dataset),
-        kl_of_data_nats=None if duality is None else _independent(duality.of_data),
-        kl_of_noise_nats=None if duality is None else _independent(duality.of_noise),
+        kl_of_data_nats=None if duality is None else estimate(duality.of_data),
+        kl_of_noise_nats=None if duality is None else estimate(duality.of_noise),
         far_test_rows=int(far.sum()),
         test_ll_without_far_rows_nats=float(lls[~far].mean()) if far.any() else None,
         test_ll_own_units_nats=outcome.own_units_ll,

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from flowbench.data.rows import Rows
 from flowbench.results import statistics as stats
-from flowbench.results.record import Estimate
 from flowbench.results.variational import Bound
+from flowbench.training.recording import estimate
 from flowbench.variational.bound import LatentModel
 
 Lls = NDArray[np.float64]
@@ -94,18 +94,18 @@ def bound_of(found: Evaluation, validation: float | None, truth: Lls | None) -> 
     """As a record has it; ``truth`` (N,) is log p(x) where it is known."""
     return Bound(
         validation_bound_nats=validation,
-        bound_nats=_estimate(found.bound),
-        log_likelihood_nats=_estimate(found.log_likelihood),
+        bound_nats=estimate(found.bound),
+        log_likelihood_nats=estimate(found.log_likelihood),
         importance_samples=found.samples,
         ess=float(found.ess.mean()),
         ess_of_a_20th=float(np.quantile(found.ess, 0.05)),
         bias_nats=found.bias,
-        kl_nats=_estimate(found.divergence),
-        reconstruction_nats=_estimate(found.reconstruction),
+        kl_nats=estimate(found.divergence),
+        reconstruction_nats=estimate(found.reconstruction),
         latents=found.means.shape[1],
         active_latents=found.active,
         true_test_ll_nats=None if truth is None else float(truth.mean()),
-        nats_below_truth=None if truth is None else _estimate(truth - found.bound),
+        nats_below_truth=None if truth is None else estimate(truth - found.bound),
     )
 
 
@@ -125,8 +125,3 @@ def doubts_of(found: Evaluation, attainable: Lls | None = None) -> tuple[str, ..
         said = f"of a 20th of the rows fewer than {low:.1f} of {found.samples} importance samples count"
         doubts.append(f"{said}: their log p(x) hangs on a few draws")
     return tuple(doubts)
-
-
-def _estimate(values: Lls) -> Estimate:
-    mean, stderr = stats.mean_and_stderr(values)
-    return Estimate(mean=mean, stderr=stderr)

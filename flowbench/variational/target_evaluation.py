@@ -15,6 +15,7 @@ from flowbench.data.rows import Rows
 from flowbench.results import statistics as stats
 from flowbench.results.record import Check, Estimate
 from flowbench.seeds import stream
+from flowbench.training.recording import estimate
 from flowbench.variational.reverse_kl import EXACT, ROWS, TargetModel
 from flowbench.variational.targets.target import Target
 
@@ -120,12 +121,6 @@ def figures(found: TargetEvaluation, target: Target) -> dict[str, Any]:
         "forward_kl_nats": exact and estimate(exact.log_ratios),
         "exact_sd_ratio": exact and float(exact.sd[sd_at] / moments.sd[sd_at]),
     }
-
-
-def estimate(values: Float64) -> Estimate:
-    """A mean and its standard error."""
-    mean, stderr = stats.mean_and_stderr(values)
-    return Estimate(mean=mean, stderr=stderr)
 
 
 def against_truth(found: TargetEvaluation, log_z: float | None) -> dict[str, Check]:

@@ -22,7 +22,8 @@ from flowbench.results.merging import merge
 from flowbench.results.variational import PosteriorRecord
 from flowbench.seeds import stream
 from flowbench.training.order import How
-from flowbench.variational import run, saved
+from flowbench.variational import course, saved
+from flowbench.variational.bound import LatentModel
 from flowbench.variational.evaluation import evaluate
 from flowbench.variational.order import PosteriorOrder
 from flowbench.variational.pixels import binarised
@@ -37,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def records(folder: Path) -> dict[str, PosteriorRecord]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "time_posterior", lambda posterior, rows: [])  # seconds
+        patch.setattr(course, "time_posterior", lambda posterior, rows: [])  # seconds
         names = [*(name for name in POSTERIORS if not name.startswith("nsf"))]
         return {name: trained(name, folder) for name in names}
 
@@ -124,10 +125,10 @@ def test_the_gate_compares_bounds(records: dict[str, PosteriorRecord], folder: P
 def test_a_broken_off_run_goes_on_with_the_same_bits(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "time_posterior", lambda posterior, rows: [])
+    monkeypatch.setattr(course, "time_posterior", lambda posterior, rows: [])
     whole = trained("iaf", tmp_path / "whole", averaging=0.9)
     steps = 0
-    step = run.LatentModel.backpropagate
+    step = LatentModel.backpropagate
 
     def breaking(self: Any, x: torch.Tensor) -> torch.Tensor:
         nonlocal steps
@@ -137,7 +138,7 @@ def test_a_broken_off_run_goes_on_with_the_same_bits(
         return step(self, x)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run.LatentModel, "backpropagate", breaking)
+        patch.setattr(LatentModel, "backpropagate", breaking)
         with pytest.raises(KeyboardInterrupt):
             trained("iaf", tmp_path / "parts", averaging=0.9, how=How(checkpoint_every=0.0))
     record = trained("iaf", tmp_path / "parts", averaging=0.9)
@@ -146,7 +147,7 @@ def test_a_broken_off_run_goes_on_with_the_same_bits(
 
 
 def test_a_planted_sign_is_caught_where_the_truth_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "time_posterior", lambda posterior, rows: [])
+    monkeypatch.setattr(course, "time_posterior", lambda posterior, rows: [])
     assert trained("full-gaussian", tmp_path, "truth-linear").status == "ok"
     draw = Posterior.draw
 
@@ -198,7 +199,7 @@ def test_pixels_come_back_and_are_drawn_once() -> None:
 
 
 def test_the_command_and_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "time_posterior", lambda posterior, rows: [])
+    monkeypatch.setattr(course, "time_posterior", lambda posterior, rows: [])
     quick = [part for key, value in quick_for("diagonal").items() for part in ("--set", f"{key}={value}")]
     found = json.loads(command("posterior", "diagonal", "--out", str(tmp_path), "--json", *quick, "--set", "latents=1"))
     assert found["kind"] == "posterior"
@@ -238,7 +239,7 @@ def test_only_like_is_held_against_like(records: dict[str, PosteriorRecord], fol
     for path in tmp_path.glob("diagonal-*.json"):
         path.unlink()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "time_posterior", lambda posterior, rows: [])
+        patch.setattr(course, "time_posterior", lambda posterior, rows: [])
         trained("diagonal", tmp_path, latents=2)
     claims = json.loads(command("compare", str(tmp_path), "--claims", "--json"))["claims"]
     (suits,) = [claim for claim in claims if "suits a variational posterior" in claim["claim"]]
