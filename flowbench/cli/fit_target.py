@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from flowbench.cli import complete
 from flowbench.cli.options import CHECKPOINT_EVERY, SET_HELP, Device, Json, Out, Threads
-from flowbench.console import print_json, print_result
-from flowbench.errors import FlowbenchError
-
-if TYPE_CHECKING:
-    from flowbench.results.variational import TargetRecord
+from flowbench.cli.showing import show
 
 _SETTINGS = "Settings"
 
@@ -72,6 +68,7 @@ def fit_target(
         return show_target_settings(flow, target, recipe, as_json)
     from flowbench.config import user_layers
     from flowbench.files import ensure_writable
+    from flowbench.report.variational.summary import target_summary
     from flowbench.results.store import results_dir
     from flowbench.training.carry_out import carry_out_by
     from flowbench.training.order import How
@@ -91,20 +88,4 @@ def fit_target(
         settings=user_layers(config, settings or []) | own,
     )
     how = How(force=force, restart=restart, checkpoint_every=checkpoint_every)
-    _show(carry_out_by(TargetCourse, order, folder, how), as_json)
-
-
-def _show(record: TargetRecord, as_json: bool) -> None:
-    """Print the record.
-
-    Raises:
-        FlowbenchError: the run ended in another way than well.
-    """
-    from flowbench.report.variational.summary import target_summary
-
-    if as_json:
-        print_json(record.model_dump(mode="json"))
-    elif record.status != "diverged":
-        print_result(target_summary(record))
-    if record.status != "ok":
-        raise FlowbenchError(f"the run {record.status}: {record.error}")
+    show(carry_out_by(TargetCourse, order, folder, how), target_summary, as_json)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from flowbench.cli import complete
 from flowbench.cli.options import CHECKPOINT_EVERY, SET_HELP, Device, Json, Out, Threads
-from flowbench.console import print_json, print_result
-from flowbench.errors import FlowbenchError
-
-if TYPE_CHECKING:
-    from flowbench.results.variational import PosteriorRecord
+from flowbench.cli.showing import show
 
 _SETTINGS = "Settings"
 
@@ -85,6 +81,7 @@ def posterior(
         return show_posterior_settings(flow, data, recipe, as_json)
     from flowbench.config import user_layers
     from flowbench.files import ensure_writable
+    from flowbench.report.variational.summary import posterior_summary
     from flowbench.results.store import results_dir
     from flowbench.training.carry_out import carry_out_by
     from flowbench.training.order import How
@@ -104,20 +101,4 @@ def posterior(
         settings=user_layers(config, settings or []) | {k: v for k, v in own.items() if v is not None},
     )
     how = How(force=force, restart=restart, checkpoint_every=checkpoint_every)
-    _show(carry_out_by(PosteriorCourse, order, folder, how), as_json)
-
-
-def _show(record: PosteriorRecord, as_json: bool) -> None:
-    """Print the record.
-
-    Raises:
-        FlowbenchError: the run ended in another way than well.
-    """
-    from flowbench.report.variational.summary import posterior_summary
-
-    if as_json:
-        print_json(record.model_dump(mode="json"))
-    elif record.status != "diverged":
-        print_result(posterior_summary(record))
-    if record.status != "ok":
-        raise FlowbenchError(f"the run {record.status}: {record.error}")
+    show(carry_out_by(PosteriorCourse, order, folder, how), posterior_summary, as_json)

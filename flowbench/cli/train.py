@@ -20,11 +20,11 @@ from flowbench.cli.options import (
     Threads,
     csv_names,
 )
+from flowbench.cli.showing import show
 from flowbench.console import print_json, print_result
-from flowbench.errors import FlowbenchError, UsageError
+from flowbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from flowbench.results.record import RunRecord
     from flowbench.training.order import How, Order
 
 _SETTINGS = "Settings"
@@ -201,6 +201,7 @@ def train(
     from flowbench.config import user_layers
     from flowbench.data import TableOptions
     from flowbench.files import ensure_writable
+    from flowbench.report.summary import summary
     from flowbench.results.store import results_dir
     from flowbench.training.carry_out import carry_out, order_of
     from flowbench.training.order import How, Order
@@ -255,7 +256,7 @@ def train(
     how = How(force, restart, finish is not None, checkpoint_every, broken_off)
     if seeds > 1:
         return _seeds(order, seeds, folder, how, as_json)
-    _show(carry_out(order, folder, how), as_json)
+    show(carry_out(order, folder, how), summary, as_json)
 
 
 def _seeds(order: Order, seeds: int, folder: Path, how: How, as_json: bool) -> None:
@@ -287,22 +288,3 @@ def _refuse_more(context: typer.Context) -> None:
         what = _OPTIONS.get(more[0], more[0].replace("_", "-")) if more else "finish"
         what = "a flow" if what == "flow" else f"--{what}"
         raise UsageError(f"--resume and --finish take a run as it was ordered: {what} cannot be given beside")
-
-
-def _show(record: RunRecord, as_json: bool) -> None:
-    """Print the record.
-
-    Raises:
-        FlowbenchError: the run ended in another way than well.
-    """
-    from flowbench.report.summary import summary
-
-    if as_json:
-        print_json(record.model_dump(mode="json"))
-    else:
-        if record.status != "diverged":
-            print_result(summary(record))
-    if record.status != "ok":
-        hint = "a lower learning_rate, a log_scale_bound, or a clip_norm keeps it finite"
-        diverged = record.status == "diverged"
-        raise FlowbenchError(f"the run {record.status}: {record.error}", hint=hint if diverged else None)
