@@ -10,7 +10,7 @@ from flowbench.data import Dataset
 from flowbench.data.dataset import Splits
 from flowbench.seeds import stream
 
-VERSION = 1
+VERSION = 2
 """Of how they are made."""
 
 TRAIN, VALIDATION, TEST = 50_000, 10_000, 100_000
@@ -21,14 +21,16 @@ def noise_rows(target: str, version: int, dim: int) -> Dataset:
     """The rows of a ``target`` of that name and version.
 
     What a flow is evaluated on is the same noise for all flows and seeds: differences are paired by it (common random
-    numbers). Training draws its own at each step; its rows only count the batches of an epoch.
+    numbers). Another version of the target has other noise, so that nothing of it is paired. Training draws its own at
+    each step; its rows only count the batches of an epoch.
     """
-    rng = np.random.RandomState(stream(0, "target") % 2**32)
+    fingerprint = hashlib.sha256(f"target {VERSION} {target} {version} {dim}".encode()).hexdigest()
+    rng = np.random.RandomState(stream(int(fingerprint, 16), "target") % 2**32)
     validation, test = (rng.standard_normal((rows, dim)).astype(np.float32) for rows in (VALIDATION, TEST))
     return Dataset.of(
         Splits(np.zeros((TRAIN, dim), np.float32), validation, test),
         name=f"target-{target}",
         version=version,
         space="latent",
-        fingerprint=hashlib.sha256(f"target {VERSION} {target} {version} {dim}".encode()).hexdigest(),
+        fingerprint=fingerprint,
     )

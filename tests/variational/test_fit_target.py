@@ -18,6 +18,7 @@ from torch import Tensor
 from flowbench.cli.settings import show_target_settings
 from flowbench.errors import UsageError
 from flowbench.progress import Progress
+from flowbench.report.runs import other_rows
 from flowbench.report.variational.summary import target_summary
 from flowbench.report.variational.tables import fits
 from flowbench.report.variational.targets import as_sheet
@@ -53,12 +54,15 @@ def test_orders_of_nothing_that_is_there_are_refused() -> None:
         TargetOrder(flow="diagonal", data="funnel", settings={"hidden": 3}).config()
 
 
-def test_validation_and_test_noise_is_the_same_for_all() -> None:
-    one, other = noise_rows("a", 1, 2), noise_rows("b", 1, 2)
-    assert np.array_equal(one.test, other.test)
-    assert one.fingerprint != other.fingerprint
+def test_noise_is_the_same_for_all_that_are_fitted_to_a_version_of_a_target() -> None:
+    one, again, newer = noise_rows("a", 1, 2), noise_rows("a", 1, 2), noise_rows("a", 2, 2)
+    assert np.array_equal(one.test, again.test)
     assert abs(one.test.mean()) < 0.01
     assert one.test.std() == pytest.approx(1, abs=0.01)
+    for other in (newer, noise_rows("b", 1, 2)):
+        assert one.fingerprint != other.fingerprint
+        assert not np.array_equal(one.test, other.test)
+        assert not np.array_equal(one.validation, other.validation)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +116,15 @@ def test_fits_stand_beside_each_other(results: Path) -> None:
     sheet = as_sheet(table)
     assert "log Z is 2.2002" in sheet.heading
     assert to_json(targets_document([table]), inf_nan_mode="constants").count(b'"kind":"target"') == 2
+
+
+def test_fits_to_another_version_of_a_target_are_not_compared(results: Path) -> None:
+    """What a change of a target's density gives: two tables, and a gate that cannot tell."""
+    old, new = records(results)["iaf"], noise_rows("energy-2", 2, 2)
+    changed = {"data_version": 2, "data_fingerprint": new.fingerprint, "rows_sha256": new.rows_sha256}
+    newer = old.model_copy(update={"task": old.task.model_copy(update=changed)})
+    assert len(fits({Path("old.json"): old, Path("new.json"): newer})) == 2
+    assert "not the same" in (other_rows(old, newer) or "")
 
 
 def test_a_planted_sign_of_log_det_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,8 +88,7 @@ def _tables(
     newest = {_identity(record): path for path, record in sorted(chosen.items(), key=lambda item: item[1].started_at)}
 
     def subject(path: Path) -> tuple[str, str]:
-        task = chosen[path].task
-        return task.data, task.rows_sha256.get("test", "")
+        return _subject(chosen[path])
 
     groups = groupby(sorted(newest.values(), key=subject), key=subject)
     return [
@@ -98,8 +97,14 @@ def _tables(
     ]
 
 
+def _subject(record: Trained) -> tuple[str, str]:
+    """The data, and its test rows: other ones are those of another version."""
+    return record.task.data, record.task.rows_sha256.get("test", "")
+
+
 def _identity(record: Trained) -> tuple[Any, ...]:
-    return record.task.flow, configuration(record), record.setup.seed, record.task.data, record.environment.device_name
+    where = record.environment.device_name
+    return record.task.flow, configuration(record), record.setup.seed, _subject(record), where
 
 
 def _ranked(rows: Sequence[Row[S]], validated: Callable[[S], float | None]) -> Iterator[Row[S]]:
