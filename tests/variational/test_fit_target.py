@@ -29,6 +29,7 @@ from flowbench.results.variational import TargetRecord
 from flowbench.training import clock
 from flowbench.training.carry_out import carry_out_by
 from flowbench.training.order import How
+from flowbench.training.schedule import Schedule
 from flowbench.variational.gaussians import Standard
 from flowbench.variational.noise_rows import noise_rows
 from flowbench.variational.options import GAUSSIANS
@@ -63,6 +64,13 @@ def test_noise_is_the_same_for_all_that_are_fitted_to_a_version_of_a_target() ->
         assert one.fingerprint != other.fingerprint
         assert not np.array_equal(one.test, other.test)
         assert not np.array_equal(one.validation, other.validation)
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 333, 30_000, 70_000])
+def test_a_step_draws_what_was_asked(batch_size: int | None) -> None:
+    order = TargetOrder(flow="diagonal", data="energy-1", settings={"batch_size": batch_size})
+    schedule = Schedule(order.config().training, len(order.dataset().train))
+    assert {batch.stop - batch.start for batch in schedule.batches} == {batch_size or 500}
 
 
 @pytest.fixture(scope="module")
