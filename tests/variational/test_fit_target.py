@@ -27,7 +27,7 @@ from flowbench.results import carried, store
 from flowbench.results.trainings import Others
 from flowbench.results.variational import TargetRecord
 from flowbench.training import clock
-from flowbench.training.carry_out import carry_out_by
+from flowbench.training.carry_out import carry_out_by, order_of
 from flowbench.training.order import How
 from flowbench.training.schedule import Schedule
 from flowbench.variational.gaussians import Standard
@@ -174,7 +174,14 @@ def test_a_broken_off_run_goes_on_to_the_same_bits(
     with pytest.raises(KeyboardInterrupt):
         carry_out_by(TargetCourse, order, tmp_path, How(), Breaking)
     told = capsys.readouterr().err
-    assert "flowbench fit-target iaf --target energy-2 --set hidden=16 --set transforms=2" in told
+    goes_on = "flowbench fit-target iaf --target energy-2 --set hidden=16 --set transforms=2"
+    assert goes_on in told
+    (broken_off,) = (tmp_path / "unfinished").iterdir()
+    with pytest.raises(UsageError, match="`flowbench fit-target` goes on with it") as refused:
+        order_of(broken_off.name, tmp_path)
+    hint = str(refused.value.hint)
+    assert hint.startswith(goes_on)
+    assert hint.endswith(f"--out {tmp_path}")
     assert carry_out_by(TargetCourse, order, tmp_path, How()).status == "ok"
     for kind in ("npy", "safetensors"):
         (whole,) = results.glob(f"iaf-*.{kind}")
