@@ -16,9 +16,10 @@ from target_cases import Correlated
 from torch import Tensor
 
 from flowbench.cli.settings import show_target_settings
-from flowbench.errors import UsageError
+from flowbench.errors import NothingToCompareError, UsageError
 from flowbench.progress import Progress
-from flowbench.report.runs import other_rows
+from flowbench.report.gate.baseline import Comparison
+from flowbench.report.runs import names_of, other_rows
 from flowbench.report.variational.summary import target_summary
 from flowbench.report.variational.tables import fits
 from flowbench.report.variational.targets import as_sheet
@@ -133,6 +134,24 @@ def test_fits_to_another_version_of_a_target_are_not_compared(results: Path) -> 
     newer = old.model_copy(update={"task": old.task.model_copy(update=changed)})
     assert len(fits({Path("old.json"): old, Path("new.json"): newer})) == 2
     assert "not the same" in (other_rows(old, newer) or "")
+
+
+@pytest.mark.parametrize("name", ["energy-2", "target-energy-2", None])
+def test_the_gate_finds_fits_by_the_name_of_their_target(name: str | None, results: Path, tmp_path: Path) -> None:
+    assert [line.record.kind for line in Comparison(results, tmp_path, data=name).lines] == ["target", "target"]
+    with pytest.raises(NothingToCompareError):
+        Comparison(results, tmp_path, data="energy-1")
+
+
+def test_a_run_is_of_its_data_by_any_of_its_names(results: Path) -> None:
+    run = next(iter(records(results).values()))
+
+    def names(kind: str, data: str) -> set[str]:
+        return names_of(run.model_copy(update={"kind": kind, "task": run.task.model_copy(update={"data": data})}))
+
+    assert names("posterior", "mnist~100-binarised") == {"mnist~100-binarised", "mnist~100", "mnist"}
+    assert names("run", "power~100") == {"power~100", "power"}
+    assert names("run", "target-mine-binarised") == {"target-mine-binarised"}
 
 
 def test_a_planted_sign_of_log_det_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
