@@ -18,7 +18,8 @@ from flowbench.report.layout import duration, significant
 from flowbench.report.ranking.columns import device, ranking
 from flowbench.report.ranking.sheet import render
 from flowbench.report.ranking.tables import tables
-from flowbench.report.variational.tables import fits, paired, posteriors, target_of
+from flowbench.report.runs import target_of
+from flowbench.report.variational.tables import fits, paired, posteriors
 from flowbench.report.variational.targets import effective_percent
 from flowbench.results import costs
 from flowbench.results.published import published, published_posteriors

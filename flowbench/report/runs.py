@@ -57,10 +57,24 @@ def reason(record: Trained) -> str:
     return (record.error or "no reason was recorded").strip().partition("\n")[0]
 
 
-def is_of(record: Trained, data: str | None = None, flow: str | None = None) -> bool:
-    """Whether a run is of this dataset, partial or not, and of this flow; None is every one."""
+def target_of(data: str) -> str:
+    """The target's name, of that of its noise."""
+    return data.removeprefix("target-")
+
+
+def names_of(record: Trained) -> set[str]:
+    """What a run's data may be asked for by: its name, that of the pictures or the target behind it, of all its rows.
+
+    A posterior's pictures were binarised, a fit's rows are the noise of its target.
+    """
     name = record.task.data
-    return data in (None, name, name.partition("~")[0]) and flow in (None, record.task.flow)
+    source = {"posterior": name.removesuffix("-binarised"), "target": target_of(name)}.get(record.kind, name)
+    return {name, source, source.partition("~")[0]}
+
+
+def is_of(record: Trained, data: str | None = None, flow: str | None = None) -> bool:
+    """Whether a run is of this dataset, by any of its names, and of this flow; None is every one."""
+    return (data is None or data in names_of(record)) and flow in (None, record.task.flow)
 
 
 def each_once(records: Mapping[Path, S]) -> list[Run[S]]:

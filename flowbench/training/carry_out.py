@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -157,7 +158,7 @@ def order_of(run: str, folder: Path) -> Order:
     """What leads to a run that was broken off, by its name; it asks for the device and the threads that it had.
 
     Raises:
-        UsageError: there is no checkpoint of such a run.
+        UsageError: there is no checkpoint of such a run, or it is one that another command goes on with.
         DataError: it has no order that can be carried out.
     """
     found = unfinished.abouts(folder)
@@ -168,6 +169,10 @@ def order_of(run: str, folder: Path) -> Order:
         there = f"{did_you_mean(name, known)}" if known else "none was broken off there"
         raise UsageError(f"{folder} has no checkpoint of a run {name!r}", there)
     about = known[name]
+    command = about.goes_on_by[:2]
+    if command and command != ("flowbench", "train"):
+        hint = shlex.join([*about.goes_on_by, "--out", str(folder)])
+        raise UsageError(f"{name} is no run of `flowbench train`: `{shlex.join(command)}` goes on with it", hint)
     had = {"device": about.environment.device, "threads": about.environment.threads}
     try:
         return Order.model_validate(about.order | had)

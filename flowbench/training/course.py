@@ -236,6 +236,7 @@ class Course(ABC, Generic[R]):
             run=self._name,
             kin=config.kin(self._dataset.fingerprint),
             order=keeping.order.model_dump(mode="json"),
+            goes_on_by=tuple(self._goes_on_by()),
             config=config.model_dump(mode="json"),
             rows_sha256=self._dataset.rows_sha256,
             environment=environment(config.device, config.threads),

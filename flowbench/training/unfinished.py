@@ -28,7 +28,8 @@ KEPT = 2
 class About(BaseModel):
     """What a checkpoint is of: the run, the order that leads to its configuration and data, and where it was done.
 
-    ``changed`` tells what was different after earlier breaks. ``seconds`` are those of the whole run.
+    ``goes_on_by`` is the command that goes on with it, but for the folder: empty in older files. ``changed`` tells what
+    was different after earlier breaks. ``seconds`` are those of the whole run.
     """
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
@@ -37,6 +38,7 @@ class About(BaseModel):
     run: str
     kin: str
     order: dict[str, Any]
+    goes_on_by: tuple[str, ...] = ()
     config: dict[str, Any]
     rows_sha256: dict[str, str]
     environment: Environment

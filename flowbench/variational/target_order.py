@@ -10,7 +10,7 @@ from flowbench.variational import targets
 from flowbench.variational.approximation import ApproximationOrder, with_gradients
 from flowbench.variational.gaussians import Diagonal, Full, Gaussian, Standard
 from flowbench.variational.networks import Same
-from flowbench.variational.noise_rows import noise_rows
+from flowbench.variational.noise_rows import BATCH, noise_rows
 from flowbench.variational.options import TargetConfig, TargetOptions
 from flowbench.variational.posterior import Posterior
 from flowbench.variational.reverse_kl import TargetModel
@@ -27,9 +27,9 @@ class TargetOrder(ApproximationOrder):
         return self.resolved(TargetConfig, {"fitting": TargetOptions}, packaged, target.name)
 
     def dataset(self) -> Dataset:
-        """Noise."""
+        """Noise, as many rows as whole steps take."""
         target = targets.load(self.data)
-        return noise_rows(target.name, target.version, target.dim)
+        return noise_rows(target.name, target.version, target.dim, self.config().training.batch_size or BATCH)
 
 
 def build(config: TargetConfig, target: Target) -> TargetModel:

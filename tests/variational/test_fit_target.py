@@ -1,26 +1,25 @@
-"""``flowbench fit-target``: the loss and its gradient, what is known in closed form, and a run from order to record."""
+"""``flowbench fit-target``: a run from order to record, and records beside each other."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from flow_cases import shaken
 from forked import flowbench
 from pydantic_core import to_json
 from rich.console import Console
+from target_cases import Correlated
 from torch import Tensor
 
-from flowbench import flows
 from flowbench.cli.settings import show_target_settings
-from flowbench.config import TrainingOptions
-from flowbench.errors import UsageError
+from flowbench.errors import NothingToCompareError, UsageError
 from flowbench.progress import Progress
+from flowbench.report.gate.baseline import Comparison
+from flowbench.report.runs import names_of, other_rows
 from flowbench.report.variational.summary import target_summary
 from flowbench.report.variational.tables import fits
 from flowbench.report.variational.targets import as_sheet
@@ -29,20 +28,15 @@ from flowbench.results import carried, store
 from flowbench.results.trainings import Others
 from flowbench.results.variational import TargetRecord
 from flowbench.training import clock
-from flowbench.training.carry_out import carry_out_by
-from flowbench.training.loop import Fit
+from flowbench.training.carry_out import carry_out_by, order_of
 from flowbench.training.order import How
-from flowbench.variational.approximation import with_gradients
-from flowbench.variational.gaussians import Diagonal, Full, Gaussian, Standard
-from flowbench.variational.networks import Same
+from flowbench.training.schedule import Schedule
+from flowbench.variational.gaussians import Standard
 from flowbench.variational.noise_rows import noise_rows
 from flowbench.variational.options import GAUSSIANS
 from flowbench.variational.posterior import Posterior
-from flowbench.variational.reverse_kl import ReverseKL, TargetModel
-from flowbench.variational.target_evaluation import Exact, TargetEvaluation, doubts_of, evaluate, figures
 from flowbench.variational.target_order import TargetOrder
 from flowbench.variational.target_run import TargetCourse
-from flowbench.variational.targets.target import Moments, Target
 
 SETTINGS = {"hidden": [16], "transforms": 2, "max_steps": 200, "annealing_steps": 150}
 
@@ -54,143 +48,6 @@ def _times_are_short() -> Iterator[None]:
         yield
 
 
-class Correlated(Target):
-    """p̃ of N(mean, covariance), so that all is known: log Z, and the least KL(q ‖ p) of a diagonal Gaussian."""
-
-    def __init__(self, covariance: Tensor, mean: float = 1.0) -> None:
-        super().__init__("correlated", len(covariance), "a Gaussian", "none")
-        self.mean, self.covariance = torch.full((self.dim,), mean).to(covariance), covariance
-        self.precision = torch.linalg.inv(covariance)
-
-    def forward(self, z: Tensor) -> Tensor:
-        off = z - self.mean.to(z)
-        return -0.5 * (off @ self.precision.to(z) * off).sum(-1)
-
-    @property
-    def log_z(self) -> float:
-        return 0.5 * float(torch.logdet(2 * math.pi * self.covariance))
-
-    @property
-    def moments(self) -> Moments:
-        zero = torch.zeros(self.dim, dtype=torch.float64)
-        return Moments(self.mean.double(), self.covariance.diagonal().sqrt().double(), zero, zero, "closed form")
-
-    def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        noise = torch.randn(n, self.dim, generator=generator)
-        return self.mean.float() + noise @ torch.linalg.cholesky(self.covariance).float().T
-
-    @property
-    def least_kl(self) -> float:
-        """Of a diagonal Gaussian, whose variances are then 1 / Λ_ii."""
-        return 0.5 * float(torch.logdet(self.covariance) + self.precision.diagonal().log().sum())
-
-
-def correlated(dim: int = 3) -> Correlated:
-    factor = torch.randn(dim, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    return Correlated(factor @ factor.T + 0.5 * torch.eye(dim, dtype=torch.float64))
-
-
-def fitted(target: Target, gaussian: Gaussian, steps: int = 600, annealing: int = 0) -> TargetModel:
-    """By the loop that runs take."""
-    torch.manual_seed(0)
-    model = TargetModel(target, Posterior(Same(gaussian.parameters), gaussian, None), annealing)
-    rows = noise_rows("correlated", 1, target.dim)
-    train, validation = (torch.from_numpy(np.array(part)) for part in (rows.train, rows.validation))
-    options = TrainingOptions(batch_size=500, max_steps=steps, learning_rate=2e-2, averaging=0.99, plateau=None)
-    Fit(ReverseKL(model), train, validation[:2000], options, 0).run()
-    return model
-
-
-def noise_of(target: Target) -> Tensor:
-    return torch.from_numpy(np.array(noise_rows("correlated", 1, target.dim).test[:20_000]))
-
-
-@pytest.mark.parametrize("dim", [1, 2, 5])
-@pytest.mark.parametrize("name", ["made", "maf", "iaf", "realnvp", "nsf-ar", "nsf-c"])
-def test_the_gradient_is_that_of_the_equations(
-    name: str, dim: int, float64: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    flow = shaken(name, dim, batch_norm=False)
-    model = TargetModel(correlated(dim), Posterior(Same(0), Standard(dim), flow)).double()
-    noise = torch.randn(7, dim)
-    monkeypatch.setattr(torch, "randn_like", lambda x: noise)
-    loss = model.backpropagate(torch.zeros(7, dim))
-    found = [parameter.grad.clone() for parameter in flow.parameters() if parameter.grad is not None]
-    flow.zero_grad()
-    z, log_det = flow.transform.inverse(noise)  # as it is written, by autograd
-    log_noise = torch.distributions.Normal(0.0, 1.0).log_prob(noise).sum(1)
-    expected = (log_noise - log_det - model.target(z)).mean()
-    expected.backward()
-    torch.testing.assert_close(loss, expected.detach())
-    torch.testing.assert_close(found, [p.grad for p in flow.parameters() if p.grad is not None])
-
-
-def test_a_diagonal_gaussian_reaches_what_is_known_in_closed_form_and_a_full_one_the_target() -> None:
-    target = correlated()
-    kl = {}
-    for name, gaussian in (("diagonal", Diagonal(3)), ("full-gaussian", Full(3))):
-        found = figures(evaluate(fitted(target, gaussian), noise_of(target)), target)
-        kl[name] = found["kl_nats"].mean
-        assert abs(found["log_z_nats"].mean - target.log_z) < 4 * found["log_z_nats"].stderr + 0.01
-    assert target.least_kl > 0.2
-    assert kl["diagonal"] == pytest.approx(target.least_kl, abs=0.02)
-    assert kl["full-gaussian"] == pytest.approx(0, abs=0.01)
-
-
-def test_forward_and_reverse_kl_of_gaussians_are_those_of_the_formula() -> None:
-    target = Correlated(torch.diag(torch.tensor([4.0, 1.0], dtype=torch.float64)), mean=0.0)
-    model = TargetModel(target, Posterior(Same(4), Diagonal(2), None))  # N(0, I)
-    found = figures(evaluate(model, noise_of(target)), target)
-    for field, expected in (
-        ("kl_nats", math.log(2) + 1 / 8 - 1 / 2),
-        ("forward_kl_nats", -math.log(2) + 4 / 2 - 1 / 2),
-    ):
-        assert abs(found[field].mean - expected) < 4 * found[field].stderr
-    assert (found["worst_sd_coordinate"], found["worst_sd_ratio"]) == (0, pytest.approx(0.5, abs=0.01))
-    assert found["exact_sd_ratio"] == pytest.approx(1, abs=0.01)
-
-
-def test_annealing_ends_at_the_target() -> None:
-    target = correlated(1)
-    model = fitted(target, Diagonal(1), annealing=300)
-    assert float(model.taken) > 300
-    assert figures(evaluate(model, noise_of(target)), target)["kl_nats"].mean < 0.01
-    model.taken.fill_(2)  # of 300: all but the third of the density is that of noise
-    torch.manual_seed(3)
-    loss = model.backpropagate(torch.zeros(1000, 1))
-    torch.manual_seed(3)
-    _, log_p, log_q = model.terms(torch.randn(1000, 1))
-    torch.testing.assert_close(loss, (log_q - 0.01 * log_p).mean().detach())
-
-
-def test_a_missed_mode_is_doubted_by_the_forward_divergence_alone() -> None:
-    log_weights = np.full(1000, -math.log(2))  # one of two equal modes, exactly
-    nothing = np.zeros(2)
-    exact = Exact(np.where(np.arange(1000) % 2, 50.0, -math.log(2)), nothing)
-    missed = doubts_of(TargetEvaluation(log_weights, nothing, nothing, exact), 0.0)
-    assert any("something of the target is missed" in doubt for doubt in missed)
-    assert any("50.0% of the target's mass" in doubt for doubt in missed)
-    assert doubts_of(TargetEvaluation(log_weights, nothing, nothing, None), None) == ()
-    one = np.concatenate([[8.0], np.zeros(999)])
-    assert "hangs on a few" in doubts_of(TargetEvaluation(one, nothing, nothing, None), None)[0]
-
-
-@pytest.mark.parametrize(
-    ("name", "settings", "message"),
-    [
-        ("maf", {"batch_norm": True}, "takes statistics of training rows"),
-        ("made-mog", {}, "no gradient leads through the draws of made-mog"),
-        ("gaussian", {}, "no parameters to descend on"),
-        ("kde", {}, "no gradient leads through the draws of kde"),
-    ],
-)
-def test_flows_without_gradients_through_their_draws_are_refused(
-    name: str, settings: dict[str, object], message: str
-) -> None:
-    with pytest.raises(UsageError, match=message):
-        with_gradients(name, 3, flows.load(name).Options.model_validate(settings))
-
-
 def test_orders_of_nothing_that_is_there_are_refused() -> None:
     for flow, target, message in (("iaf", "energy-5", "unknown target"), ("iav", "funnel", "unknown flow 'iav'")):
         with pytest.raises(UsageError, match=message):
@@ -199,12 +56,22 @@ def test_orders_of_nothing_that_is_there_are_refused() -> None:
         TargetOrder(flow="diagonal", data="funnel", settings={"hidden": 3}).config()
 
 
-def test_validation_and_test_noise_is_the_same_for_all() -> None:
-    one, other = noise_rows("a", 1, 2), noise_rows("b", 1, 2)
-    assert np.array_equal(one.test, other.test)
-    assert one.fingerprint != other.fingerprint
+def test_noise_is_the_same_for_all_that_are_fitted_to_a_version_of_a_target() -> None:
+    one, again, newer = noise_rows("a", 1, 2), noise_rows("a", 1, 2), noise_rows("a", 2, 2)
+    assert np.array_equal(one.test, again.test)
     assert abs(one.test.mean()) < 0.01
     assert one.test.std() == pytest.approx(1, abs=0.01)
+    for other in (newer, noise_rows("b", 1, 2)):
+        assert one.fingerprint != other.fingerprint
+        assert not np.array_equal(one.test, other.test)
+        assert not np.array_equal(one.validation, other.validation)
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 333, 30_000, 70_000])
+def test_a_step_draws_what_was_asked(batch_size: int | None) -> None:
+    order = TargetOrder(flow="diagonal", data="energy-1", settings={"batch_size": batch_size})
+    schedule = Schedule(order.config().training, len(order.dataset().train))
+    assert {batch.stop - batch.start for batch in schedule.batches} == {batch_size or 500}
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +127,33 @@ def test_fits_stand_beside_each_other(results: Path) -> None:
     assert to_json(targets_document([table]), inf_nan_mode="constants").count(b'"kind":"target"') == 2
 
 
+def test_fits_to_another_version_of_a_target_are_not_compared(results: Path) -> None:
+    """What a change of a target's density gives: two tables, and a gate that cannot tell."""
+    old, new = records(results)["iaf"], noise_rows("energy-2", 2, 2)
+    changed = {"data_version": 2, "data_fingerprint": new.fingerprint, "rows_sha256": new.rows_sha256}
+    newer = old.model_copy(update={"task": old.task.model_copy(update=changed)})
+    assert len(fits({Path("old.json"): old, Path("new.json"): newer})) == 2
+    assert "not the same" in (other_rows(old, newer) or "")
+
+
+@pytest.mark.parametrize("name", ["energy-2", "target-energy-2", None])
+def test_the_gate_finds_fits_by_the_name_of_their_target(name: str | None, results: Path, tmp_path: Path) -> None:
+    assert [line.record.kind for line in Comparison(results, tmp_path, data=name).lines] == ["target", "target"]
+    with pytest.raises(NothingToCompareError):
+        Comparison(results, tmp_path, data="energy-1")
+
+
+def test_a_run_is_of_its_data_by_any_of_its_names(results: Path) -> None:
+    run = next(iter(records(results).values()))
+
+    def names(kind: str, data: str) -> set[str]:
+        return names_of(run.model_copy(update={"kind": kind, "task": run.task.model_copy(update={"data": data})}))
+
+    assert names("posterior", "mnist~100-binarised") == {"mnist~100-binarised", "mnist~100", "mnist"}
+    assert names("run", "power~100") == {"power~100", "power"}
+    assert names("run", "target-mine-binarised") == {"target-mine-binarised"}
+
+
 def test_a_planted_sign_of_log_det_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def draw(self: Posterior, encoded: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         assert self.flow is not None
@@ -299,7 +193,14 @@ def test_a_broken_off_run_goes_on_to_the_same_bits(
     with pytest.raises(KeyboardInterrupt):
         carry_out_by(TargetCourse, order, tmp_path, How(), Breaking)
     told = capsys.readouterr().err
-    assert "flowbench fit-target iaf --target energy-2 --set hidden=16 --set transforms=2" in told
+    goes_on = "flowbench fit-target iaf --target energy-2 --set hidden=16 --set transforms=2"
+    assert goes_on in told
+    (broken_off,) = (tmp_path / "unfinished").iterdir()
+    with pytest.raises(UsageError, match="`flowbench fit-target` goes on with it") as refused:
+        order_of(broken_off.name, tmp_path)
+    hint = str(refused.value.hint)
+    assert hint.startswith(goes_on)
+    assert hint.endswith(f"--out {tmp_path}")
     assert carry_out_by(TargetCourse, order, tmp_path, How()).status == "ok"
     for kind in ("npy", "safetensors"):
         (whole,) = results.glob(f"iaf-*.{kind}")

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 from flowbench.console import one_line
 from flowbench.report.layout import Column
 from flowbench.report.page.cells import cells
+from flowbench.report.runs import target_of
 from flowbench.report.variational import posteriors, targets
-from flowbench.report.variational.tables import BoundTable, PosteriorTable, TargetTable, target_of
+from flowbench.report.variational.tables import BoundTable, PosteriorTable, TargetTable
 from flowbench.results.record import Trained
 
 T = TypeVar("T", bound=Trained)

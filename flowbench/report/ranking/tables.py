@@ -11,7 +11,7 @@ from flowbench.console import one_line
 from flowbench.errors import NothingToCompareError, did_you_mean
 from flowbench.report.layout import given_groups
 from flowbench.report.ranking.lines import NOT_CHOSEN, Line, held_against, lines, mean
-from flowbench.report.runs import Run, each_once, grouped, is_of, reason
+from flowbench.report.runs import Run, each_once, grouped, is_of, names_of, reason
 from flowbench.results.published import Published, published, published_shape, unlabelled
 from flowbench.results.record import Estimate, RunRecord, Task
 
@@ -88,8 +88,7 @@ def _chosen(records: Mapping[Path, RunRecord], data: str | None, flow: str | Non
         raise NothingToCompareError("no results were found", "run `flowbench train maf` first, or name a folder: --out")
     there = records.values()
     if not any(is_of(record, data=data) for record in there):
-        names = {record.task.data for record in there}
-        hint = did_you_mean(str(data), names | {name.partition("~")[0] for name in names})
+        hint = did_you_mean(str(data), {name for record in there for name in names_of(record)})
         raise NothingToCompareError(f"no run is on the data {data!r}", hint)
     if not any(is_of(record, data, flow) for record in there):
         where = f" on the data {data!r}" if data is not None else ""

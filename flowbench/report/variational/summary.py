@@ -9,7 +9,7 @@ from rich.table import Table
 
 from flowbench.console import plural
 from flowbench.report.layout import plain
-from flowbench.report.variational.tables import target_of
+from flowbench.report.runs import target_of
 from flowbench.report.variational.targets import effective_percent
 from flowbench.results.record import Estimate
 from flowbench.results.variational import PosteriorRecord, PosteriorTiming, TargetRecord

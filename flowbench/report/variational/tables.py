@@ -11,7 +11,7 @@ from typing import Any, Generic
 from typing_extensions import TypeVar
 
 from flowbench.report.ranking.lines import paired as paired_rows
-from flowbench.report.runs import Run, has_rows_of, test_lls
+from flowbench.report.runs import Run, has_rows_of, is_of, test_lls
 from flowbench.results.inference import Difference
 from flowbench.results.record import Trained, configuration
 from flowbench.results.variational import PosteriorRecord, TargetRecord
@@ -54,42 +54,26 @@ TargetTable = BoundTable[TargetRecord]
 def posteriors(
     records: Mapping[Path, PosteriorRecord], data: str | None = None, flow: str | None = None
 ) -> list[PosteriorTable]:
-    """One for each set of test rows, of this ``data`` (with or without ``-binarised``) and this flow."""
-    return _tables(records, data, flow, _source, lambda record: record.bound.validation_bound_nats)
+    """One for each set of test rows, of this ``data`` and this flow."""
+    return _tables(records, data, flow, lambda record: record.bound.validation_bound_nats)
 
 
 def fits(records: Mapping[Path, TargetRecord], data: str | None = None, flow: str | None = None) -> list[TargetTable]:
-    """One for each target, of this ``data`` (with or without ``target-``) and this flow."""
-    return _tables(records, data, flow, target_of, lambda record: record.fit.validation_bound_nats)
-
-
-def target_of(data: str) -> str:
-    """The target's name, of that of its noise."""
-    return data.removeprefix("target-")
-
-
-def _source(data: str) -> str:
-    """The dataset that was binarised."""
-    return data.removesuffix("-binarised")
+    """One for each target, of this ``data`` and this flow."""
+    return _tables(records, data, flow, lambda record: record.fit.validation_bound_nats)
 
 
 def _tables(
     records: Mapping[Path, S],
     data: str | None,
     flow: str | None,
-    short: Callable[[str], str],
     validated: Callable[[S], float | None],
 ) -> list[BoundTable[S]]:
-    chosen = {
-        path: record
-        for path, record in records.items()
-        if data in (None, record.task.data, short(record.task.data)) and flow in (None, record.task.flow)
-    }
+    chosen = {path: record for path, record in records.items() if is_of(record, data, flow)}
     newest = {_identity(record): path for path, record in sorted(chosen.items(), key=lambda item: item[1].started_at)}
 
     def subject(path: Path) -> tuple[str, str]:
-        task = chosen[path].task
-        return task.data, task.rows_sha256.get("test", "")
+        return _subject(chosen[path])
 
     groups = groupby(sorted(newest.values(), key=subject), key=subject)
     return [
@@ -98,8 +82,14 @@ def _tables(
     ]
 
 
+def _subject(record: Trained) -> tuple[str, str]:
+    """The data, and its test rows: other ones are those of another version."""
+    return record.task.data, record.task.rows_sha256.get("test", "")
+
+
 def _identity(record: Trained) -> tuple[Any, ...]:
-    return record.task.flow, configuration(record), record.setup.seed, record.task.data, record.environment.device_name
+    where = record.environment.device_name
+    return record.task.flow, configuration(record), record.setup.seed, _subject(record), where
 
 
 def _ranked(rows: Sequence[Row[S]], validated: Callable[[S], float | None]) -> Iterator[Row[S]]:

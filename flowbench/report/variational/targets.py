@@ -7,8 +7,9 @@ from collections.abc import Callable
 from flowbench.console import plural, printable
 from flowbench.report.layout import Column, Figure, figured, significant
 from flowbench.report.ranking.sheet import Sheet, sheet
+from flowbench.report.runs import target_of
 from flowbench.report.variational.lines import Lines, there
-from flowbench.report.variational.tables import TargetTable, target_of
+from flowbench.report.variational.tables import TargetTable
 from flowbench.results.variational import TargetFit, TargetRecord
 
 NOTES = (

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 from flowbench.files import utf8
-from flowbench.report.variational.tables import BoundTable, PosteriorTable, Row, TargetTable, target_of
+from flowbench.report.runs import target_of
+from flowbench.report.variational.tables import BoundTable, PosteriorTable, Row, TargetTable
 from flowbench.results.published import published_posteriors
 from flowbench.results.record import Estimate, Part, Trained
 
