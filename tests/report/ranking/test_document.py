@@ -8,7 +8,7 @@ import pytest
 from ranking_cases import read, rows, run, write_run
 from records import by_path, full_record, timing
 
-from flowbench.report.ranking.document import as_csv, document
+from flowbench.report.ranking.document import csv_rows, csv_text, document
 from flowbench.report.ranking.tables import tables
 from flowbench.report.ranking.write import strict
 
@@ -52,7 +52,7 @@ def test_the_errors_of_a_difference_stand_apart(seeds):
 
 
 def test_csv_has_a_row_a_line_with_raw_numbers(seeds):
-    best, other, truth = csv.DictReader(io.StringIO(as_csv([seeds])))
+    best, other, truth = csv.DictReader(io.StringIO(csv_text(csv_rows([seeds]))))
     line = seeds.lines[0]
     assert (best["kind"], best["model"], best["seeds"], best["mark"]) == ("runs", "maf 5 × (2×100)", "0 1", "best")
     assert float(best["test_ll_nats"]) == line.test_ll_nats.mean
@@ -65,6 +65,6 @@ def test_csv_has_a_row_a_line_with_raw_numbers(seeds):
 
 
 def test_csv_quotes_what_needs_it():
-    (row, *published) = csv.DictReader(io.StringIO(as_csv(tables(by_path([run('a,"b"\n', run="x")])))))
+    (row, *published) = csv.DictReader(io.StringIO(csv_text(csv_rows(tables(by_path([run('a,"b"\n', run="x")]))))))
     assert row["flow"] == 'a,"b"\n'
     assert {each["kind"] for each in published} == {"published", "published, estimated density"}

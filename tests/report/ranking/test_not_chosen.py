@@ -8,7 +8,7 @@ import pytest
 from ranking_cases import only, read, rows, run, shown, write_run
 
 from flowbench.report.ranking.columns import ranking
-from flowbench.report.ranking.document import as_csv, document
+from flowbench.report.ranking.document import csv_rows, csv_text, document
 from flowbench.report.ranking.pairs import matrices, matrix_sheet, pairs_document, pairs_rows
 from flowbench.report.ranking.tables import tables
 from flowbench.report.ranking.text import latex, markdown
@@ -142,7 +142,7 @@ class TestForms:
         lines = list(next(document([table])["tables"])["lines"])
         assert [line["mark"] for line in lines] == ["best", "not chosen", "not chosen"]
         assert [line["to_best_nats"] and round(line["to_best_nats"]["mean"], 9) for line in lines] == [None, 0.5, -0.2]
-        found = [row for row in csv.DictReader(io.StringIO(as_csv([table]))) if row["kind"] == "runs"]
+        found = [row for row in csv.DictReader(io.StringIO(csv_text(csv_rows([table])))) if row["kind"] == "runs"]
         assert [row["mark"] for row in found] == ["best", "not chosen", "not chosen"]
 
     def test_pairs_say_it(self, folder):
