@@ -11,7 +11,7 @@ import typer
 
 from flowbench.cli.options import FolderOrOut, Json, OnlyData, OnlyFlow, Out
 from flowbench.console import note
-from flowbench.errors import UsageError
+from flowbench.errors import NothingToCompareError, UsageError
 
 Sort = Literal["validation", "test", "density", "sampling", "train", "name"]
 
@@ -23,7 +23,11 @@ def compare(
     data: OnlyData = None,
     flow: OnlyFlow = None,
     sort: Annotated[
-        Sort, typer.Option(help="What ranks. The best is chosen on validation rows, or on test rows where they rank.")
+        Sort,
+        typer.Option(
+            help="What ranks. The best is chosen on validation rows, or on test rows where they rank. Posteriors and "
+            "fits to targets are always ranked by validation."
+        ),
     ] = "validation",
     pairs: Annotated[
         bool, typer.Option("--pairs", help="Print the paired differences of all lines, with intervals.")
@@ -114,6 +118,9 @@ def _report(folder: Path, data: str | None, flow: str | None, sort: Sort, what: 
     if what == "claims":
         bounds = posteriors(others.posteriors, data)
         claims.write_claims(claims.claims(runs, others.times, data, passed_over, bounds), to)
+    elif what and not runs and others.trained:
+        said = f"--{what} is of runs by maximum likelihood, and {folder} has none"
+        raise NothingToCompareError(said, f"without --{what} its posteriors and fits are compared")
     elif what:
         {"pairs": write_pairs, "curve": write_curves}[what](tables(runs, data, flow, sort, passed_over), to)
     else:

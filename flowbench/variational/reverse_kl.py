@@ -60,6 +60,11 @@ class TargetModel(nn.Module):
         return by_autograd(self, loss)
 
 
+def has_exact_draws(target: Target) -> bool:
+    """Whether the forward divergence can be estimated: p has exact draws, and log Z is known."""
+    return target.log_z is not None and target.draw(1, torch.Generator()) is not None
+
+
 class ReverseKL:
     """E_q[log p̃(z) − log q(z)], as an objective: a lower bound on log Z, by which KL(q ‖ p) is the least."""
 
@@ -91,5 +96,7 @@ class ReverseKL:
         model, noise = self.model, test[:ROWS]
         z, *_ = model.terms(noise)
         draws = seconds_of(lambda: model.terms(noise)) * len(test) / len(noise)
-        densities = seconds_of(lambda: (model.log_prob(z), model.target(z))) * EXACT / len(noise)
+        densities = 0.0
+        if has_exact_draws(model.target):
+            densities = seconds_of(lambda: (model.log_prob(z), model.target(z))) * EXACT / len(noise)
         return draws + densities + time_posterior_seconds(model.approximation, test, seconds_of)

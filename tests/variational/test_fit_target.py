@@ -14,7 +14,9 @@ from pydantic_core import to_json
 from rich.console import Console
 from target_cases import Correlated
 from torch import Tensor
+from typer.testing import CliRunner
 
+from flowbench.cli.app import app
 from flowbench.cli.settings import show_target_settings
 from flowbench.errors import NothingToCompareError, UsageError
 from flowbench.progress import Progress
@@ -152,6 +154,13 @@ def test_a_run_is_of_its_data_by_any_of_its_names(results: Path) -> None:
     assert names("posterior", "mnist~100-binarised") == {"mnist~100-binarised", "mnist~100", "mnist"}
     assert names("run", "power~100") == {"power~100", "power"}
     assert names("run", "target-mine-binarised") == {"target-mine-binarised"}
+
+
+@pytest.mark.parametrize("option", ["--pairs", "--curve"])
+def test_reports_of_runs_alone_say_so(option: str, results: Path) -> None:
+    result = CliRunner().invoke(app, ["compare", str(results), option])
+    assert result.exit_code == 3
+    assert f"{option} is of runs by maximum likelihood" in result.stderr
 
 
 def test_a_planted_sign_of_log_det_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from flowbench.variational.approximation import with_gradients
 from flowbench.variational.gaussians import Diagonal, Full, Standard
 from flowbench.variational.networks import Same
 from flowbench.variational.posterior import Posterior
-from flowbench.variational.reverse_kl import TargetModel
+from flowbench.variational.reverse_kl import ReverseKL, TargetModel
 from flowbench.variational.target_evaluation import Exact, TargetEvaluation, doubts_of, evaluate, figures
 
 
@@ -104,3 +105,18 @@ def test_flows_without_gradients_through_their_draws_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         with_gradients(name, 3, flows.load(name).Options.model_validate(settings))
+
+
+def test_time_for_exact_draws_is_reserved_where_there_are_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowbench.variational.reverse_kl.time_posterior_seconds", lambda *_: 0.0)
+    target, timed = correlated(2), []
+
+    def seconds_of(work: Callable[[], object]) -> float:
+        timed.append(work)
+        return 1.0
+
+    objective = ReverseKL(TargetModel(target, Posterior(Same(4), Diagonal(2), None)))
+    assert objective.closing_seconds(noise_of(target), seconds_of) == 10 + 50  # 20,000 and 100,000, of 2,000 a second
+    monkeypatch.setattr(target, "draw", lambda n, generator: None)
+    assert objective.closing_seconds(noise_of(target), seconds_of) == 10
+    assert len(timed) == 3
