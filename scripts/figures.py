@@ -164,14 +164,16 @@ def _posteriors() -> str:
             diagonal = next((each for each in table.rows if each.record.task.flow == "diagonal"), row)
             found = None if diagonal is row else paired(row, diagonal)
             gain = "" if found is None else f"{found.mean:+.3f} ± {2 * found.stderr:.3f}"
-            estimates = (bound.bound_nats, bound.log_likelihood_nats, bound.kl_nats)
-            rows.append((f"`{table.data}`", record.model, *map(_interval, estimates), gain, *_ways(record.costs)))
+            estimates = map(_interval, (bound.bound_nats, bound.log_likelihood_nats, bound.kl_nats))
+            below = _interval(bound.nats_below_truth, 4)
+            rows.append((f"`{table.data}`", record.model, *estimates, below, gain, *_ways(record.costs)))
         for entry in published_posteriors(table.data):
             pairs = (entry.bound_nats, entry.log_likelihood_nats)
             cells = (f"{mean:.2f} ± {error:.2f}" for mean, error in pairs)
-            rows.append((f"`{table.data}`", f"{entry.label} (published)", *cells, *[""] * 5))
+            rows.append((f"`{table.data}`", f"{entry.label} (published)", *cells, *[""] * 6))
     costs = "sample with density", "density of a point", "the slow one by D passes"
-    return _markdown(("data", "posterior", "bound", "log p(x), estimated", "KL", "above the diagonal", *costs), rows)
+    head = "data", "posterior", "bound", "log p(x), estimated", "KL", "below the truth", "above the diagonal"
+    return _markdown((*head, *costs), rows)
 
 
 def _targets() -> str:
