@@ -27,7 +27,7 @@ def figures() -> ModuleType:
 
 def test_its_figures_are_those_of_the_committed_records(figures: ModuleType) -> None:
     assert figures.written(README, read_all(figures.REFERENCE)) == README, "run scripts/figures.py"
-    assert len(figures.BLOCK.findall(README)) == 5
+    assert len(figures.BLOCK.findall(README)) == 7
     without = {path: record for path, record in read_all(figures.REFERENCE).items() if record.task.flow != "maf"}
     assert figures.written(README, without) != README
 

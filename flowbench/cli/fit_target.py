@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flowbench.cli import complete
-from flowbench.cli.options import CHECKPOINT_EVERY, SET_HELP, Device, Json, Out, Threads
+from flowbench.cli.options import (
+    SETTINGS,
+    CheckpointEvery,
+    ConfigFile,
+    Device,
+    Force,
+    Json,
+    ListSettings,
+    MaxSeconds,
+    Out,
+    SetSettings,
+    Threads,
+)
 from flowbench.cli.showing import show
-
-_SETTINGS = "Settings"
 
 
 def fit_target(
@@ -30,33 +39,19 @@ def fit_target(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds weights and all draws of training.")] = 0,
     device: Device = "auto",
     threads: Threads = None,
-    force: Annotated[bool, typer.Option("--force", help="Train a finished run again, or go on elsewhere.")] = False,
+    force: Force = False,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever there is of the run.")] = False,
     out: Out = None,
     as_json: Json = False,
     recipe: Annotated[
         str,
-        typer.Option(rich_help_panel=_SETTINGS, help="How to train: there is fast."),
+        typer.Option(rich_help_panel=SETTINGS, help="How to train: there is fast."),
     ] = "fast",
-    max_seconds: Annotated[
-        float | None,
-        typer.Option(
-            rich_help_panel=_SETTINGS,
-            help="End the run this many seconds after its first step, all that comes after training included.",
-            show_default=False,
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", rich_help_panel=_SETTINGS, metavar="KEY=VALUE", help=SET_HELP)
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(rich_help_panel=_SETTINGS, help="A TOML file of settings.", show_default=False)
-    ] = None,
-    list_settings: Annotated[
-        bool,
-        typer.Option("--settings", rich_help_panel=_SETTINGS, help="List all settings with their defaults, and exit."),
-    ] = False,
-    checkpoint_every: Annotated[float | None, typer.Option(**CHECKPOINT_EVERY, rich_help_panel=_SETTINGS)] = None,
+    max_seconds: MaxSeconds = None,
+    settings: SetSettings = None,
+    config: ConfigFile = None,
+    list_settings: ListSettings = False,
+    checkpoint_every: CheckpointEvery = None,
 ) -> None:
     """Fit a flow to a density known up to a constant, by reverse KL; show how near it came, by what is known of it.
 

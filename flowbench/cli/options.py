@@ -65,6 +65,35 @@ VALIDATION_DATA: dict[str, Any] = {
     "show_default": False,
 }
 SET_HELP = "Change a setting, e.g. hidden=512,512. May be repeated."
+SETTINGS = "Settings"
+"""The panel of the help that has what changes a run's figures."""
+SetSettings = Annotated[
+    list[str] | None, typer.Option("--set", rich_help_panel=SETTINGS, metavar="KEY=VALUE", help=SET_HELP)
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option(rich_help_panel=SETTINGS, help="A TOML file of settings.", show_default=False)
+]
+MaxSeconds = Annotated[
+    float | None,
+    typer.Option(
+        rich_help_panel=SETTINGS,
+        help="End the run this many seconds after its first step, closing checks and times included.",
+        show_default=False,
+    ),
+]
+ListSettings = Annotated[
+    bool,
+    typer.Option("--settings", rich_help_panel=SETTINGS, help="List all settings with their defaults, and exit."),
+]
+CheckpointEvery = Annotated[float | None, typer.Option(**CHECKPOINT_EVERY, rich_help_panel=SETTINGS)]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Train a finished run again, and go on with one that was broken off on another device, with other "
+        "threads or by another version.",
+    ),
+]
 
 
 def csv_names(text: str | None) -> tuple[str, ...]:

@@ -11,11 +11,15 @@ import typer
 from flowbench.cli import complete, tables
 from flowbench.cli.options import (
     CHECKPOINT_EVERY,
-    SET_HELP,
+    SETTINGS,
+    ConfigFile,
     Device,
+    Force,
     Json,
+    MaxSeconds,
     NoSketch,
     Out,
+    SetSettings,
     TensorBoard,
     Threads,
     csv_names,
@@ -27,7 +31,6 @@ from flowbench.errors import UsageError
 if TYPE_CHECKING:
     from flowbench.training.order import How, Order
 
-_SETTINGS = "Settings"
 _BREAKS = "Breaks"
 _SEEDS = "Seeds"
 
@@ -72,21 +75,14 @@ def train(
         bool, typer.Option("--allow-partial", help="Accept raw files with fewer rows than the published data.")
     ] = False,
     no_sketch: NoSketch = False,
-    force: Annotated[
-        bool,
-        typer.Option(
-            "--force",
-            help="Train a finished run again, and go on with one that was broken off on another device, with other "
-            "threads or by another version.",
-        ),
-    ] = False,
+    force: Force = False,
     out: Out = None,
     as_json: Json = False,
     tensorboard: TensorBoard = False,
     recipe: Annotated[
         str,
         typer.Option(
-            rich_help_panel=_SETTINGS,
+            rich_help_panel=SETTINGS,
             help="How to train: fast, or paper for the protocol of the MAF paper (2017).",
             autocompletion=complete.recipes,
         ),
@@ -94,38 +90,26 @@ def train(
     max_epochs: Annotated[
         int | None,
         typer.Option(
-            min=0, rich_help_panel=_SETTINGS, help="The largest number of epochs.", show_default="the recipe's"
+            min=0, rich_help_panel=SETTINGS, help="The largest number of epochs.", show_default="the recipe's"
         ),
     ] = None,
-    max_seconds: Annotated[
-        float | None,
-        typer.Option(
-            rich_help_panel=_SETTINGS,
-            help="End the run this many seconds after its first step, closing checks and times included.",
-            show_default=False,
-        ),
-    ] = None,
+    max_seconds: MaxSeconds = None,
     on_divergence: Annotated[
         Literal["stop", "retry"] | None,
         typer.Option(
-            rich_help_panel=_SETTINGS,
+            rich_help_panel=SETTINGS,
             help="What follows a loss that is not finite: the end, or (three times at most) the best epoch's weights "
             "at half the rate.",
             show_default="stop",
         ),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", rich_help_panel=_SETTINGS, metavar="KEY=VALUE", help=SET_HELP),
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(rich_help_panel=_SETTINGS, help="A TOML file of settings.", show_default=False)
-    ] = None,
+    settings: SetSettings = None,
+    config: ConfigFile = None,
     list_settings: Annotated[
         bool,
         typer.Option(
             "--settings",
-            rich_help_panel=_SETTINGS,
+            rich_help_panel=SETTINGS,
             help="List all settings with their defaults for the flow, data and recipe, and exit.",
         ),
     ] = False,
