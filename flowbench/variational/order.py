@@ -18,7 +18,7 @@ from flowbench.variational.gaussians import Diagonal, Full, Gaussian
 from flowbench.variational.likelihoods import Bernoulli, Likelihood, LinearGaussian
 from flowbench.variational.networks import ConvolutionalDecoder, ConvolutionalEncoder, begun_small, is_square, mlp
 from flowbench.variational.options import GAUSSIANS, LatentOptions, PosteriorConfig
-from flowbench.variational.pixels import binarised
+from flowbench.variational.pixels import SETS, binarised
 from flowbench.variational.posterior import Posterior
 
 
@@ -31,7 +31,9 @@ class PosteriorOrder(ApproximationOrder):
         if flow not in GAUSSIANS and not conditional(flows.load(flow)):
             raise UsageError(f"{flow} cannot be conditioned, so it is no posterior", f"there are: {', '.join(ABLE)}")
         data = plugins.name_of("datasets", self.data)
-        packaged = tables_of("posterior", self.recipe, data="" if is_path(data) else data, flow=flow)
+        if is_path(data):
+            raise UsageError(f"{data} is no set of pictures, nor a known latent model", f"there are: {SETS}")
+        packaged = tables_of("posterior", self.recipe, data=data, flow=flow)
         return self.resolved(PosteriorConfig, {"latent": LatentOptions}, packaged, data)
 
     def dataset(self) -> Dataset:

@@ -18,6 +18,9 @@ VERSION = 1
 CHUNK = 4096
 """Rows at a time."""
 
+SETS = "mnist, digits, truth-linear"
+"""flowbench's own that posteriors are trained on."""
+
 
 def binarised(dataset: Dataset) -> Dataset:
     """Training rows as intensities in [0, 1], validation and test rows drawn from theirs, once and for all seeds.
@@ -32,7 +35,7 @@ def binarised(dataset: Dataset) -> Dataset:
     if logit is None or logit.levels is None or dataset.given:
         raise UsageError(
             f"{dataset.name} is no set of pictures whose pixels can be drawn as 0 or 1, nor a known latent model",
-            "there are: mnist, digits, truth-linear",
+            f"there are: {SETS}",
         )
     alpha, levels = logit.alpha, logit.levels
     train, validation, test = (

@@ -167,6 +167,7 @@ def test_a_planted_sign_is_caught_where_the_truth_is_known(tmp_path: Path, monke
     ("flow", "data_name", "settings", "said"),
     [
         ("iaf", "patches", {}, "no set of pictures"),
+        ("iaf", "./table.csv", {}, "no set of pictures"),
         ("kde", "digits", {}, "cannot be conditioned"),
         ("maf-mog", "digits", {}, "no gradient leads"),
         ("iaf", "digits", {"batch_norm": True}, "takes statistics"),
