@@ -45,6 +45,9 @@ Device = Annotated[str, typer.Option(help="The device to compute on: auto, cpu, 
 Threads = Annotated[
     int | None, typer.Option(min=1, max=4096, help="The number of CPU threads.", show_default="torch's own choice")
 ]
+FewThreads = Annotated[
+    int | None, typer.Option(min=1, max=4096, help="The number of CPU threads; steps are small.", show_default="1")
+]
 CHECKPOINT_EVERY: dict[str, Any] = {
     "min": 0.0,
     "help": "Seconds between two checkpoints.",

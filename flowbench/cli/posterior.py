@@ -12,13 +12,13 @@ from flowbench.cli.options import (
     CheckpointEvery,
     ConfigFile,
     Device,
+    FewThreads,
     Force,
     Json,
     ListSettings,
     MaxSeconds,
     Out,
     SetSettings,
-    Threads,
 )
 from flowbench.cli.showing import show
 
@@ -38,7 +38,7 @@ def posterior(
     ] = "digits",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds weights, batches and all that is drawn.")] = 0,
     device: Device = "auto",
-    threads: Threads = None,
+    threads: FewThreads = None,
     force: Force = False,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever there is of the run.")] = False,
     out: Out = None,

@@ -35,9 +35,11 @@ class ApproximationOrder(Order):
         return self.flow if self.flow in GAUSSIANS else plugins.name_of("flows", self.flow)
 
     def resolved(self, kind: type[C], parts: Mapping[str, type[Settings]], packaged: Mapping[str, Any], data: str) -> C:
-        """The configuration, of the flow's options, the training's and these ``parts``; torch takes the threads."""
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
+        """The configuration, of the flow's options, the training's and these ``parts``; torch takes the threads.
+
+        One thread unless others are asked for: a step is many small products, and with two it took twice as long.
+        """
+        torch.set_num_threads(self.threads or 1)
         flow = self.approximation
         options = FlowOptions if flow in GAUSSIANS else flows.load(flow).Options
         return resolve_as(
