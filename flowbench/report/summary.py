@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 
 from flowbench.console import plural
 from flowbench.report.layout import given_groups, plain
-from flowbench.results.record import Estimate, Likelihoods, RunRecord, Task, Training
+from flowbench.results.record import Estimate, Likelihoods, RunRecord, Task, Trained, Training
 
 
 def summary(record: RunRecord) -> RenderableType:
@@ -16,19 +18,28 @@ def summary(record: RunRecord) -> RenderableType:
     shape = f"{task.n_train:,} / {task.n_validation:,} / {task.n_test:,} rows of {plural(task.dim, 'column')}"
     shape += f" given {', '.join(map(repr, task.given))}" if task.given else ""
     where = f"recipe {setup.recipe} · seed {setup.seed} · {record.environment.device}"
-    passed = sum(check.passed for check in record.checks.values())
-    verdict = f"{passed} of {len(record.checks)} passed" + (f": {record.error}" if record.error else "")
-    lines = [*_likelihoods(record.likelihoods, task), *_training(record.training), ("checks", verdict)]
-    lines += [("doubt", doubt) for doubt in record.doubts]
+    lines = [*_likelihoods(record.likelihoods, task), *_training(record.training), *closing(record)]
+    return Group(plain(f"{task.flow} on {task.data} · {shape} · {where}"), named(lines), "", _times(record))
+
+
+def named(lines: Iterable[tuple[str, str]]) -> Table:
+    """Figures, each behind its name."""
     figures = Table.grid(padding=(0, 2))
     for name, value in lines:
         figures.add_row(f"  {name}", plain(value))
-    return Group(plain(f"{task.flow} on {task.data} · {shape} · {where}"), figures, "", _times(record))
+    return figures
+
+
+def closing(record: Trained) -> list[tuple[str, str]]:
+    """How the checks ended, and what is doubted."""
+    passed = sum(check.passed for check in record.checks.values())
+    verdict = f"{passed} of {len(record.checks)} passed" + (f": {record.error}" if record.error else "")
+    return [("checks", verdict), *(("doubt", doubt) for doubt in record.doubts)]
 
 
 def _likelihoods(found: Likelihoods, task: Task) -> list[tuple[str, str]]:
     test = found.test_ll_nats
-    lines = [("test log-likelihood", f"{_interval(test)} nats ({task.space} space)")]
+    lines = [("test log-likelihood", f"{interval(test)} nats ({task.space} space)")]
     if test and test.stderr_by_group is not None and task.test_groups:
         error = f"± {2 * test.stderr_by_group:.3f} nats; {given_groups(task.test_groups)}"
         lines.append(("  error by photograph", error))
@@ -43,15 +54,15 @@ def _likelihoods(found: Likelihoods, task: Task) -> list[tuple[str, str]]:
         tied = ", ".join(map(repr, task.ties_allowed))
         lines.append(("  ties allowed", f"{tied}: this likelihood can grow without bound"))
     if found.class_averaged_test_ll_nats:
-        averaged = f"{_interval(found.class_averaged_test_ll_nats)} nats: p(x), if all are alike"
+        averaged = f"{interval(found.class_averaged_test_ll_nats)} nats: p(x), if all are alike"
         lines.append(("  averaged over the classes", averaged))
     if found.gaussian_test_ll_nats:
         gaussian = "Gaussian, linear in what is given" if task.given else "Gaussian, full covariance"
-        lines.append((gaussian, f"{_interval(found.gaussian_test_ll_nats)} nats"))
+        lines.append((gaussian, f"{interval(found.gaussian_test_ll_nats)} nats"))
     if found.bits_per_pixel:
-        lines.append(("bits per pixel", _interval(found.bits_per_pixel)))
+        lines.append(("bits per pixel", interval(found.bits_per_pixel)))
     if found.nats_below_truth:
-        below = _interval(found.nats_below_truth, digits=4)
+        below = interval(found.nats_below_truth, digits=4)
         lines.append(("below the truth (KL)", f"{below} nats; the truth is {found.true_test_ll_nats:.3f}"))
     return lines
 
@@ -76,16 +87,18 @@ def _times(record: RunRecord) -> Table:
     for timing in record.timings:
         density = (timing.density_us_per_row, timing.density_us_per_row_q1, timing.density_us_per_row_q3)
         sampling = (timing.sampling_us_per_row, timing.sampling_us_per_row_q1, timing.sampling_us_per_row_q3)
-        table.add_row(f"{timing.batch:,}", _quartiles(*density), _quartiles(*sampling))
+        table.add_row(f"{timing.batch:,}", quartiles(*density), quartiles(*sampling))
     return table
 
 
-def _interval(estimate: Estimate | None, digits: int = 3) -> str:
+def interval(estimate: Estimate | None, digits: int = 3) -> str:
+    """A mean ± 2 standard errors."""
     if estimate is None or estimate.mean is None:
         return "not finite"
     error = "" if estimate.stderr is None else f" ± {2 * estimate.stderr:.{digits}f}"
     return f"{estimate.mean:.{digits}f}{error}"
 
 
-def _quartiles(median: float, q1: float, q3: float) -> str:
+def quartiles(median: float, q1: float, q3: float) -> str:
+    """A median with the quartiles around it."""
     return f"{median:.3g} ({q1:.3g}–{q3:.3g})"

@@ -300,7 +300,9 @@ class _WithFiles(Part):
 def _files(path: Path) -> Files:
     """Those that the record in ``path`` names, whichever training it is of; raises as `read`."""
     found = document(path)
-    return read(path).files if found.get("kind", "run") == "run" else parsed(path, found, _WithFiles, dict).files
+    if found.get("kind", "run") == "run":
+        return parsed(path, found, RunRecord, from_v1).files
+    return parsed(path, found, _WithFiles, dict).files
 
 
 def _beside(path: Path) -> set[str]:

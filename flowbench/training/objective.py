@@ -126,11 +126,10 @@ class MaximumLikelihood:
     def closing_seconds(self, test: Rows, seconds_of: SecondsOf) -> float:
         """The test rows' likelihoods, times, checks, the sketch, and what is held against the truth."""
         flow = self.model
-        with torch.random.fork_rng(devices=[test.device] if test.device.type == "cuda" else []):
-            test_rows = sum(seconds_of(lambda: of(flow, test[:ROWS])) for of in (log_likelihoods, class_averaged))  # noqa: B023
-            test_rows *= max(1.0, len(test) / ROWS)
-            times = time_flow_seconds(flow, test, seconds_of)
-            checked = checks_seconds(flow, test, seconds_of)
-            if self._truth is not None:
-                checked += duality_seconds(flow, test, self._truth, seconds_of)
-            return test_rows + times + checked + sketch_seconds(flow, test, seconds_of)
+        test_rows = sum(seconds_of(lambda: of(flow, test[:ROWS])) for of in (log_likelihoods, class_averaged))  # noqa: B023
+        test_rows *= max(1.0, len(test) / ROWS)
+        times = time_flow_seconds(flow, test, seconds_of)
+        checked = checks_seconds(flow, test, seconds_of)
+        if self._truth is not None:
+            checked += duality_seconds(flow, test, self._truth, seconds_of)
+        return test_rows + times + checked + sketch_seconds(flow, test, seconds_of)

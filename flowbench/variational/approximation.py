@@ -22,6 +22,11 @@ ABLE = (*GAUSSIANS, "iaf", "maf", "realnvp", "nsf-ar", "nsf-c")
 C = TypeVar("C", bound=RunConfig)
 
 
+def options_of(name: str) -> type[FlowOptions]:
+    """What an approximation of that name is assembled from: a Gaussian from nothing."""
+    return FlowOptions if name in GAUSSIANS else flows.load(name).Options
+
+
 class ApproximationOrder(Order):
     """An order whose ``flow`` may be one of the Gaussians, too."""
 
@@ -41,10 +46,9 @@ class ApproximationOrder(Order):
         """
         torch.set_num_threads(self.threads or 1)
         flow = self.approximation
-        options = FlowOptions if flow in GAUSSIANS else flows.load(flow).Options
         return resolve_as(
             kind,
-            {"model": options, "training": TrainingOptions, **parts},
+            {"model": options_of(flow), "training": TrainingOptions, **parts},
             packaged,
             self.settings,
             flow=flow,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from flowbench.data.rows import Rows
 from flowbench.engines import Engine
 from flowbench.flows.core.flow import by_autograd
 from flowbench.training.objective import SecondsOf
 from flowbench.transforms import standard_normal
+from flowbench.variational.climbing import ByDraws, Warmed, first_not_finite
 from flowbench.variational.likelihoods import Likelihood
 from flowbench.variational.posterior import Posterior
 from flowbench.variational.timing import time_posterior_seconds
@@ -23,7 +24,7 @@ DRAWS = 2000
 """Of z on validation rows at the least: a few rows are drawn for more often."""
 
 
-class LatentModel(nn.Module):
+class LatentModel(Warmed):
     """p(x, z) = p(x | z) N(z; 0, I), and a posterior q(z | x): both climb E_q[log p(x, z) − log q(z | x)].
 
     The Kullback-Leibler divergence from the prior counts less in the first ``warmup`` steps, linearly (Bowman et al.
@@ -32,8 +33,6 @@ class LatentModel(nn.Module):
     """
 
     engine: Engine | None = None
-    taken: Tensor
-    """Steps of training, ()."""
 
     def __init__(
         self, likelihood: Likelihood, posterior: Posterior, latents: int, warmup: int = 0, free: float = 0.0
@@ -41,7 +40,6 @@ class LatentModel(nn.Module):
         super().__init__()
         self.likelihood, self.posterior, self.latents = likelihood, posterior, latents
         self._warmup, self._free = warmup, free * latents
-        self.register_buffer("taken", torch.zeros(()))
 
     def terms(self, x: Tensor, encoded: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of rows (N, D), what the encoder says of them, and standard normal noise (N, K): z, and two terms in nats.
@@ -54,8 +52,7 @@ class LatentModel(nn.Module):
     def backpropagate(self, x: Tensor) -> Tensor:
         """Minus the bound of training rows (N, D), with what is said above of its second term; see `Model`."""
         x = self.likelihood.seen(x)
-        self.taken += 1
-        weight = (self.taken / self._warmup).clamp(max=1) if self._warmup else 1.0
+        weight = self.warm(self._warmup)
 
         def loss() -> Tensor:
             noise = torch.randn(len(x), self.latents, dtype=x.dtype, device=x.device)
@@ -78,17 +75,11 @@ class LatentModel(nn.Module):
             yield z, reconstruction, divergence
 
 
-class VariationalBound:
+class VariationalBound(ByDraws):
     """The mean bound of rows, as an objective; ``seed`` is of what is drawn to evaluate it."""
 
     def __init__(self, model: LatentModel, samples: int, seed: int) -> None:
         self.model, self._samples, self._seed = model, samples, seed
-
-    def begin(self, rows: Rows, validation: Rows) -> None:
-        """Nothing has a closed form."""
-
-    def settle(self, rows: Rows) -> None:
-        """Nothing is taken of all rows."""
 
     def value(self, validation: Rows) -> float:
         """The mean bound of rows, by the same noise each time."""
@@ -104,7 +95,7 @@ class VariationalBound:
         noise = torch.randn(len(rows), self.model.latents, dtype=rows.dtype, device=rows.device)
         z, reconstruction, divergence = self.model.terms(rows, encoded, noise)
         parts = {"the encoder": encoded, "the posterior": divergence, "a latent": z, "the likelihood": reconstruction}
-        return next((name for name, found in parts.items() if not found.isfinite().all()), None)
+        return first_not_finite(parts)
 
     def closing_seconds(self, test: Rows, seconds_of: SecondsOf) -> float:
         """The test rows' draws, and times."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from flowbench.data.rows import Rows
 from flowbench.engines import Engine
 from flowbench.flows.core.flow import by_autograd
 from flowbench.training.objective import SecondsOf
+from flowbench.variational.climbing import ByDraws, Warmed, first_not_finite
 from flowbench.variational.posterior import Posterior
 from flowbench.variational.targets.target import Target
 from flowbench.variational.timing import time_posterior_seconds
@@ -23,7 +24,7 @@ COLDEST = 0.01
 """The weight of the target's log-density that annealing begins with."""
 
 
-class TargetModel(nn.Module):
+class TargetModel(Warmed):
     """p(z) = p̃(z) / Z, and q(z), which descends on KL(q ‖ p) − log Z = E_q[log q(z) − log p̃(z)].
 
     q's draws are z = f⁻¹(u) with u standard normal, the gradient that of f⁻¹ (Rezende and Mohamed 2015, section 4). In
@@ -31,13 +32,10 @@ class TargetModel(nn.Module):
     """
 
     engine: Engine | None = None
-    taken: Tensor
-    """Steps of training, ()."""
 
     def __init__(self, target: Target, approximation: Posterior, annealing: int = 0) -> None:
         super().__init__()
         self.target, self.approximation, self._annealing = target, approximation, annealing
-        self.register_buffer("taken", torch.zeros(()))
 
     def terms(self, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of standard normal noise (N, D): z (N, D), log p̃(z) and log q(z), both (N,) in nats."""
@@ -50,8 +48,7 @@ class TargetModel(nn.Module):
 
     def backpropagate(self, x: Tensor) -> Tensor:
         """The mean of log q(z) − log p̃(z) over as many fresh draws as there are rows x (N, D); see `Model`."""
-        self.taken += 1
-        weight = (self.taken / self._annealing).clamp(COLDEST, 1) if self._annealing else 1.0
+        weight = self.warm(self._annealing, COLDEST)
 
         def loss() -> Tensor:
             _, log_p, log_q = self.terms(torch.randn_like(x))
@@ -65,17 +62,11 @@ def has_exact_draws(target: Target) -> bool:
     return target.log_z is not None and target.draw(1, torch.Generator()) is not None
 
 
-class ReverseKL:
+class ReverseKL(ByDraws):
     """E_q[log p̃(z) − log q(z)], as an objective: a lower bound on log Z, by which KL(q ‖ p) is the least."""
 
     def __init__(self, model: TargetModel) -> None:
         self.model = model
-
-    def begin(self, rows: Rows, validation: Rows) -> None:
-        """Nothing has a closed form."""
-
-    def settle(self, rows: Rows) -> None:
-        """Nothing is taken of all rows."""
 
     @torch.no_grad()
     def value(self, validation: Rows) -> float:
@@ -88,7 +79,7 @@ class ReverseKL:
         """The approximation or the target."""
         z, log_p, log_q = self.model.terms(torch.randn_like(rows))
         parts = {"a draw": z, "the density of a draw": log_q, "the target": log_p}
-        return next((name for name, found in parts.items() if not found.isfinite().all()), None)
+        return first_not_finite(parts)
 
     @torch.no_grad()
     def closing_seconds(self, test: Rows, seconds_of: SecondsOf) -> float:

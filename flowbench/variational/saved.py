@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ValidationError
 
-from flowbench import flows
-from flowbench.config import FlowOptions, TrainingOptions
+from flowbench.config import TrainingOptions
 from flowbench.errors import DataError, UsageError, memory_granted
 from flowbench.flows.core.room import OPERATIONS, Room
 from flowbench.training.sealed import first, read, sealed
 from flowbench.training.weights import BYTES
+from flowbench.variational.approximation import options_of
 from flowbench.variational.bound import LatentModel
-from flowbench.variational.options import GAUSSIANS, LatentOptions, PosteriorConfig
+from flowbench.variational.options import LatentOptions, PosteriorConfig
 from flowbench.variational.order import build
 
 KIND = "posterior"
@@ -70,9 +70,8 @@ def _config(text: str) -> PosteriorConfig:
     found = json.loads(text)
     if not isinstance(found, dict) or not {"flow", "model", "training", "latent"} <= found.keys():
         raise ValueError("its configuration is none")
-    options = FlowOptions if found["flow"] in GAUSSIANS else flows.load(found["flow"]).Options
     parts: dict[str, Any] = {
-        "model": options.model_validate(found.pop("model")),
+        "model": options_of(found["flow"]).model_validate(found.pop("model")),
         "training": TrainingOptions.model_validate(found.pop("training")),
         "latent": LatentOptions.model_validate(found.pop("latent")),
     }

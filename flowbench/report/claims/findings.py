@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from flowbench.report.layout import decimals
+from flowbench.results.inference import Difference
+
 Verdict = Literal["holds", "does not hold", "not measured"]
 
 
@@ -32,6 +35,12 @@ class Claim:
 def not_measured(how: str, on: str = "") -> Finding:
     """That nothing is known, and how it can be."""
     return Finding(on, "not measured", how)
+
+
+def nats(found: Difference) -> str:
+    """A difference ± 2 standard errors, in as many decimals as the error deserves."""
+    places = decimals(2 * found.stderr) if found.stderr else 2
+    return f"{found.mean:+.{places}f} ± {2 * found.stderr:.{places}f} nats"
 
 
 def verdict(holds: bool) -> Verdict:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from flowbench.config import as_set
-from flowbench.report.claims.findings import Claim, Finding, not_measured, verdict
-from flowbench.report.layout import decimals, duration
+from flowbench.report.claims.findings import Claim, Finding, nats, not_measured, verdict
+from flowbench.report.layout import duration
 from flowbench.report.ranking.lines import LEVEL, NOT_CHOSEN, Line, paired, rows_of, unpaired
 from flowbench.report.ranking.tables import Table
 from flowbench.report.runs import has_rows_of
@@ -91,10 +91,8 @@ def _difference(first: Line, second: Line) -> tuple[Difference, bool] | None:
 
 def _finding(contest: Contest, holds: bool, effort: str) -> Finding:
     first, second, found = contest.first, contest.second, contest.difference
-    places = decimals(2 * found.stderr) if found.stderr else 2
     names = f"{first.record.task.flow} − {second.record.task.flow}"
-    nats = f"{found.mean:+.{places}f} ± {2 * found.stderr:.{places}f} nats"
-    said = f"{names}: {nats}{'' if contest.is_paired else ', unpaired'}{effort}"
+    said = f"{names}: {nats(found)}{'' if contest.is_paired else ', unpaired'}{effort}"
     figures = {
         "first": first.model,
         "second": second.model,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from flowbench.report.claims.findings import Claim, Finding, not_measured, verdict
+from flowbench.report.claims.findings import Claim, Finding, nats, not_measured, verdict
 from flowbench.report.claims.speeds import SLOW
-from flowbench.report.layout import decimals, significant
+from flowbench.report.layout import significant
 from flowbench.report.ranking.lines import LEVEL
 from flowbench.report.variational.tables import PosteriorTable, Row, paired
 from flowbench.results.inference import Difference
@@ -57,7 +57,6 @@ def _settings(row: Row[PosteriorRecord], diagonal: Row[PosteriorRecord]) -> str:
 def _contest(
     table: PosteriorTable, iaf: Row[PosteriorRecord], diagonal: Row[PosteriorRecord], found: Difference
 ) -> Finding:
-    places = decimals(2 * found.stderr) if found.stderr else 2
     figures: dict[str, Any] = {
         "first": iaf.record.model,
         "second": diagonal.record.model,
@@ -66,9 +65,10 @@ def _contest(
         "stderr_nats": found.stderr,
         "p": found.p_below(0.0),
     }
-    said = f"iaf − diagonal: {found.mean:+.{places}f} ± {2 * found.stderr:.{places}f} nats"
     on = f"{iaf.record.model} and diagonal on {table.data} ({iaf.record.networks})"
-    return Finding(on, verdict(found.mean > 0 and found.p_below(0.0) <= LEVEL), said, figures)
+    return Finding(
+        on, verdict(found.mean > 0 and found.p_below(0.0) <= LEVEL), f"iaf − diagonal: {nats(found)}", figures
+    )
 
 
 def _speeds(record: PosteriorRecord) -> Iterator[Finding]:

@@ -10,8 +10,8 @@ from rich.table import Table
 from flowbench.console import plural
 from flowbench.report.layout import plain
 from flowbench.report.runs import target_of
+from flowbench.report.summary import closing, interval, named, quartiles
 from flowbench.report.variational.targets import effective_percent
-from flowbench.results.record import Estimate
 from flowbench.results.variational import PosteriorRecord, PosteriorTiming, TargetRecord
 
 
@@ -20,11 +20,8 @@ def posterior_summary(record: PosteriorRecord) -> RenderableType:
     task, setup = record.task, record.setup
     shape = f"{task.n_train:,} / {task.n_validation:,} / {task.n_test:,} rows of {plural(task.dim, 'column')}"
     where = f"recipe {setup.recipe} · seed {setup.seed} · {record.environment.device}"
-    figures = Table.grid(padding=(0, 2))
-    for name, value in _of_posterior(record):
-        figures.add_row(f"  {name}", plain(value))
     title = f"posterior {record.model} on {task.data} · {shape} · {record.networks} · {where}"
-    return Group(plain(title), figures, "", _times(record.costs, "the posterior"))
+    return Group(plain(title), named(_of_posterior(record)), "", _times(record.costs, "the posterior"))
 
 
 def _of_posterior(record: PosteriorRecord) -> Iterator[tuple[str, str]]:
@@ -44,21 +41,15 @@ def _of_posterior(record: PosteriorRecord) -> Iterator[tuple[str, str]]:
     if took.epochs and took.train_seconds is not None:
         rate = f"{took.train_rows_per_second:,.0f} rows/s"
         yield "training", f"{plural(took.epochs, 'epoch')}, best {took.best_epoch}, {took.train_seconds:.1f} s, {rate}"
-    passed = sum(check.passed for check in record.checks.values())
-    yield "checks", f"{passed} of {len(record.checks)} passed" + (f": {record.error}" if record.error else "")
-    for doubt in record.doubts:
-        yield "doubt", doubt
+    yield from closing(record)
 
 
 def target_summary(record: TargetRecord) -> RenderableType:
     """The record of one; intervals are ± 2 standard errors."""
     task, setup = record.task, record.setup
     where = f"recipe {setup.recipe} · seed {setup.seed} · {record.environment.device}"
-    lines = Table.grid(padding=(0, 2))
-    for name, value in _of_fit(record):
-        lines.add_row(f"  {name}", plain(value))
     title = f"{record.model} fitted to {target_of(task.data)} · {plural(task.dim, 'coordinate')} · {where}"
-    return Group(plain(title), lines, "", _times(record.costs, record.task.flow))
+    return Group(plain(title), named(_of_fit(record)), "", _times(record.costs, record.task.flow))
 
 
 def _of_fit(record: TargetRecord) -> Iterator[tuple[str, str]]:
@@ -80,10 +71,7 @@ def _of_fit(record: TargetRecord) -> Iterator[tuple[str, str]]:
     if found.steps and took.train_seconds is not None:
         best = f"best epoch {took.best_epoch} of {took.epochs}"
         yield "training", f"{plural(found.steps, 'step')}, {best}, {took.train_seconds:.1f} s"
-    passed = sum(check.passed for check in record.checks.values())
-    yield "checks", f"{passed} of {len(record.checks)} passed" + (f": {record.error}" if record.error else "")
-    for doubt in record.doubts:
-        yield "doubt", doubt
+    yield from closing(record)
 
 
 def _moments(record: TargetRecord) -> Iterator[tuple[str, str]]:
@@ -116,18 +104,9 @@ def _times(costs: Sequence[PosteriorTiming], of: str) -> Table:
         )
     for batch in dict.fromkeys(cost.batch for cost in costs):
         found = {(cost.direction, cost.way): cost for cost in costs if cost.batch == batch}
-        table.add_row(f"{batch:,}", *(_quartiles(found[key]) if key in found else "" for key in ways))
+        table.add_row(f"{batch:,}", *(_median(found.get(key)) for key in ways))
     return table
 
 
-def _quartiles(cost: PosteriorTiming) -> str:
-    return f"{cost.us_per_row:.3g} ({cost.us_per_row_q1:.3g}–{cost.us_per_row_q3:.3g})"
-
-
-def interval(estimate: Estimate | None, digits: int = 3) -> str:
-    """± 2 standard errors."""
-    if estimate is None or estimate.mean is None:
-        return "not finite"
-    return f"{estimate.mean:.{digits}f}" + (
-        f" ± {2 * estimate.stderr:.{digits}f}" if estimate.stderr is not None else ""
-    )
+def _median(cost: PosteriorTiming | None) -> str:
+    return quartiles(cost.us_per_row, cost.us_per_row_q1, cost.us_per_row_q3) if cost else ""
