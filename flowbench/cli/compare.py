@@ -108,11 +108,11 @@ def _report(folder: Path, data: str | None, flow: str | None, sort: Sort, what: 
     from flowbench.report.ranking.write import FORMS, write_curves, write_pairs
     from flowbench.report.variational.tables import posteriors
     from flowbench.results import sweeps
-    from flowbench.results.trainings import Others
+    from flowbench.results.trainings import TRAINED, Others
 
     gc.disable()  # all that is made here lives till the end; to look for garbage in it took half the time
     to = outputs(forms, FORMS)
-    others = Others()
+    others = Others(TRAINED | {"time"} if what == "claims" else TRAINED)
     runs, swept = sweeps.with_runs(folder, others.keep)
     passed_over = sweeps.passed_over(swept)
     if what == "claims":

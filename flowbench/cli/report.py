@@ -34,13 +34,13 @@ def report(
     from flowbench.report.runs import distinct
     from flowbench.results import store, sweeps
     from flowbench.results.documents import UnreadableRecordError
-    from flowbench.results.trainings import Others
+    from flowbench.results.trainings import TRAINED, Others
 
     needed()
     gc.disable()  # all that is made here lives till the end
     folder, out = store.results_dir(folder), file_to_write(out, (".html", ".htm"))
     problems: list[str] = []
-    others = Others()
+    others = Others(TRAINED | {"time"})
 
     def damaged(path: Path, error: UnreadableRecordError) -> None:
         store.warn_of(path, error)

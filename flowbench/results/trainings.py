@@ -18,10 +18,18 @@ KINDS: Mapping[str, type[Trained]] = {"run": RunRecord, "posterior": PosteriorRe
 """By the ``kind`` that a record says it is."""
 
 
+TRAINED = frozenset(KINDS) - {"run"}
+"""Those of trainings that are no runs."""
+
+
 @dataclass
 class Others:
-    """What is in a folder beside runs: posteriors and fits to targets by their paths, and times."""
+    """What is in a folder beside runs: posteriors and fits to targets by their paths, and times.
 
+    ``kinds`` are those that are wanted: the others are not even read through.
+    """
+
+    kinds: frozenset[str] = TRAINED
     posteriors: dict[Path, PosteriorRecord] = field(default_factory=dict)
     fits: dict[Path, TargetRecord] = field(default_factory=dict)
     times: list[TimeRecord] = field(default_factory=list)
@@ -32,9 +40,12 @@ class Others:
         Raises:
             UnreadableRecordError: it is damaged.
         """
-        if found.get("kind") == "posterior":
+        kind = found.get("kind")
+        if not isinstance(kind, str) or kind not in self.kinds:
+            return
+        if kind == "posterior":
             self.posteriors[path] = _parsed(PosteriorRecord, path, found)
-        elif found.get("kind") == "target":
+        elif kind == "target":
             self.fits[path] = _parsed(TargetRecord, path, found)
         else:
             times_into(self.times)(path, found)

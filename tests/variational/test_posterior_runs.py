@@ -245,3 +245,16 @@ def test_only_like_is_held_against_like(records: dict[str, PosteriorRecord], fol
     claims = json.loads(command("compare", str(tmp_path), "--claims", "--json"))["claims"]
     (suits,) = [claim for claim in claims if "suits a variational posterior" in claim["claim"]]
     assert [finding["verdict"] for finding in suits["findings"]] == ["not measured"]
+
+
+def test_times_are_read_only_where_wanted(records: dict[str, PosteriorRecord], folder: Path, tmp_path: Path) -> None:
+    merge([folder], tmp_path / "all")
+    (tmp_path / "all" / "time-x.json").write_text('{"schema_version": 2, "kind": "time", "run": 3}')
+    (tmp_path / "all" / "odd.json").write_text('{"schema_version": 2, "kind": [], "run": 3}')
+    seen: list[Path] = []
+    trainings.read_all(tmp_path / "all", lambda path, error: seen.append(path))
+    assert seen == []
+    others = trainings.Others(trainings.TRAINED | {"time"})
+    store.read_all(tmp_path / "all", lambda path, error: seen.append(path), others.keep)
+    assert [path.name for path in seen] == ["time-x.json"]
+    assert len(others.posteriors) == len(records)
